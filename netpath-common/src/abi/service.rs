@@ -1,0 +1,63 @@
+//! `np_service4`, `np_service6` and `np_backend4`, `np_backend6`: what a service answers on, and who answers for it.
+//!
+//! A frontend names a set of backends by number. A changed set is written whole under a new number before its frontends
+//! move there, so that no packet sees half a change.
+
+use super::family::families;
+
+/// A frontend that answers on an address of a node: a NodePort.
+pub const FLAG_NODE_PORT: u16 = 1;
+
+families! {
+    /// An address and port that a service answers on.
+    pub struct Frontend {
+        /// The service's address, or the node's for a NodePort.
+        pub address: A,
+        /// Its port.
+        pub port: u16,
+        /// IP protocol: 6 or 17.
+        pub protocol: u8,
+        /// Zero.
+        pub reserved: u8,
+    }
+    sizes: 8, 20;
+
+    /// Who answers.
+    pub struct Backend {
+        /// The pod's address.
+        pub address: A,
+        /// Its port.
+        pub port: u16,
+        /// Zero.
+        pub reserved: [u8; 2],
+    }
+    sizes: 8, 20;
+}
+
+/// What a connection to a frontend becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Service {
+    /// The set of backends.
+    pub set: u32,
+    /// How many backends the set has; they have the slots 0 to `count` - 1. With none, connections are refused.
+    pub count: u32,
+    /// `FLAG_*`.
+    pub flags: u16,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Service>() == 12);
+
+/// A place in a set of backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct BackendKey {
+    /// The set.
+    pub set: u32,
+    /// The place.
+    pub slot: u32,
+}
+
+const _: () = assert!(size_of::<BackendKey>() == 8);

@@ -1,0 +1,38 @@
+//! Names under which the kernel keeps what is ours. One stem serves map, file and metric. The kernel takes at most 15
+//! characters for a map's name.
+
+/// Where an agent pins its state, unless it is told otherwise.
+pub const BPF_ROOT: &str = "/sys/fs/bpf/netpath";
+/// Below the root: the maps, each under its name.
+pub const MAPS_DIR: &str = "maps";
+/// Below the root: the programs, each under its hook's name.
+pub const PROGRAMS_DIR: &str = "programs";
+/// Below the root: the links, each as `<device>-<hook>`.
+pub const LINKS_DIR: &str = "links";
+
+/// The node's configuration: [`crate::abi::config`].
+pub const CONFIG: &str = "np_config";
+/// The bridge's ports: [`crate::abi::bridge`].
+pub const BRIDGE: &str = "np_bridge";
+/// Addresses of this node: [`crate::abi::endpoint`].
+pub const ENDPOINT4: &str = "np_endpoint4";
+/// Ways to other nodes: [`crate::abi::route`].
+pub const ROUTE4: &str = "np_route4";
+/// Frontends: [`crate::abi::service`].
+pub const SERVICE4: &str = "np_service4";
+/// Backends: [`crate::abi::service`].
+pub const BACKEND4: &str = "np_backend4";
+/// Translated connections: [`crate::abi::conntrack`].
+pub const CONNTRACK4: &str = "np_conntrack4";
+/// Fragmented datagrams: [`crate::abi::fragment`].
+pub const FRAGMENT4: &str = "np_fragment4";
+/// Verdicts: [`crate::abi::counter`].
+pub const COUNTER: &str = "np_counter";
+
+/// Every map.
+pub const MAPS: &[&str] = &[CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, CONNTRACK4, FRAGMENT4, COUNTER];
+
+/// The bridge that owns a node's pod subnet.
+pub const BRIDGE_DEVICE: &str = "netpath0";
+/// The idle vxlan device.
+pub const OVERLAY_DEVICE: &str = "netpath-vx";

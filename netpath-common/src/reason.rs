@@ -1,0 +1,69 @@
+//! Why a packet went where it went: one list serves the programs' verdicts, the counters and the person who reads them.
+
+macro_rules! reasons {
+    ($($variant:ident = $number:literal, $kind:ident, $name:literal, $text:literal;)*) => {
+        /// The reason of a verdict. Numbers are part of the map's layout: they are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason { $(#[doc = $text] $variant = $number,)* }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// A name for metrics and scripts.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+
+            /// What happened, for a person.
+            pub const fn text(self) -> &'static str {
+                match self { $(Reason::$variant => $text,)* }
+            }
+
+            /// Whether the packet was thrown away.
+            pub const fn is_drop(self) -> bool {
+                match self { $(Reason::$variant => reasons!(@$kind),)* }
+            }
+        }
+    };
+    (@forward) => { false };
+    (@drop) => { true };
+}
+
+reasons! {
+    NotConfigured = 0, forward, "not_configured", "passed to the kernel: no agent has configured this node yet";
+    ToEndpoint = 1, forward, "to_endpoint", "delivered to a pod on this node";
+    ToPeer = 2, forward, "to_peer", "sent straight to a node on the same segment";
+    ToTunnel = 3, forward, "to_tunnel", "sent to another node inside VXLAN";
+    ToHost = 4, forward, "to_host", "passed to the node's own stack";
+    ToOutside = 5, forward, "to_outside", "sent out of the cluster";
+    ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps UDP segmentation whole";
+    ArpReply = 7, forward, "arp_reply", "answered an ARP request from the table";
+    Refused = 8, forward, "refused", "answered with a reset or ICMP unreachable: the service has no endpoints";
+    TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";
+    Expired = 10, forward, "expired", "answered with ICMP: the packet's time to live ran out";
+    ToStack = 11, forward, "to_stack", "left to the kernel's own forwarding";
+    NotIp = 12, forward, "not_ip", "passed on: neither ARP nor IP";
+
+    Malformed = 32, drop, "malformed", "shorter than its headers say, or a header that contradicts itself";
+    SpoofedMac = 33, drop, "spoofed_mac", "a pod sent from a MAC address that is not its own";
+    SpoofedAddress = 34, drop, "spoofed_address", "a pod sent from an IP address that is not its own";
+    UnknownPort = 35, drop, "unknown_port", "came from a bridge port that no pod is registered on";
+    ArpUnknown = 36, drop, "arp_unknown", "a pod asked by ARP for an address that is not on its node";
+    ArpSpoofed = 37, drop, "arp_spoofed", "a pod claimed by ARP an address that is not its own";
+    NoRoute = 38, drop, "no_route", "no way to the destination";
+    NoEndpoint = 39, drop, "no_endpoint", "an address of this node's pod subnet that no pod has";
+    NoBackend = 40, drop, "no_backend", "the service names a backend that its table lacks";
+    ConntrackFull = 41, drop, "conntrack_full", "the connection table took no further entry";
+    NatExhausted = 42, drop, "nat_exhausted", "no free port for source NAT to this destination";
+    FragmentWithoutHead = 43, drop, "fragment_without_head", "a fragment whose first part was not seen, to an address that is translated";
+    TunnelFromStranger = 44, drop, "tunnel_from_stranger", "VXLAN from an address that is no node of this cluster";
+    TunnelFromPod = 45, drop, "tunnel_from_pod", "a pod sent VXLAN of its own to a node";
+    TunnelWrongNetwork = 46, drop, "tunnel_wrong_network", "VXLAN of another network identifier";
+    FamilyNotServed = 47, drop, "family_not_served", "IPv6, which this node does not serve";
+    RewriteFailed = 48, drop, "rewrite_failed", "the kernel could not make room for or change the packet's headers";
+    UnknownProtocol = 49, drop, "unknown_protocol", "a protocol without ports, to an address that would need translation";
+    TooBigSilent = 50, drop, "too_big_silent", "larger than the way's MTU, and an answer is not allowed";
+    ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
+}

@@ -1,0 +1,2 @@
+//! The programs: entry points only.
+fn main() {}

@@ -1,0 +1,72 @@
+//! A frame as the packet logic sees it: views to read, stores to write, and room to grow. A view borrows the packet and
+//! every change takes it mutably, so no view outlives a change; the kernel's verifier asks for the same.
+
+use netpath_common::reason::Reason;
+
+/// The length of an Ethernet header.
+pub const ETHERNET: usize = 14;
+/// What VXLAN over IPv4 adds to a frame: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
+pub const VXLAN4: usize = 50;
+/// The largest part of a packet that an ICMP error of ours quotes: the longest IPv4 header and 8 bytes (RFC 792), which
+/// also holds an IPv6 header and 28 bytes.
+pub const QUOTE: usize = 68;
+
+/// What a change of bytes is to a transport checksum. Offload hardware finishes sums that are only begun, so the two kinds
+/// are not the same: a sum that is only begun covers the pseudo header and not yet the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covered {
+    /// The pseudo header: addresses (RFC 9293, section 3.1; RFC 768).
+    PseudoHeader,
+    /// The segment itself: ports, identifiers, payload.
+    Segment,
+}
+
+/// An Ethernet frame. Offsets count bytes from its first.
+pub trait Packet {
+    /// The whole frame's length in bytes, also of what a program cannot see.
+    fn len(&self) -> usize;
+
+    /// The payload bytes of each segment if the frame is yet to be cut into segments (`gso_size`), else 0.
+    fn gso_size(&self) -> usize;
+
+    /// The device that the packet came in through, or leaves through.
+    fn ifindex(&self) -> u32;
+
+    /// `N` bytes at an offset; `None` if the frame ends before. Offsets must be bounded where they are computed: the
+    /// verifier follows them.
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+
+    /// Writes bytes at an offset, without touching any checksum.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before.
+    fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason>;
+
+    /// Adapts the transport checksum at an offset to a change of what it covers. `difference` is the one's complement sum
+    /// of the new 16-bit words less that of the old, not folded (RFC 1624, equation 3). With `optional`, as for UDP over
+    /// IPv4, a sum of zero is none and stays so, and one that becomes zero is written as 0xffff (RFC 768).
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`] if the kernel refuses.
+    fn adapt_checksum(&mut self, offset: usize, difference: u32, covered: Covered, optional: bool) -> Result<(), Reason>;
+
+    /// Puts `headers` before the frame's Ethernet payload: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet. The old
+    /// Ethernet header is replaced. Segmentation offload goes on working.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`] if the kernel refuses.
+    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason>;
+
+    /// Takes the 50 bytes of outer headers off; the outer Ethernet header stays before the inner IP packet.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`] if the kernel refuses.
+    fn decapsulate(&mut self) -> Result<(), Reason>;
+
+    /// Cuts the frame, or lengthens it with zeros, to this many bytes. A frame yet to be segmented ceases to be one, and
+    /// no checksum is left to be finished: only for frames that are written anew, as replies are.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`] if the kernel refuses.
+    fn resize(&mut self, len: usize) -> Result<(), Reason>;
+}

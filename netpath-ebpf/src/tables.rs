@@ -1,0 +1,57 @@
+//! What the packet logic knows and remembers: lookups, inserts and a clock. In the kernel these are BPF maps, on the host
+//! ordinary maps of the same layouts. `A` is the address type: `[u8; 4]` or `[u8; 16]`.
+
+use netpath_common::abi::{
+    bridge::Port,
+    config::Config,
+    conntrack::{Connection, Tuple},
+    endpoint::Endpoint,
+    fragment::{FragmentKey, FragmentPorts},
+    route::{Route, RouteKey},
+    service::{Backend, BackendKey, Frontend, Service},
+};
+
+/// Why an insert did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// There is an entry of that key already.
+    Exists,
+    /// The table is full.
+    Full,
+}
+
+/// The tables of one address family.
+pub trait Tables<A> {
+    /// The node's configuration; `None` before an agent wrote it (`abi_version` 0).
+    fn config(&self) -> Option<&Config>;
+    /// The pod behind a bridge port.
+    fn port(&self, ifindex: u32) -> Option<Port>;
+    /// Who has an address of this node.
+    fn endpoint(&self, address: A) -> Option<Endpoint>;
+    /// The way to a subnet, by its exact key.
+    fn route(&self, key: RouteKey<A>) -> Option<Route<A>>;
+    /// What a connection to a frontend becomes.
+    fn service(&self, frontend: Frontend<A>) -> Option<Service>;
+    /// One of a set's backends.
+    fn backend(&self, key: BackendKey) -> Option<Backend<A>>;
+    /// What a packet of this tuple becomes.
+    fn connection(&self, tuple: &Tuple<A>) -> Option<Connection<A>>;
+    /// Adds an entry, if there is none of that tuple.
+    ///
+    /// # Errors
+    /// [`InsertError::Exists`], [`InsertError::Full`].
+    fn add_connection(&mut self, tuple: &Tuple<A>, connection: &Connection<A>) -> Result<(), InsertError>;
+    /// Changes state and time of an entry in place, if it is there.
+    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32);
+    /// Removes an entry, if it is there.
+    fn remove_connection(&mut self, tuple: &Tuple<A>);
+    /// The ports of a fragmented datagram.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
+    /// Remembers them.
+    fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts);
+    /// Whether a socket of the node itself would get a packet of this tuple from outside: source NAT must not take its
+    /// port.
+    fn host_socket(&self, tuple: &Tuple<A>) -> bool;
+    /// Seconds of a clock that never goes back.
+    fn now(&self) -> u32;
+}

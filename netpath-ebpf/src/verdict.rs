@@ -1,0 +1,44 @@
+//! What becomes of a packet: the end of every way. The hook that ran the steps turns it into what its kernel asks for.
+
+use netpath_common::reason::Reason;
+
+/// The end of a packet's way, with the reason that is counted. `A` is the address type of the underlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<A> {
+    /// Go on into the node's stack, as if no program had been there.
+    Pass(Reason),
+    /// Throw the packet away.
+    Drop(Reason),
+    /// Into the pod behind a bridge port: `bpf_redirect_peer` where the hook may, else out of that port.
+    Endpoint {
+        /// The port.
+        ifindex: u32,
+    },
+    /// Out of the uplink; the kernel's neighbour table gives the MAC address.
+    Wire {
+        /// The next hop; `None` lets the kernel's routes decide.
+        next_hop: Option<A>,
+        /// `ToPeer`, `ToTunnel` or `ToOutside`.
+        reason: Reason,
+    },
+    /// Back out of the device it came from; the frame's addresses are turned already.
+    Bounce(Reason),
+    /// Into the node's stack as if it had come in through this device.
+    Host {
+        /// The device.
+        ifindex: u32,
+    },
+}
+
+impl<A> Verdict<A> {
+    /// The reason to count.
+    #[inline(always)]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Verdict::Pass(reason) | Verdict::Drop(reason) | Verdict::Bounce(reason) => *reason,
+            Verdict::Wire { reason, .. } => *reason,
+            Verdict::Endpoint { .. } => Reason::ToEndpoint,
+            Verdict::Host { .. } => Reason::ToHost,
+        }
+    }
+}
