@@ -1,1 +1,4 @@
-
+//! The node's agent, its CNI plugin and the operator's command, as a library: the three binaries are small mains over it.
+//!
+//! An event's way: [`source`] (API server, or a folder of the same YAML), [`model`], [`plan`], [`apply`], the maps in
+//! [`datapath`].

@@ -30,7 +30,9 @@ pub const FRAGMENT4: &str = "np_fragment4";
 pub const COUNTER: &str = "np_counter";
 
 /// Every map.
-pub const MAPS: &[&str] = &[CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, CONNTRACK4, FRAGMENT4, COUNTER];
+pub const MAPS: &[&str] = &[
+    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, CONNTRACK4, FRAGMENT4, COUNTER,
+];
 
 /// The bridge that owns a node's pod subnet.
 pub const BRIDGE_DEVICE: &str = "netpath0";

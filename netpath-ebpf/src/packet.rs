@@ -48,7 +48,13 @@ pub trait Packet {
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
-    fn adapt_checksum(&mut self, offset: usize, difference: u32, covered: Covered, optional: bool) -> Result<(), Reason>;
+    fn adapt_checksum(
+        &mut self,
+        offset: usize,
+        difference: u32,
+        covered: Covered,
+        optional: bool,
+    ) -> Result<(), Reason>;
 
     /// Puts `headers` before the frame's Ethernet payload: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet. The old
     /// Ethernet header is replaced. Segmentation offload goes on working.

@@ -1,1 +1,1 @@
-//! Stub
+//! What the suites stand on: frames, tables on the host, the namespace lab.

@@ -1,0 +1,1 @@
+//! The suites that drive netpath from outside, one module each.
