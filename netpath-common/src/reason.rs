@@ -60,10 +60,10 @@ reasons! {
     FragmentWithoutHead = 43, drop, "fragment_without_head", "a fragment whose first part was not seen, to an address that is translated";
     TunnelFromStranger = 44, drop, "tunnel_from_stranger", "VXLAN from an address that is no node of this cluster";
     TunnelFromPod = 45, drop, "tunnel_from_pod", "a pod sent VXLAN of its own to a node";
-    TunnelWrongNetwork = 46, drop, "tunnel_wrong_network", "VXLAN of another network identifier";
     FamilyNotServed = 47, drop, "family_not_served", "IPv6, which this node does not serve";
     RewriteFailed = 48, drop, "rewrite_failed", "the kernel could not make room for or change the packet's headers";
     UnknownProtocol = 49, drop, "unknown_protocol", "a protocol without ports, to an address that would need translation";
     TooBigSilent = 50, drop, "too_big_silent", "larger than the way's MTU, and an answer is not allowed";
     ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
+    NoFrontend = 52, drop, "no_frontend", "an address or port of the service range that no service has";
 }

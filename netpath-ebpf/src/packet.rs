@@ -32,6 +32,10 @@ pub trait Packet {
     /// The device that the packet came in through, or leaves through.
     fn ifindex(&self) -> u32;
 
+    /// Where a frame that the kernel's vxlan device unpacked came from: the outer source address and the network
+    /// identifier. `None` for all others.
+    fn tunnel(&self) -> Option<([u8; 4], u32)>;
+
     /// `N` bytes at an offset; `None` if the frame ends before. Offsets must be bounded where they are computed: the
     /// verifier follows them.
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
@@ -43,7 +47,7 @@ pub trait Packet {
     fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason>;
 
     /// Adapts the transport checksum at an offset to a change of what it covers. `difference` is the one's complement sum
-    /// of the new 16-bit words less that of the old, not folded (RFC 1624, equation 3). With `optional`, as for UDP over
+    /// of the new 16-bit words less that of the old, words taken in native byte order, not folded (RFC 1624, equation 3). With `optional`, as for UDP over
     /// IPv4, a sum of zero is none and stays so, and one that becomes zero is written as 0xffff (RFC 768).
     ///
     /// # Errors

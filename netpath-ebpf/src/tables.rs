@@ -1,9 +1,11 @@
 //! What the packet logic knows and remembers: lookups, inserts and a clock. In the kernel these are BPF maps, on the host
 //! ordinary maps of the same layouts. `A` is the address type: `[u8; 4]` or `[u8; 16]`.
+//!
+//! The node's configuration is not among them: a hook reads it once and hands it to the steps, or passes the packet on to
+//! the kernel as `NotConfigured` while its `abi_version` is 0.
 
 use netpath_common::abi::{
     bridge::Port,
-    config::Config,
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
     fragment::{FragmentKey, FragmentPorts},
@@ -22,8 +24,6 @@ pub enum InsertError {
 
 /// The tables of one address family.
 pub trait Tables<A> {
-    /// The node's configuration; `None` before an agent wrote it (`abi_version` 0).
-    fn config(&self) -> Option<&Config>;
     /// The pod behind a bridge port.
     fn port(&self, ifindex: u32) -> Option<Port>;
     /// Who has an address of this node.

@@ -23,11 +23,6 @@ pub enum Verdict<A> {
     },
     /// Back out of the device it came from; the frame's addresses are turned already.
     Bounce(Reason),
-    /// Into the node's stack as if it had come in through this device.
-    Host {
-        /// The device.
-        ifindex: u32,
-    },
 }
 
 impl<A> Verdict<A> {
@@ -38,7 +33,6 @@ impl<A> Verdict<A> {
             Verdict::Pass(reason) | Verdict::Drop(reason) | Verdict::Bounce(reason) => *reason,
             Verdict::Wire { reason, .. } => *reason,
             Verdict::Endpoint { .. } => Reason::ToEndpoint,
-            Verdict::Host { .. } => Reason::ToHost,
         }
     }
 }

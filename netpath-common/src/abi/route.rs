@@ -1,6 +1,7 @@
 //! `np_route4`, `np_route6`: which node has a pod subnet, and how to get there. A hash from the masked address and its
 //! prefix length to [`Route`]; the lengths in use stand in the configuration, so that a lookup tries those alone (a trie
-//! costs ten times a hash). Every other node's own address is here too, as a route of full length.
+//! costs ten times a hash). Every other node's own address is here too, as a route of full length; so are the node's own
+//! subnets and the services' range, so that a packet to an address there that nobody has does not leave the cluster.
 
 use super::family::families;
 
@@ -8,6 +9,10 @@ use super::family::families;
 pub const VIA_DIRECT: u8 = 1;
 /// The node is behind a router: packets go there inside VXLAN.
 pub const VIA_TUNNEL: u8 = 2;
+/// The subnet is this node's own: an address of it that no endpoint has is nobody's.
+pub const VIA_LOCAL: u8 = 3;
+/// The subnet is the services' range: what no frontend takes is nobody's.
+pub const VIA_SERVICE: u8 = 4;
 
 families! {
     /// A subnet. Bits of the address beyond the prefix are zero.
@@ -26,7 +31,7 @@ families! {
         /// The next hop on the uplink: the node itself if it is direct, otherwise the router. All zero if the agent does
         /// not know it: the kernel's routes decide then.
         pub next_hop: A,
-        /// [`VIA_DIRECT`] or [`VIA_TUNNEL`].
+        /// `VIA_*`.
         pub via: u8,
         /// Zero.
         pub reserved: [u8; 3],
