@@ -9,7 +9,7 @@ macro_rules! per_family {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty,)* }
      sizes: $size4:literal, $size6:literal) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name<A> { $($(#[$field_meta])* pub $field: $ty,)* }
 
         $crate::abi::family::per_family!(@concrete v4, [u8; 4], $size4, $(#[$meta])* $name { $($(#[$field_meta])* $field: $ty,)* });
@@ -56,7 +56,7 @@ macro_rules! families {
             #[allow(dead_code, reason = "a layout need not hold an address")]
             type A = $addr;
             $($(#[$meta])*
-            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
             #[repr(C)]
             pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* })*
         }

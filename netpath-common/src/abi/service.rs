@@ -35,7 +35,7 @@ families! {
 }
 
 /// What a connection to a frontend becomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Service {
     /// The set of backends.
@@ -51,7 +51,7 @@ pub struct Service {
 const _: () = assert!(size_of::<Service>() == 12);
 
 /// A place in a set of backends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct BackendKey {
     /// The set.

@@ -1,0 +1,87 @@
+//! The desired state, reduced to what the datapath needs of it: nodes, services and endpoint slices.
+//!
+//! Sources ([`crate::source`]) fill a [`Cluster`] through the pure conversions of the submodules; [`crate::plan`] makes
+//! map contents of it. An object that cannot be understood is refused alone, as a [`Problem`].
+
+mod node;
+mod problem;
+mod service;
+mod slice;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+pub use node::Node;
+pub use problem::{Problem, Severity};
+pub use service::{Protocol, Service, ServicePort};
+pub use slice::{Endpoint, Slice, SlicePort};
+
+/// All objects that matter, each under its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Nodes, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Services that are ours to serve.
+    pub services: BTreeMap<ObjectName, Service>,
+    /// Endpoint slices, each of which names its service.
+    pub slices: BTreeMap<ObjectName, Slice>,
+    /// What the source refused, or kept an earlier version of.
+    pub problems: Vec<Problem>,
+}
+
+/// The name of an object that lives in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name within it.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// Both parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The name in an object's metadata. An object without a namespace is in `default`, as `kubectl` has it.
+    fn of(meta: &ObjectMeta) -> Self {
+        Self::new(
+            meta.namespace.as_deref().unwrap_or("default"),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Why no service may answer on an address, and no service may send to it; `None` for an address that may be used.
+///
+/// Loopback and link-local addresses would let whoever writes a slice reach what listens for the node alone
+/// (CVE-2021-25737); the others belong to no single host.
+fn unusable(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("is the unspecified address"),
+        _ if address.is_loopback() => Some("is a loopback address"),
+        _ if address.is_multicast() => Some("is a multicast address"),
+        IpAddr::V4(v4) if v4.is_link_local() => Some("is a link-local address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is an address of \"this network\" (RFC 1122)"),
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => Some("is a reserved or broadcast address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("is a link-local address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address written as IPv6"),
+        _ => None,
+    }
+}
+
+/// A port as the API writes it; `None` outside of 1 to 65535.
+fn port_number(written: i32) -> Option<u16> {
+    u16::try_from(written).ok().filter(|port| *port != 0)
+}

@@ -1,0 +1,170 @@
+//! Endpoint slices, from `discovery.k8s.io/v1.EndpointSlice`: who answers for a service.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::discovery::v1 as discovery;
+
+use super::{ObjectName, Problem, Protocol};
+
+/// The label by which a slice names its service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// A slice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// The name of its service, in the slice's own namespace.
+    pub service: String,
+    /// Who answers. An endpoint's further addresses are left out: the API says that consumers use the first.
+    pub endpoints: Vec<Endpoint>,
+    /// On which ports; they hold for this slice's endpoints alone.
+    pub ports: Vec<SlicePort>,
+    /// What of it is refused, or not served yet. The rest is served.
+    pub problems: Vec<Problem>,
+}
+
+/// Someone who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Takes new connections. The API's default is yes.
+    pub ready: bool,
+    /// Answers, though perhaps on its way out. The API's default is `ready`'s value.
+    pub serving: bool,
+    /// Is on its way out.
+    pub terminating: bool,
+    /// The node it runs on, where known.
+    pub node: Option<String>,
+}
+
+/// A port of a slice's endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name, by which it belongs to the port of that name of the service. May be empty.
+    pub name: String,
+    /// TCP unless told otherwise.
+    pub protocol: Protocol,
+    /// The port on the endpoints.
+    pub port: u16,
+}
+
+impl Slice {
+    /// Reduces a slice; `None` for one that belongs to no service, or whose endpoints are domain names.
+    ///
+    /// # Errors
+    /// An unknown address type. An endpoint or a port that cannot be read or served is left out alone, see `problems`.
+    pub fn convert(object: &discovery::EndpointSlice) -> Result<Option<Self>, Problem> {
+        let name = ObjectName::of(&object.metadata);
+        let service = object
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+        let Some(service) = service.filter(|service| !service.is_empty()) else {
+            return Ok(None);
+        };
+        let is_ipv4 = match object.address_type.as_str() {
+            "IPv4" => true,
+            "IPv6" => false,
+            "FQDN" => return Ok(None),
+            other => {
+                return Err(Problem::refused(
+                    "EndpointSlice",
+                    &name,
+                    format!("addressType: {other:?} is not known"),
+                    "use IPv4 or IPv6",
+                ));
+            }
+        };
+        let mut slice = Self {
+            service: service.clone(),
+            ..Self::default()
+        };
+        let mut hints = false;
+        for endpoint in object.endpoints.as_deref().unwrap_or_default() {
+            hints |= endpoint
+                .hints
+                .as_ref()
+                .is_some_and(|hints| hints.for_zones.is_some() || hints.for_nodes.is_some());
+            match read_endpoint(&name, endpoint, is_ipv4) {
+                Ok(endpoint) => slice.endpoints.push(endpoint),
+                Err(problem) => slice.problems.push(problem),
+            }
+        }
+        for port in object.ports.as_deref().unwrap_or_default() {
+            match read_port(&name, port) {
+                Ok(port) => slice.ports.push(port),
+                Err(problem) => slice.problems.push(problem),
+            }
+        }
+        if hints {
+            slice.problems.push(Problem::not_served(
+                "EndpointSlice",
+                &name,
+                "endpoints.hints is not served yet",
+                "all endpoints are used alike until then; nothing needs to be done",
+            ));
+        }
+        Ok(Some(slice))
+    }
+}
+
+fn read_endpoint(name: &ObjectName, endpoint: &discovery::Endpoint, is_ipv4: bool) -> Result<Endpoint, Problem> {
+    let refused = |what: String| {
+        Problem::refused(
+            "EndpointSlice",
+            name,
+            format!("endpoints: {what}"),
+            "give the address of a pod or of a host",
+        )
+    };
+    let Some(written) = endpoint.addresses.first() else {
+        return Err(refused("an endpoint has no address".into()));
+    };
+    let address: IpAddr = written
+        .parse()
+        .map_err(|_| refused(format!("{written:?} is not an IP address")))?;
+    if address.is_ipv4() != is_ipv4 {
+        return Err(refused(format!("{written:?} is not of the slice's addressType")));
+    }
+    if let Some(why) = super::unusable(address) {
+        return Err(refused(format!("{written:?} {why}")));
+    }
+    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    let ready = conditions.ready.unwrap_or(true);
+    Ok(Endpoint {
+        address,
+        ready,
+        serving: conditions.serving.unwrap_or(ready),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: endpoint.node_name.clone(),
+    })
+}
+
+fn read_port(name: &ObjectName, port: &discovery::EndpointPort) -> Result<SlicePort, Problem> {
+    let label = port.name.as_deref().unwrap_or_default();
+    let refused =
+        |what: String, remedy: &str| Problem::refused("EndpointSlice", name, format!("ports: {what}"), remedy);
+    let Some(protocol) = Protocol::read(port.protocol.as_deref()) else {
+        let written = port.protocol.as_deref().unwrap_or_default();
+        let what = format!("port {label:?} asks for protocol {written}, which is not served yet");
+        return Err(refused(what, "use TCP or UDP"));
+    };
+    let Some(written) = port.port else {
+        return Err(refused(
+            format!("port {label:?} has no number"),
+            "give one: services cannot use all ports at once",
+        ));
+    };
+    let Some(number) = super::port_number(written) else {
+        return Err(refused(
+            format!("{written} of port {label:?} is not a port number"),
+            "use a number from 1 to 65535",
+        ));
+    };
+    Ok(SlicePort {
+        name: label.to_owned(),
+        protocol,
+        port: number,
+    })
+}

@@ -1,0 +1,52 @@
+//! What a plan must know of its node beyond the cluster's objects: devices, found through netlink, and settings.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
+
+use ipnet::IpNet;
+use netpath_common::abi::Mac;
+
+/// The node as it found itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The name of its Node object.
+    pub name: String,
+    /// The device that leads out of the node: it has the node's InternalIP.
+    pub uplink: Uplink,
+    /// The idle vxlan device.
+    pub overlay: Device,
+    /// The bridge that owns the node's pod subnet.
+    pub bridge: Device,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// VXLAN's UDP port.
+    pub vxlan_port: u16,
+    /// The ports that source NAT takes from.
+    pub nat_ports: RangeInclusive<u16>,
+    /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
+    pub hash_seed: u32,
+    /// Where the cluster allocates service addresses from.
+    pub service_cidrs: Vec<IpNet>,
+    /// Of a node's address: the next hop of the kernel's own route to it, where that is not the node itself. A node that
+    /// is missing here is left to the kernel's routes.
+    pub next_hops: BTreeMap<IpAddr, IpAddr>,
+}
+
+/// A device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Its interface index.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+/// The device that leads out of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its index and MAC address.
+    pub device: Device,
+    /// Its addresses, each with the prefix of its segment.
+    pub addresses: Vec<IpNet>,
+    /// The largest IP packet that it takes, in bytes.
+    pub mtu: u32,
+}
