@@ -1,0 +1,111 @@
+//! What can go wrong on the way into the kernel. Every message names the object and what to do.
+
+use std::{error::Error as StdError, io, path::PathBuf};
+
+use netpath_common::hook::Hook;
+
+/// An error of the datapath. Its text is complete: causes are part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The root for pins is not on a bpf filesystem.
+    #[error("{} is not on a bpf filesystem: run `mount -t bpf bpf /sys/fs/bpf`, or name another root with --bpf-root", root.display())]
+    NoBpffs {
+        /// The root.
+        root: PathBuf,
+    },
+    /// A file or folder below the root.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    File {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A map that ought to be pinned is not.
+    #[error("map {map} is not pinned at {}: start netpath-agent on this node, which creates it", path.display())]
+    MapMissing {
+        /// The map's name.
+        map: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A map takes no further entry.
+    #[error("map {map} is full with {entries} entries: raise {setting} and restart netpath-agent")]
+    MapFull {
+        /// The map's name.
+        map: &'static str,
+        /// How many entries it has room for.
+        entries: u32,
+        /// The setting that raises it.
+        setting: &'static str,
+    },
+    /// The kernel refused an operation on a map.
+    #[error("cannot {action} map {map} at {}: {reason}", path.display())]
+    Map {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// The map's name.
+        map: &'static str,
+        /// Where it is pinned.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A program that ought to be pinned is not.
+    #[error("program {} is not pinned at {}: start netpath-agent on this node, which loads it", hook.name(), path.display())]
+    ProgramMissing {
+        /// The program's hook.
+        hook: Hook,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A device does not exist in this network namespace.
+    #[error("there is no device {device}: {reason}")]
+    NoDevice {
+        /// The device's name.
+        device: String,
+        /// What the kernel said.
+        reason: io::Error,
+    },
+    /// The kernel refused an operation on a program or its link.
+    #[error("cannot {action} program {} on {device}: {reason}", hook.name())]
+    Attach {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// The program's hook.
+        hook: Hook,
+        /// The device's name.
+        device: String,
+        /// Why not, and what helps.
+        reason: String,
+    },
+}
+
+/// The result of an operation of the datapath.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error's text with those of all its causes.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The system call's error behind an error of aya, if there is one.
+pub fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        cause = error.source();
+    }
+    None
+}

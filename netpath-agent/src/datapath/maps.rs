@@ -1,0 +1,326 @@
+//! Tables over pinned maps, with the layouts of `netpath-common` and errors that name the map.
+
+use std::path::PathBuf;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use bytemuck::Pod;
+use netpath_common::{
+    abi::counter::{self, Counter},
+    hook::Hook,
+    names,
+    reason::Reason,
+};
+use nix::libc;
+
+use super::{
+    abi::Abi,
+    error::{Error, Result, chain, errno},
+    pins::Pins,
+    sizes,
+};
+
+/// `BPF_NOEXIST` of `linux/bpf.h`: add, never replace.
+const NOEXIST: u64 = 1;
+
+/// Which map an error is about.
+#[derive(Clone, Debug)]
+struct Place {
+    map: &'static str,
+    path: PathBuf,
+}
+
+impl Place {
+    fn new(pins: &Pins, map: &'static str) -> Self {
+        Self {
+            map,
+            path: pins.map(map),
+        }
+    }
+
+    fn open(&self) -> Result<MapData> {
+        MapData::from_pin(&self.path).map_err(|error| match errno(&error) {
+            Some(libc::ENOENT) => Error::MapMissing {
+                map: self.map,
+                path: self.path.clone(),
+            },
+            _ => self.error("open", error),
+        })
+    }
+
+    fn error(&self, action: &'static str, error: MapError) -> Error {
+        let mut reason = chain(&error);
+        if errno(&error) == Some(libc::EPERM) {
+            reason.push_str("; this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN");
+        }
+        Error::Map {
+            action,
+            map: self.map,
+            path: self.path.clone(),
+            reason,
+        }
+    }
+}
+
+/// A hash map, with or without least-recently-used eviction.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    map: HashMap<MapData, Abi<K>, Abi<V>>,
+    place: Place,
+    capacity: u32,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    /// Opens a pinned map by its name, one of [`netpath_common::names`].
+    ///
+    /// # Errors
+    /// [`Error::MapMissing`]; [`Error::Map`] if it is of another layout.
+    pub fn open(pins: &Pins, name: &'static str) -> Result<Self> {
+        let place = Place::new(pins, name);
+        let data = place.open()?;
+        let capacity = data
+            .info()
+            .map_err(|error| place.error("look at", error))?
+            .max_entries();
+        let map = Map::from_map_data(data)
+            .and_then(HashMap::try_from)
+            .map_err(|error| place.error("open", error))?;
+        Ok(Self { map, place, capacity })
+    }
+
+    /// How many entries fit.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn get(&self, key: &K) -> Result<Option<V>> {
+        match self.map.get(&Abi(*key), 0) {
+            Ok(Abi(value)) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(self.place.error("read", error)),
+        }
+    }
+
+    /// Adds or replaces an entry.
+    ///
+    /// # Errors
+    /// [`Error::MapFull`], [`Error::Map`].
+    pub fn insert(&mut self, key: &K, value: &V) -> Result<()> {
+        self.update(key, value, 0)
+    }
+
+    /// Adds an entry and says `true`, or leaves the one of that key as it is and says `false`.
+    ///
+    /// # Errors
+    /// [`Error::MapFull`], [`Error::Map`].
+    pub fn insert_new(&mut self, key: &K, value: &V) -> Result<bool> {
+        match self.map.insert(Abi(*key), Abi(*value), NOEXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(false),
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    /// Removes an entry, if it is there, and says whether it was.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn remove(&mut self, key: &K) -> Result<bool> {
+        match self.map.remove(&Abi(*key)) {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(self.place.error("remove an entry of", error)),
+        }
+    }
+
+    /// Every entry, in the order of the keys' bytes. Entries that others add or remove meanwhile may be in it or not.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn entries(&self) -> Result<Vec<(K, V)>> {
+        let mut entries = Vec::new();
+        // A walk starts anew where the entry it stood on has gone, and so may go round for as long as a table is busy.
+        for entry in self.map.iter().take(2 * self.capacity as usize) {
+            let (Abi(key), Abi(value)) = entry.map_err(|error| self.place.error("read", error))?;
+            entries.push((key, value));
+        }
+        entries.sort_by(|(one, _), (other, _)| bytemuck::bytes_of(one).cmp(bytemuck::bytes_of(other)));
+        entries.dedup_by(|(one, _), (other, _)| bytemuck::bytes_of(one) == bytemuck::bytes_of(other));
+        Ok(entries)
+    }
+
+    fn update(&mut self, key: &K, value: &V, flags: u64) -> Result<()> {
+        let result = self.map.insert(Abi(*key), Abi(*value), flags);
+        result.map_err(|error| self.refused(error))
+    }
+
+    /// E2BIG is how a hash says that it is full, ENOMEM how one without preallocation does.
+    fn refused(&self, error: MapError) -> Error {
+        match errno(&error) {
+            Some(libc::E2BIG | libc::ENOMEM) => Error::MapFull {
+                map: self.place.map,
+                entries: self.capacity,
+                setting: sizes::setting(self.place.map),
+            },
+            _ => self.place.error("write to", error),
+        }
+    }
+}
+
+/// An array of one entry.
+pub struct Single<V: Pod> {
+    map: Array<MapData, Abi<V>>,
+    place: Place,
+}
+
+impl<V: Pod> Single<V> {
+    /// Opens a pinned map by its name.
+    ///
+    /// # Errors
+    /// [`Error::MapMissing`]; [`Error::Map`] if it is of another layout.
+    pub fn open(pins: &Pins, name: &'static str) -> Result<Self> {
+        let place = Place::new(pins, name);
+        let map = Map::from_map_data(place.open()?)
+            .and_then(Array::try_from)
+            .map_err(|error| place.error("open", error))?;
+        Ok(Self { map, place })
+    }
+
+    /// The entry; all zero before anyone wrote it.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn get(&self) -> Result<V> {
+        match self.map.get(&0, 0) {
+            Ok(Abi(value)) => Ok(value),
+            Err(error) => Err(self.place.error("read", error)),
+        }
+    }
+
+    /// Writes the entry.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set(&mut self, value: &V) -> Result<()> {
+        let result = self.map.set(0, Abi(*value), 0);
+        result.map_err(|error| self.place.error("write to", error))
+    }
+}
+
+/// The counters of verdicts, summed over the processors.
+pub struct Counters {
+    map: PerCpuArray<MapData, Abi<Counter>>,
+    place: Place,
+}
+
+impl Counters {
+    /// Opens `np_counter`.
+    ///
+    /// # Errors
+    /// [`Error::MapMissing`]; [`Error::Map`] if it is of another layout.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let place = Place::new(pins, names::COUNTER);
+        let map = Map::from_map_data(place.open()?)
+            .and_then(PerCpuArray::try_from)
+            .map_err(|error| place.error("open", error))?;
+        Ok(Self { map, place })
+    }
+
+    /// How often a hook gave a reason.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn get(&self, hook: Hook, reason: Reason) -> Result<Counter> {
+        let values = match self.map.get(&counter::index(hook, reason), 0) {
+            Ok(values) => values,
+            Err(error) => return Err(self.place.error("read", error)),
+        };
+        Ok(values.iter().fold(Counter::default(), |sum, Abi(value)| Counter {
+            packets: sum.packets.wrapping_add(value.packets),
+            bytes: sum.bytes.wrapping_add(value.bytes),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::abi::endpoint::{Endpoint, KIND_POD};
+
+    use super::*;
+    use crate::datapath::scratch::Scratch;
+
+    type Key = [u8; 4];
+
+    /// A table of the endpoints' layout, with room for `entries`.
+    fn endpoints(scratch: &Scratch, entries: u32) -> Table<Key, Endpoint> {
+        let map: HashMap<MapData, Abi<Key>, Abi<Endpoint>> = HashMap::create(entries, 0).expect("a new map");
+        map.pin(scratch.0.map(names::ENDPOINT4)).expect("pinned");
+        Table::open(&scratch.0, names::ENDPOINT4).expect("opened")
+    }
+
+    fn pod(ifindex: u32) -> Endpoint {
+        Endpoint {
+            ifindex,
+            mac: [2, 0, 0, 0, 0, 1],
+            kind: KIND_POD,
+        }
+    }
+
+    #[test]
+    fn entries_come_and_go() {
+        let scratch = Scratch::fresh();
+        let mut table = endpoints(&scratch, 8);
+        assert_eq!(table.capacity(), 8);
+        table.insert(&[10, 0, 0, 2], &pod(2)).expect("room");
+        assert!(table.insert_new(&[10, 0, 0, 1], &pod(1)).expect("room"));
+        assert!(!table.insert_new(&[10, 0, 0, 1], &pod(9)).expect("an answer"));
+        assert_eq!(
+            table.entries().expect("read"),
+            [([10, 0, 0, 1], pod(1)), ([10, 0, 0, 2], pod(2))]
+        );
+        assert!(table.remove(&[10, 0, 0, 1]).expect("an answer"));
+        assert!(!table.remove(&[10, 0, 0, 1]).expect("an answer"));
+        assert_eq!(table.get(&[10, 0, 0, 1]).expect("an answer"), None);
+        assert_eq!(table.get(&[10, 0, 0, 2]).expect("an answer"), Some(pod(2)));
+    }
+
+    #[test]
+    fn a_full_map_names_itself_and_the_setting() {
+        let scratch = Scratch::fresh();
+        let mut table = endpoints(&scratch, 1);
+        table.insert(&[10, 0, 0, 1], &pod(1)).expect("room");
+        let error = table.insert(&[10, 0, 0, 2], &pod(2)).expect_err("full").to_string();
+        assert_eq!(
+            error,
+            "map np_endpoint4 is full with 1 entries: raise --max-endpoints and restart netpath-agent"
+        );
+        table.insert(&[10, 0, 0, 1], &pod(3)).expect("a change needs no room");
+    }
+
+    #[test]
+    fn a_missing_map_names_its_path_and_the_remedy() {
+        let scratch = Scratch::fresh();
+        let error = Table::<Key, Endpoint>::open(&scratch.0, names::ENDPOINT4).expect_err("not there");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "map np_endpoint4 is not pinned at {}: start netpath-agent on this node, which creates it",
+                scratch.0.map(names::ENDPOINT4).display()
+            )
+        );
+    }
+
+    #[test]
+    fn another_layout_is_refused() {
+        let scratch = Scratch::fresh();
+        drop(endpoints(&scratch, 8));
+        let error = Table::<Key, [u8; 16]>::open(&scratch.0, names::ENDPOINT4).expect_err("another value");
+        assert!(
+            error.to_string().contains("invalid value size 16, expected 12"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! How many entries each map has room for: settings of the operator, not guesses from the node's memory.
+
+use netpath_common::names;
+
+/// The maps' sizes. Flatten it into a command line's arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Sizes {
+    /// Frontends of services that fit: one for each port of a service, and one more for each address of the node if it has
+    /// a NodePort.
+    #[arg(long, env = "NETPATH_MAX_SERVICES", default_value_t = 65_536, value_parser = range())]
+    pub max_services: u32,
+    /// Backends of services that fit, counted once for each list of backends that differs.
+    #[arg(long, env = "NETPATH_MAX_BACKENDS", default_value_t = 131_072, value_parser = range())]
+    pub max_backends: u32,
+    /// Pods and addresses of this node that fit.
+    #[arg(long, env = "NETPATH_MAX_ENDPOINTS", default_value_t = 4_096, value_parser = range())]
+    pub max_endpoints: u32,
+    /// Pod subnets and addresses of other nodes that fit.
+    #[arg(long, env = "NETPATH_MAX_ROUTES", default_value_t = 16_384, value_parser = range())]
+    pub max_routes: u32,
+    /// Entries for translated connections, two each; the one longest unused makes room.
+    #[arg(long, env = "NETPATH_MAX_CONNECTIONS", default_value_t = 262_144, value_parser = range())]
+    pub max_connections: u32,
+    /// Fragmented datagrams under way; the one longest unused makes room.
+    #[arg(long, env = "NETPATH_MAX_FRAGMENTS", default_value_t = 8_192, value_parser = range())]
+    pub max_fragments: u32,
+}
+
+/// From one entry to 16 million, beyond which a typing error is more likely than a need.
+fn range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 24)
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            max_services: 65_536,
+            max_backends: 131_072,
+            max_endpoints: 4_096,
+            max_routes: 16_384,
+            max_connections: 262_144,
+            max_fragments: 8_192,
+        }
+    }
+}
+
+impl Sizes {
+    /// The size of a map; `None` if its size is part of its layout.
+    pub fn of(&self, map: &str) -> Option<u32> {
+        match map {
+            names::SERVICE4 => Some(self.max_services),
+            names::BACKEND4 => Some(self.max_backends),
+            names::BRIDGE | names::ENDPOINT4 => Some(self.max_endpoints),
+            names::ROUTE4 => Some(self.max_routes),
+            names::CONNTRACK4 => Some(self.max_connections),
+            names::FRAGMENT4 => Some(self.max_fragments),
+            _ => None,
+        }
+    }
+}
+
+/// The agent's setting that decides a map's size.
+pub fn setting(map: &str) -> &'static str {
+    match map {
+        names::SERVICE4 => "--max-services",
+        names::BACKEND4 => "--max-backends",
+        names::BRIDGE | names::ENDPOINT4 => "--max-endpoints",
+        names::ROUTE4 => "--max-routes",
+        names::CONNTRACK4 => "--max-connections",
+        names::FRAGMENT4 => "--max-fragments",
+        _ => "nothing: its size is fixed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        sizes: Sizes,
+    }
+
+    #[test]
+    fn the_command_line_s_defaults_are_the_type_s() {
+        let arguments = Arguments::try_parse_from(["agent"]).expect("no arguments are needed");
+        assert_eq!(arguments.sizes, Sizes::default());
+    }
+
+    #[test]
+    fn a_size_of_zero_or_beyond_reason_is_refused() {
+        for bad in ["0", "-1", "16777217", "many"] {
+            let argument = format!("--max-services={bad}");
+            assert!(Arguments::try_parse_from(["agent", &argument]).is_err(), "{bad}");
+        }
+        let largest = Arguments::try_parse_from(["agent", "--max-services=16777216"]).expect("the largest size");
+        assert_eq!(largest.sizes.of(names::SERVICE4), Some(16_777_216));
+    }
+
+    #[test]
+    fn every_map_of_variable_size_has_a_setting() {
+        for map in names::MAPS {
+            assert_eq!(
+                Sizes::default().of(map).is_some(),
+                setting(map).starts_with("--max-"),
+                "{map}"
+            );
+        }
+    }
+}
