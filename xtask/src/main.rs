@@ -1,1 +1,48 @@
-fn main() {}
+//! The project's own commands. Each one first provides what it lacks, then does its work; `cargo xtask --help` lists them.
+//!
+//! This package is the first thing compiled on a fresh machine, so it depends on little.
+
+mod bench;
+mod binaries;
+mod build_ebpf;
+mod ci;
+mod machine;
+mod progress;
+mod run;
+mod test;
+mod toolchain;
+mod tree;
+
+use clap::{Parser, Subcommand};
+
+/// Build, run, test and measure netpath.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the eBPF programs into target/ebpf/netpath.o
+    BuildEbpf(build_ebpf::Arguments),
+    /// Start the example cluster on this machine and try every path through it
+    Run(run::Arguments),
+    /// Build everything and run every test
+    Test(test::Arguments),
+    /// Measure netpath beside its rivals
+    Bench(bench::Arguments),
+    /// Run what a change must pass: formatting, clippy, dependencies, tests
+    Ci(ci::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::BuildEbpf(arguments) => build_ebpf::command(&arguments),
+        Command::Run(arguments) => run::command(&arguments),
+        Command::Test(arguments) => test::command(&arguments),
+        Command::Bench(arguments) => bench::command(&arguments),
+        Command::Ci(arguments) => ci::command(&arguments),
+    }
+}

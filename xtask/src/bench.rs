@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: figures beside those of the rivals, taken by `netpath-bench` in release builds.
+
+use anyhow::Result;
+
+use crate::binaries::{self, Profile};
+use crate::machine::{self, Need};
+
+/// The rivals' rules are written by their own tools.
+const NEEDS: [Need; 2] = [
+    Need {
+        program: "nft",
+        package: "nftables",
+        reason: "writes the chains of the paths netpath is compared with",
+    },
+    Need {
+        program: "iptables",
+        package: "iptables",
+        reason: "writes the chains of the paths netpath is compared with",
+    },
+];
+
+/// Measure netpath beside its rivals
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to hand on to netpath-bench
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// `cargo xtask bench`
+pub fn command(arguments: &Arguments) -> Result<()> {
+    machine::ready(&NEEDS)?;
+    binaries::build(Profile::Release)?;
+    binaries::become_binary(Profile::Release, "netpath-bench", &arguments.rest)
+}

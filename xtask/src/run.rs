@@ -1,0 +1,38 @@
+//! `cargo xtask run`: the main job, on this machine. The cluster itself is the business of `netpath-lab`.
+
+use anyhow::Result;
+
+use crate::binaries::{self, Profile};
+use crate::machine::{self, Need};
+
+/// Programs the lab itself does without, but tells the user to look through.
+const NEEDS: [Need; 2] = [
+    Need {
+        program: "bpftool",
+        package: "bpftool",
+        reason: "shows maps and programs",
+    },
+    Need {
+        program: "ip",
+        package: "iproute2",
+        reason: "shows devices and routes",
+    },
+];
+
+/// Start the example cluster on this machine and try every path through it
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to hand on to netpath-lab run, such as --once: give the verdict and leave
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// `cargo xtask run`
+pub fn command(arguments: &Arguments) -> Result<()> {
+    machine::ready(&NEEDS)?;
+    binaries::build(Profile::Debug)?;
+    let handed: Vec<String> = std::iter::once("run".to_owned())
+        .chain(arguments.rest.iter().cloned())
+        .collect();
+    binaries::become_binary(Profile::Debug, "netpath-lab", &handed)
+}
