@@ -5,5 +5,6 @@
 
 pub mod datapath;
 pub mod model;
+pub mod net;
 pub mod plan;
 pub mod source;

@@ -1,0 +1,253 @@
+//! Routes of the node's own stack: brought to the plan by the difference to what the kernel holds. A route is netpath's by
+//! its protocol; no other is ever touched.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
+    RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use nix::libc::{EEXIST, ESRCH};
+
+use super::neighbour::SERVICE_NEXT_HOP;
+use super::{Error, Netlink, Result, is_errno, kernel};
+use crate::plan::{KernelRoute, Way};
+
+/// The protocol that marks a route as netpath's: 'N'. `ip route show proto 78` lists them.
+pub const PROTOCOL: u8 = 78;
+
+/// What [`Netlink::apply_routes`] did.
+#[derive(Debug, Default)]
+pub struct RoutesReport {
+    /// Routes that were not there, or led elsewhere.
+    pub set: usize,
+    /// Routes that the plan no longer holds.
+    pub deleted: usize,
+    /// What could not be done; the rest was.
+    pub errors: Vec<Error>,
+}
+
+impl Netlink {
+    /// Brings netpath's routes to exactly `wanted`. A route that changes is never away: the new one stands before the old
+    /// one goes. One failure leaves the others to be done.
+    pub async fn apply_routes<'a>(&self, wanted: impl IntoIterator<Item = &'a KernelRoute>) -> Result<RoutesReport> {
+        let mut report = RoutesReport::default();
+        let mut present: BTreeMap<IpNet, Vec<(Option<KernelRoute>, RouteMessage)>> = BTreeMap::new();
+        for message in self.own_routes().await? {
+            if let Some(destination) = destination(&message) {
+                present
+                    .entry(destination)
+                    .or_default()
+                    .push((understood(&message), message));
+            }
+        }
+        for route in wanted {
+            let mut there = present.remove(&route.destination).unwrap_or_default();
+            let settled = there.iter().position(|(found, _)| found.as_ref() == Some(route));
+            let done = match settled {
+                Some(position) => {
+                    there.swap_remove(position);
+                    Ok(())
+                }
+                None => self.add_route(route, !there.is_empty()).await.map(|()| report.set += 1),
+            };
+            match done {
+                Ok(()) => self.delete_routes(there, &mut report).await,
+                Err(error) => report.errors.push(error),
+            }
+        }
+        for there in present.into_values() {
+            self.delete_routes(there, &mut report).await;
+        }
+        Ok(report)
+    }
+
+    /// Takes every route of netpath's away.
+    pub async fn remove_routes(&self) -> Result<RoutesReport> {
+        self.apply_routes([]).await
+    }
+
+    /// The routes that are netpath's, as the kernel tells them.
+    async fn own_routes(&self) -> Result<Vec<RouteMessage>> {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = AddressFamily::Inet;
+        filter.header.protocol = RouteProtocol::Other(PROTOCOL);
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let routes = self.handle.route().get(filter).execute();
+        let routes: Vec<RouteMessage> = routes
+            .try_collect()
+            .await
+            .map_err(kernel("list routes of protocol 78"))?;
+        // An old kernel may ignore the filter; what is not ours must not even be looked at.
+        let ours = |route: &RouteMessage| route.header.protocol == RouteProtocol::Other(PROTOCOL) && in_main(route);
+        Ok(routes.into_iter().filter(ours).collect())
+    }
+
+    async fn add_route(&self, route: &KernelRoute, beside: bool) -> Result<()> {
+        let message = message(route)?;
+        let mut request =
+            rtnetlink::packet_core::NetlinkMessage::from(netlink_packet_route::RouteNetlinkMessage::NewRoute(message));
+        use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+        // Never NLM_F_REPLACE: it takes whatever route has the same destination and metric, also somebody else's.
+        let how = if beside { NLM_F_APPEND } else { NLM_F_EXCL };
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | how;
+        match self.execute(request).await {
+            Err(error) if is_errno(&error, EEXIST) => Err(Error::Taken {
+                object: format!("route to {}", route.destination),
+                found: "another route to the same destination, not made by netpath, is in the main table".into(),
+                remedy: format!(
+                    "look at it with `ip route show {0}` and delete it, or give it a metric",
+                    route.destination
+                ),
+            }),
+            answer => answer.map_err(kernel(format!("add the route to {}", route.destination))),
+        }
+    }
+
+    async fn delete_routes(&self, routes: Vec<(Option<KernelRoute>, RouteMessage)>, report: &mut RoutesReport) {
+        for (_, mut message) in routes {
+            let name = destination(&message).map_or_else(|| "?".into(), |net| net.to_string());
+            message.header.flags &= RouteFlags::Onlink;
+            match self.handle.route().del(message).execute().await {
+                Ok(()) => report.deleted += 1,
+                Err(error) if is_errno(&error, ESRCH) => {}
+                Err(error) => report.errors.push(kernel(format!("delete the route to {name}"))(error)),
+            }
+        }
+    }
+
+    /// Sends a request that is answered by an acknowledgement alone.
+    async fn execute(
+        &self,
+        request: rtnetlink::packet_core::NetlinkMessage<netlink_packet_route::RouteNetlinkMessage>,
+    ) -> std::result::Result<(), rtnetlink::Error> {
+        use futures::StreamExt;
+        let mut answers = self.handle.clone().request(request)?;
+        while let Some(answer) = answers.next().await {
+            if let rtnetlink::packet_core::NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(rtnetlink::Error::NetlinkError(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The request that adds a route.
+fn message(route: &KernelRoute) -> Result<RouteMessage> {
+    let (IpNet::V4(destination), IpAddr::V4(source)) = (route.destination, route.source) else {
+        return Err(Error::Missing {
+            object: format!("an IPv4 destination and source for the route to {}", route.destination),
+            remedy: "give the node an IPv4 podCIDR: IPv6 routes are not served yet".into(),
+        });
+    };
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: destination.prefix_len(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Other(PROTOCOL),
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    message
+        .attributes
+        .push(RouteAttribute::Destination(RouteAddress::Inet(destination.network())));
+    message
+        .attributes
+        .push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+    let (device, gateway) = match route.way {
+        Way::Gateway { device, gateway } => (device, Some(gateway)),
+        Way::Link { device } => (device, Some(IpAddr::V4(SERVICE_NEXT_HOP))),
+        Way::Tunnel { device, vni, remote } => {
+            let IpAddr::V4(remote) = remote else {
+                return Err(Error::Missing {
+                    object: format!("an IPv4 tunnel end for the route to {destination}"),
+                    remedy: "give the node an IPv4 InternalIP: IPv6 tunnels are not served yet".into(),
+                });
+            };
+            message.header.scope = RouteScope::Link;
+            message.attributes.push(RouteAttribute::EncapType(RouteLwEnCapType::Ip));
+            message.attributes.push(RouteAttribute::Encap(vec![
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(vni.into())),
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(remote)),
+            ]));
+            (device, None)
+        }
+    };
+    message.attributes.push(RouteAttribute::Oif(device));
+    if let Some(gateway) = gateway {
+        // The planner knows the next hop to be on the device's segment; the kernel need not find a route to it first.
+        message.header.flags = RouteFlags::Onlink;
+        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    }
+    Ok(message)
+}
+
+/// A route of the kernel's as the plan would write it; `None` if no plan writes such a one.
+fn understood(message: &RouteMessage) -> Option<KernelRoute> {
+    let (mut device, mut gateway, mut source, mut vni, mut remote) = (None, None, None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => device = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Encap(parts) => {
+                for part in parts {
+                    match part {
+                        RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(id)) => vni = u32::try_from(*id).ok(),
+                        RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => remote = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            RouteAttribute::Priority(_) | RouteAttribute::MultiPath(_) => return None,
+            _ => {}
+        }
+    }
+    let device = device?;
+    let way = match (gateway, vni, remote) {
+        (Some(gateway), None, None) if gateway == SERVICE_NEXT_HOP => Way::Link { device },
+        (Some(gateway), None, None) => Way::Gateway {
+            device,
+            gateway: gateway.into(),
+        },
+        (None, Some(vni), Some(remote)) => Way::Tunnel {
+            device,
+            vni,
+            remote: remote.into(),
+        },
+        _ => return None,
+    };
+    Some(KernelRoute {
+        destination: destination(message)?,
+        way,
+        source: source?.into(),
+    })
+}
+
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(
+        address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        message.header.destination_prefix_length,
+    )
+    .ok()
+}
+
+fn in_main(message: &RouteMessage) -> bool {
+    let table = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or(message.header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN)
+}

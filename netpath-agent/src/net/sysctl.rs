@@ -1,0 +1,164 @@
+//! Sysctls below `/proc/sys/net`, which shows those of the reading thread's namespace.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::ports::Ports;
+use super::{Error, Result};
+
+/// Ports that the kernel gives no socket by itself.
+const RESERVED: &str = "ipv4/ip_local_reserved_ports";
+/// The first and the last port that the kernel gives sockets by itself.
+const LOCAL_RANGE: &str = "ipv4/ip_local_port_range";
+/// Kubernetes' default range of node ports.
+const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+/// Reverse path filters: a packet's source must be routed over the device it came from, or over any.
+const STRICT: &str = "1";
+const LOOSE: &str = "2";
+
+/// Lets the node forward, and lets packets come back another way than the kernel would send them, on each device.
+pub fn prepare(devices: &[&str]) -> Result<()> {
+    set("ipv4/ip_forward", "1")?;
+    let strict_everywhere = read("ipv4/conf/all/rp_filter")? == STRICT;
+    for device in devices {
+        // Dots in a device's name are no separators in its path; slashes are not allowed in names.
+        set(&format!("ipv4/conf/{device}/forwarding"), "1")?;
+        // The stricter of "all" and the device's own would hold, but 2 (loose) counts as more than 1 (strict).
+        let own = format!("ipv4/conf/{device}/rp_filter");
+        if strict_everywhere || read(&own)? == STRICT {
+            set(&own, LOOSE)?;
+        }
+    }
+    Ok(())
+}
+
+/// The file that remembers which reserved ports are netpath's.
+fn record(state: &Path) -> PathBuf {
+    state.join("reserved-ports")
+}
+
+/// Keeps the ports of source NAT from the node's own sockets. What this adds to the kernel's list is remembered below
+/// `state`, for [`release_ports`]; a range of an earlier start that is no longer wanted is given back.
+pub fn reserve_ports(range: &RangeInclusive<u16>, state: &Path) -> Result<()> {
+    let wanted = Ports::from(range.clone());
+    let present = reserved()?;
+    let ours = recorded(state)?;
+    let foreign = present.without(&ours);
+    let next = foreign.with(&wanted);
+    let record = record(state);
+    fs::write(&record, wanted.without(&foreign).to_string()).map_err(|source| file(&record, source))?;
+    if next == present {
+        Ok(())
+    } else {
+        write(RESERVED, &next.to_string())
+    }
+}
+
+/// Gives back what [`reserve_ports`] added. Does nothing where nothing is remembered.
+pub fn release_ports(state: &Path) -> Result<()> {
+    let ours = recorded(state)?;
+    if !ours.is_empty() {
+        let present = reserved()?;
+        let next = present.without(&ours);
+        if next != present {
+            write(RESERVED, &next.to_string())?;
+        }
+    }
+    let record = record(state);
+    match fs::remove_file(&record) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file(&record, error)),
+        _ => Ok(()),
+    }
+}
+
+/// What is unwise about the ports of source NAT: sentences with their remedy.
+pub fn port_warnings(range: &RangeInclusive<u16>) -> Result<Vec<String>> {
+    let nat = Ports::from(range.clone());
+    let mut warnings = Vec::new();
+    let text = read(LOCAL_RANGE)?;
+    let local = local_range(&text).ok_or_else(|| malformed(LOCAL_RANGE, &text))?;
+    let left = Ports::from(local.clone()).without(&nat).without(&reserved()?).len();
+    if left < 1024 {
+        warnings.push(format!(
+            "net.ipv4.ip_local_port_range {}-{} leaves the node's own sockets {left} ports beside --nat-ports {}-{}: \
+             widen it (`sysctl net.ipv4.ip_local_port_range=\"32768 60999\"`) or narrow --nat-ports",
+            local.start(),
+            local.end(),
+            range.start(),
+            range.end(),
+        ));
+    }
+    let clash = nat.common(&Ports::from(NODE_PORTS));
+    if !clash.is_empty() {
+        warnings.push(format!(
+            "--nat-ports {}-{} overlaps the node ports ({clash}): connections to those services may be mistaken for \
+             replies; choose a range outside of 30000-32767",
+            range.start(),
+            range.end(),
+        ));
+    }
+    Ok(warnings)
+}
+
+fn local_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+}
+
+fn reserved() -> Result<Ports> {
+    let text = read(RESERVED)?;
+    text.parse().map_err(|_| malformed(RESERVED, &text))
+}
+
+fn recorded(state: &Path) -> Result<Ports> {
+    let record = record(state);
+    match fs::read_to_string(&record) {
+        Ok(text) => Ok(text.parse().unwrap_or_default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ports::default()),
+        Err(error) => Err(file(&record, error)),
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(name)
+}
+
+fn read(name: &str) -> Result<String> {
+    let text = fs::read_to_string(path(name)).map_err(|source| sysctl(name, source))?;
+    Ok(text.trim().to_owned())
+}
+
+fn write(name: &str, value: &str) -> Result<()> {
+    // An empty list is written as a newline: a write of no bytes changes nothing.
+    fs::write(path(name), format!("{value}\n")).map_err(|source| sysctl(name, source))
+}
+
+fn set(name: &str, value: &str) -> Result<()> {
+    if read(name)? == value {
+        Ok(())
+    } else {
+        write(name, value)
+    }
+}
+
+fn sysctl(name: &str, source: std::io::Error) -> Error {
+    Error::Sysctl {
+        name: format!("net.{}", name.replace('/', ".")),
+        source,
+    }
+}
+
+fn malformed(name: &str, text: &str) -> Error {
+    sysctl(
+        name,
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{text:?} is not understood")),
+    )
+}
+
+fn file(path: &Path, source: std::io::Error) -> Error {
+    Error::Kernel {
+        action: format!("file {}", path.display()),
+        source,
+    }
+}

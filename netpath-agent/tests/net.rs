@@ -1,0 +1,460 @@
+//! Devices, routes and sysctls, each test in a network namespace of its own. What netpath did is read back with `ip`.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+
+use ipnet::IpNet;
+use netpath_agent::net::bridge::Bridge;
+use netpath_agent::net::overlay::Overlay;
+use netpath_agent::net::uplink::NextHop;
+use netpath_agent::net::{Error, Netlink, sysctl};
+use netpath_agent::plan::{KernelRoute, Way};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
+
+/// Runs a test on a thread, a runtime and a network namespace of its own. The namespace goes with the thread.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Netlink) -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { test(Netlink::connect().unwrap()).await });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs `ip` in the calling thread's namespace.
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ip_json(arguments: &str) -> Value {
+    serde_json::from_str(&ip(&format!("-j -d {arguments}"))).unwrap()
+}
+
+/// Of each object, these members alone.
+fn members(objects: &Value, names: &[&str]) -> Value {
+    let pick = |object: &Value| -> Value {
+        let present = names
+            .iter()
+            .filter_map(|name| Some((name.to_string(), object.get(name)?.clone())));
+        Value::Object(present.collect())
+    };
+    objects.as_array().unwrap().iter().map(pick).collect()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn bridge() -> Bridge {
+    Bridge {
+        gateways: vec![net("10.244.1.1/24")],
+        mtu: 1450,
+        node: NODE,
+    }
+}
+
+fn overlay() -> Overlay {
+    Overlay {
+        port: 4789,
+        mtu: 1450,
+        node: NODE,
+    }
+}
+
+/// A pair of devices with the node's address on the first, both up.
+fn make_uplink() {
+    ip("link add up0 type veth peer name far0");
+    ip("address add 10.0.1.1/24 dev up0");
+    ip("link set up0 up");
+    ip("link set far0 up");
+}
+
+#[test]
+fn the_bridge_is_made_once_and_kept() {
+    in_namespace(async |netlink| {
+        let first = netlink.ensure_bridge(&bridge()).await.unwrap();
+        assert_eq!(netlink.ensure_bridge(&bridge()).await.unwrap(), first);
+
+        let link = &ip_json("link show netpath0")[0];
+        assert_eq!(link["linkinfo"]["info_kind"], "bridge");
+        assert_eq!(link["linkinfo"]["info_data"]["mcast_snooping"], 0);
+        assert_eq!(link["linkinfo"]["info_data"]["stp_state"], 0);
+        assert_eq!(
+            (&link["mtu"], &link["address"]),
+            (&json!(1450), &json!("4e:70:0a:00:01:01"))
+        );
+        assert!(link["flags"].as_array().unwrap().contains(&json!("UP")));
+        let addresses = &ip_json("-4 address show netpath0")[0]["addr_info"];
+        assert_eq!(
+            members(addresses, &["local", "prefixlen"]),
+            json!([{"local": "10.244.1.1", "prefixlen": 24}])
+        );
+    });
+}
+
+#[test]
+fn the_bridge_keeps_its_mac_and_mtu_when_ports_come_and_follows_the_plan() {
+    in_namespace(async |netlink| {
+        netlink.ensure_bridge(&bridge()).await.unwrap();
+        ip("link add p0 address 02:00:00:00:00:01 mtu 1400 type veth peer name q0");
+        ip("link set p0 master netpath0");
+        let link = &ip_json("link show netpath0")[0];
+        assert_eq!(
+            (&link["mtu"], &link["address"]),
+            (&json!(1450), &json!("4e:70:0a:00:01:01"))
+        );
+
+        let wanted = Bridge {
+            gateways: vec![net("10.244.9.1/24"), net("10.245.0.1/16")],
+            mtu: 8950,
+            ..bridge()
+        };
+        netlink.ensure_bridge(&wanted).await.unwrap();
+        assert_eq!(ip_json("link show netpath0")[0]["mtu"], 8950);
+        assert_eq!(ip_json("link show p0")[0]["master"], "netpath0");
+        assert_eq!(
+            members(
+                &ip_json("-4 address show netpath0")[0]["addr_info"],
+                &["local", "prefixlen"]
+            ),
+            json!([{"local": "10.244.9.1", "prefixlen": 24}, {"local": "10.245.0.1", "prefixlen": 16}])
+        );
+    });
+}
+
+#[test]
+fn another_device_of_the_bridges_name_is_left_alone() {
+    in_namespace(async |netlink| {
+        ip("link add netpath0 type veth peer name other");
+        let before = ip_json("link show");
+        let error = netlink.ensure_bridge(&bridge()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "device netpath0 is in the way: it is a veth device; rename or delete it (`ip link delete netpath0`)"
+        );
+        assert_eq!(ip_json("link show"), before);
+    });
+}
+
+#[test]
+fn a_gateway_address_that_another_device_has_is_named() {
+    in_namespace(async |netlink| {
+        ip("link add cni0 type bridge");
+        ip("address add 10.244.1.1/24 dev cni0");
+        let error = netlink.ensure_bridge(&bridge()).await.unwrap_err();
+        assert!(matches!(error, Error::Taken { .. }));
+        assert_eq!(
+            error.to_string(),
+            "address 10.244.1.1 for netpath0 is in the way: device cni0 has 10.244.1.1/24; take it off \
+             (`ip address del 10.244.1.1/24 dev cni0`), or give the node another podCIDR"
+        );
+        assert_eq!(netlink.link("netpath0").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn the_overlay_is_made_once_and_follows_port_and_mtu() {
+    in_namespace(async |netlink| {
+        let first = netlink.ensure_overlay(&overlay()).await.unwrap();
+        assert_eq!(netlink.ensure_overlay(&overlay()).await.unwrap(), first);
+        let link = &ip_json("link show netpath-vx")[0];
+        assert_eq!(
+            (&link["mtu"], &link["address"]),
+            (&json!(1450), &json!("4e:78:0a:00:01:01"))
+        );
+        assert_eq!(
+            link["flags"],
+            json!(["BROADCAST", "MULTICAST", "NOARP", "UP", "LOWER_UP"])
+        );
+        let data = &link["linkinfo"]["info_data"];
+        assert_eq!((&data["external"], &data["port"]), (&json!(true), &json!(4789)));
+        assert_eq!(
+            (&data["learning"], &data["udp_zero_csum6_rx"]),
+            (&json!(false), &json!(true))
+        );
+
+        let second = netlink
+            .ensure_overlay(&Overlay { mtu: 8950, ..overlay() })
+            .await
+            .unwrap();
+        assert_eq!((second.index, second.mtu), (first.index, 8950));
+        let third = netlink
+            .ensure_overlay(&Overlay {
+                port: 8472,
+                ..overlay()
+            })
+            .await
+            .unwrap();
+        assert_eq!((third.mac, third.mtu), (first.mac, 1450));
+        assert_eq!(
+            ip_json("link show netpath-vx")[0]["linkinfo"]["info_data"]["port"],
+            8472
+        );
+    });
+}
+
+#[test]
+fn a_vxlan_port_in_use_is_named_and_nothing_is_left_behind() {
+    in_namespace(async |netlink| {
+        ip("link set lo up");
+        let socket = std::net::UdpSocket::bind("0.0.0.0:4789").unwrap();
+        let error = netlink.ensure_overlay(&overlay()).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("UDP port 4789 for VXLAN is in the way: a socket or vxlan device"),
+            "{error}"
+        );
+        assert!(error.ends_with("with --vxlan-port"), "{error}");
+        assert_eq!(netlink.link("netpath-vx").await.unwrap(), None);
+        drop(socket);
+
+        ip("link add flannel.1 type vxlan id 1 dstport 4789");
+        let error = netlink.ensure_overlay(&overlay()).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("UDP port 4789 for VXLAN is in the way: vxlan device flannel.1 has it"),
+            "{error}"
+        );
+        assert_eq!(netlink.link("netpath-vx").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn another_device_of_the_overlays_name_is_left_alone() {
+    in_namespace(async |netlink| {
+        ip("link add netpath-vx type vxlan id 7 dstport 4789");
+        let before = ip_json("link show netpath-vx");
+        let error = netlink.ensure_overlay(&overlay()).await.unwrap_err().to_string();
+        assert!(
+            error.contains("it is a vxlan device that is not in metadata mode"),
+            "{error}"
+        );
+        assert_eq!(ip_json("link show netpath-vx"), before);
+    });
+}
+
+#[test]
+fn the_uplink_is_found_by_the_nodes_address_or_by_name() {
+    in_namespace(async |netlink| {
+        make_uplink();
+        let uplink = netlink.uplink(None, NODE).await.unwrap();
+        assert_eq!(
+            (uplink.name.as_str(), uplink.kind.as_str(), uplink.mtu),
+            ("up0", "veth", 1500)
+        );
+        assert_eq!(uplink.addresses, [net("10.0.1.1/24")]);
+        let far = netlink.uplink(Some("far0"), NODE).await.unwrap();
+        assert_eq!((far.name.as_str(), far.addresses.len()), ("far0", 0));
+        assert_eq!(
+            netlink.uplink(None, address("10.9.9.9")).await.unwrap_err().to_string(),
+            "a device with 10.9.9.9, the node's InternalIP is missing; correct status.addresses of the Node, or name the \
+             device with --uplink"
+        );
+        assert_eq!(
+            netlink.uplink(Some("eth7"), NODE).await.unwrap_err().to_string(),
+            "device eth7, the uplink is missing; give --uplink one of: lo, far0, up0"
+        );
+    });
+}
+
+#[test]
+fn next_hops_are_the_kernels() {
+    in_namespace(async |netlink| {
+        make_uplink();
+        let device = netlink.uplink(None, NODE).await.unwrap().index;
+        assert_eq!(netlink.next_hop(address("10.0.2.1")).await.unwrap(), None);
+        ip("route add 10.0.2.0/24 via 10.0.1.254");
+        let gateway = Some(address("10.0.1.254"));
+        assert_eq!(
+            netlink.next_hop(address("10.0.2.1")).await.unwrap(),
+            Some(NextHop { gateway, device })
+        );
+        assert_eq!(
+            netlink.next_hop(address("10.0.1.2")).await.unwrap(),
+            Some(NextHop { gateway: None, device })
+        );
+    });
+}
+
+#[test]
+fn routes_follow_the_plan_and_others_are_left_alone() {
+    in_namespace(async |netlink| {
+        make_uplink();
+        let uplink = netlink.uplink(None, NODE).await.unwrap().index;
+        let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
+        netlink.ensure_service_next_hop(&bridge).await.unwrap();
+        let overlay = netlink.ensure_overlay(&overlay()).await.unwrap().index;
+        ip("route add 10.99.0.0/16 via 10.0.1.9 proto static");
+        let others = ip_json("-4 route show proto static");
+        let route = |destination: &str, way| KernelRoute {
+            destination: net(destination),
+            way,
+            source: address("10.244.1.1"),
+        };
+        let tunnel = |remote| Way::Tunnel {
+            device: overlay,
+            vni: 78,
+            remote: address(remote),
+        };
+        let direct = |gateway| Way::Gateway {
+            device: uplink,
+            gateway: address(gateway),
+        };
+
+        let first = [
+            route("10.244.2.0/24", direct("10.0.1.2")),
+            route("10.244.3.0/24", tunnel("10.0.2.1")),
+            route("10.96.0.0/12", Way::Link { device: bridge.index }),
+        ];
+        let report = netlink.apply_routes(&first).await.unwrap();
+        assert_eq!(
+            (report.set, report.deleted, report.errors.len()),
+            (3, 0, 0),
+            "{:?}",
+            report.errors
+        );
+        assert_eq!(
+            ip("-4 route show proto 78")
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>(),
+            [
+                "10.96.0.0/12 via 169.254.78.1 dev netpath0 src 10.244.1.1 onlink linkdown",
+                "10.244.2.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink",
+                "10.244.3.0/24 encap ip id 78 src 0.0.0.0 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx scope link src 10.244.1.1",
+            ]
+        );
+        let report = netlink.apply_routes(&first).await.unwrap();
+        assert_eq!((report.set, report.deleted, report.errors.len()), (0, 0, 0));
+
+        // One node moves behind a router, one comes nearer, the service range goes.
+        let second = [
+            route("10.244.2.0/24", tunnel("10.0.2.2")),
+            route("10.244.3.0/24", direct("10.0.1.3")),
+        ];
+        let report = netlink.apply_routes(&second).await.unwrap();
+        assert_eq!(
+            (report.set, report.deleted, report.errors.len()),
+            (2, 3, 0),
+            "{:?}",
+            report.errors
+        );
+        assert_eq!(ip("-4 route show proto 78").lines().count(), 2);
+        assert_eq!(
+            members(&ip_json("-4 route get 10.244.3.7"), &["gateway", "dev"]),
+            json!([{"gateway": "10.0.1.3", "dev": "up0"}])
+        );
+        assert!(ip("-4 route show 10.244.2.0/24").contains("encap ip id 78 src 0.0.0.0 dst 10.0.2.2"));
+
+        // Somebody else's route to the same place is neither replaced nor hidden.
+        let taken = [route("10.99.0.0/16", tunnel("10.0.2.3"))];
+        let report = netlink.apply_routes(&taken).await.unwrap();
+        assert_eq!((report.set, report.deleted, report.errors.len()), (0, 2, 1));
+        assert!(
+            report.errors[0]
+                .to_string()
+                .starts_with("route to 10.99.0.0/16 is in the way"),
+            "{}",
+            report.errors[0]
+        );
+        netlink.remove_routes().await.unwrap();
+        assert_eq!(ip("-4 route show proto 78"), "");
+        assert_eq!(ip_json("-4 route show proto static"), others);
+    });
+}
+
+#[test]
+fn the_service_range_needs_no_neighbour() {
+    in_namespace(async |netlink| {
+        let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
+        netlink.ensure_service_next_hop(&bridge).await.unwrap();
+        netlink.ensure_service_next_hop(&bridge).await.unwrap();
+        assert_eq!(
+            members(&ip_json("neighbour show dev netpath0"), &["dst", "lladdr", "state"]),
+            json!([{"dst": "169.254.78.1", "lladdr": "4e:70:0a:00:01:01", "state": ["PERMANENT"]}])
+        );
+    });
+}
+
+fn sysctl_value(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+fn set_sysctl(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).unwrap();
+}
+
+#[test]
+fn forwarding_is_on_and_strict_filters_become_loose() {
+    in_namespace(async |_| {
+        make_uplink();
+        set_sysctl("conf/all/rp_filter", "0");
+        set_sysctl("conf/up0/rp_filter", "1");
+        set_sysctl("conf/far0/rp_filter", "0");
+        sysctl::prepare(&["up0", "far0"]).unwrap();
+        assert_eq!(sysctl_value("ip_forward"), "1");
+        assert_eq!(
+            (sysctl_value("conf/up0/rp_filter"), sysctl_value("conf/far0/rp_filter")),
+            ("2".into(), "0".into())
+        );
+        set_sysctl("conf/all/rp_filter", "1");
+        sysctl::prepare(&["up0", "far0"]).unwrap();
+        assert_eq!(sysctl_value("conf/far0/rp_filter"), "2");
+        let error = sysctl::prepare(&["nowhere"]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "sysctl net.ipv4.conf.nowhere.forwarding: No such file or directory (os error 2)"
+        );
+    });
+}
+
+#[test]
+fn reserved_ports_keep_what_was_there_and_are_given_back() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().to_owned();
+    in_namespace(async move |_| {
+        set_sysctl("ip_local_reserved_ports", "8080,49152-49160");
+        sysctl::reserve_ports(&(49152..=65535), &path).unwrap();
+        assert_eq!(sysctl_value("ip_local_reserved_ports"), "8080,49152-65535");
+        // A later start with another range gives the first one back.
+        sysctl::reserve_ports(&(50000..=50010), &path).unwrap();
+        assert_eq!(sysctl_value("ip_local_reserved_ports"), "8080,49152-49160,50000-50010");
+        sysctl::release_ports(&path).unwrap();
+        assert_eq!(sysctl_value("ip_local_reserved_ports"), "8080,49152-49160");
+        sysctl::release_ports(&path).unwrap();
+        set_sysctl("ip_local_reserved_ports", "\n");
+        sysctl::reserve_ports(&(50000..=50010), &path).unwrap();
+        sysctl::release_ports(&path).unwrap();
+        assert_eq!(sysctl_value("ip_local_reserved_ports"), "");
+    });
+}
+
+#[test]
+fn unwise_ranges_are_warned_of() {
+    in_namespace(async |_| {
+        assert_eq!(sysctl::port_warnings(&(49152..=65535)).unwrap(), Vec::<String>::new());
+        let warnings = sysctl::port_warnings(&(32700..=65535)).unwrap();
+        assert_eq!(warnings.len(), 2);
+        assert!(
+            warnings[0].starts_with("net.ipv4.ip_local_port_range 32768-60999 leaves the node's own sockets 0 ports")
+        );
+        assert!(warnings[1].contains("overlaps the node ports (32700-32767)"));
+    });
+}
