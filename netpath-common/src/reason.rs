@@ -65,5 +65,6 @@ reasons! {
     UnknownProtocol = 49, drop, "unknown_protocol", "a protocol without ports, to an address that would need translation";
     TooBigSilent = 50, drop, "too_big_silent", "larger than the way's MTU, and an answer is not allowed";
     ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
+    RefusedSilent = 53, drop, "refused_silent", "the service has no endpoints, and an answer is not allowed";
     NoFrontend = 52, drop, "no_frontend", "an address or port of the service range that no service has";
 }

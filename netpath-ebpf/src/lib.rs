@@ -1,12 +1,33 @@
 //! The packet logic, written once: compiled into tc programs, into an XDP program and for the host, where tests hold all
-//! three against each other. It stands on two traits alone, [`packet::Packet`] and [`tables::Tables`].
+//! three against each other. It stands on two traits alone, [`packet::Packet`] and [`tables::Tables`], and is generic over
+//! the address family, [`family::Family`].
 //!
-//! A packet's way: a hook in [`path`] names the steps; [`parse`] reads the headers; the connection table and the services
-//! decide what the packet becomes; delivery picks the way; a [`verdict::Verdict`] with its reason ends it.
+//! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`ipv4`] and [`flow`] read the headers; [`forward`]
+//! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
+//! sends it there, by [`encap`] if need be. [`arp`] and [`icmp`] answer. A [`verdict::Verdict`] with its reason ends it.
+//!
+//! Steps are `#[inline(always)]` so that a program is one function, as the verifier likes it; what is rare is not, so that
+//! its stack is its own.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod arp;
+pub mod conntrack;
+pub mod csum;
+pub mod encap;
+pub mod ethernet;
+pub mod family;
+pub mod flow;
+pub mod forward;
+pub mod hash;
+pub mod icmp;
+pub mod icmp_quote;
+pub mod ipv4;
+pub mod nat;
 pub mod packet;
+pub mod path;
+pub mod service;
 pub mod tables;
 pub mod verdict;
+pub mod way;

@@ -22,6 +22,10 @@ pub enum Covered {
 }
 
 /// An Ethernet frame. Offsets count bytes from its first.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "no frame is empty: it has at least an Ethernet header"
+)]
 pub trait Packet {
     /// The whole frame's length in bytes, also of what a program cannot see.
     fn len(&self) -> usize;

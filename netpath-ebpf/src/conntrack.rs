@@ -1,0 +1,161 @@
+//! The connection table: what a translated connection's packets become, in both directions, and how long it is known.
+//!
+//! One race is tolerated: two CPUs may see the first packets of one flow at once. The answering direction's entry is
+//! inserted first and only if it is not there, so one of them wins and the other takes over what the winner wrote.
+
+use netpath_common::abi::conntrack::{
+    Connection, DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, Tuple,
+};
+use netpath_common::abi::service::Frontend;
+
+use crate::{
+    family::Address,
+    flow::{self, ACK, FIN, Flow, Kind, RST, SYN, TCP},
+    tables::{InsertError, Tables},
+};
+
+/// Entries are touched at most this often, in seconds: writing to a shared cache line costs more than reading it.
+const TOUCH_EVERY: u32 = 5;
+
+/// How long a closed TCP connection keeps a port of source NAT from being taken again, in seconds. Far less than
+/// TIME_WAIT: its end hosts tell an old segment from a new connection by sequence numbers and time stamps (RFC 6191),
+/// and 120 s would leave a busy node without ports.
+const CLOSED_KEEPS_PORT: u32 = 5;
+
+/// Seconds of silence after which a connection is forgotten. TCP as kube-proxy sets it (a day established, two minutes
+/// closing), the rest as the kernel's own connection tracking has it.
+#[inline(always)]
+fn timeout(protocol: u8, state: u8) -> u32 {
+    match (protocol, state) {
+        (TCP, STATE_NEW) => 60,
+        (TCP, STATE_ESTABLISHED) => 86_400,
+        (TCP, _) => 120,
+        (_, STATE_NEW) => 30,
+        _ => 180,
+    }
+}
+
+#[inline(always)]
+fn translated<A: Address>(connection: &Connection<A>, protocol: u8) -> Tuple<A> {
+    Tuple {
+        source: connection.source,
+        destination: connection.destination,
+        source_port: connection.source_port,
+        destination_port: connection.destination_port,
+        protocol,
+        reserved: [0; 3],
+    }
+}
+
+#[inline(always)]
+fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connection<A> {
+    Connection {
+        source: to.source,
+        destination: to.destination,
+        source_port: to.source_port,
+        destination_port: to.destination_port,
+        state: STATE_NEW,
+        direction,
+        reserved: [0; 2],
+        last_seen: now,
+        set,
+    }
+}
+
+/// What this packet must become, if its connection is known. Follows the connection's state.
+#[inline(always)]
+pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> Option<Tuple<A>> {
+    let connection = tables.connection(&flow.tuple)?;
+    let target = translated(&connection, flow.tuple.protocol);
+    let now = tables.now();
+    let idle = now.wrapping_sub(connection.last_seen);
+    if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, &connection) {
+        tables.remove_connection(&flow.tuple);
+        tables.remove_connection(&flow::reversed(&target));
+        return None;
+    }
+    let state = match flow.kind {
+        Kind::Tcp { flags, .. } if flags & (FIN | RST) != 0 => STATE_CLOSING,
+        _ if connection.state == STATE_NEW && connection.direction == DIRECTION_REPLY => STATE_ESTABLISHED,
+        _ => connection.state,
+    };
+    if state != connection.state || idle >= TOUCH_EVERY {
+        tables.touch_connection(&flow.tuple, state, now);
+        tables.touch_connection(&flow::reversed(&target), state, now);
+    }
+    Some(target)
+}
+
+/// Whether the packet opens a new TCP connection under the tuple of an old one: the old one was closing, or its backend
+/// was chosen from a set that its service no longer has, so that the backend may be gone.
+#[inline(always)]
+fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
+    let Kind::Tcp { flags, .. } = flow.kind else {
+        return false;
+    };
+    if flags & (SYN | ACK | RST) != SYN || connection.direction != DIRECTION_ORIGINAL {
+        return false;
+    }
+    if connection.state == STATE_CLOSING {
+        return true;
+    }
+    connection.set != 0
+        && tables
+            .service(frontend(&flow.tuple))
+            .is_none_or(|service| service.set != connection.set)
+}
+
+/// The frontend that a packet of this tuple asks for.
+#[inline(always)]
+pub fn frontend<A: Address>(tuple: &Tuple<A>) -> Frontend<A> {
+    Frontend {
+        address: tuple.destination,
+        port: tuple.destination_port,
+        protocol: tuple.protocol,
+        reserved: 0,
+    }
+}
+
+/// Makes a connection known: packets of `from` become `to`, and answers accordingly. `Exists` means that the answers'
+/// tuple belongs to another connection.
+///
+/// # Errors
+/// [`InsertError`]; nothing is left behind then.
+#[inline(always)]
+pub fn open<A: Address, T: Tables<A>>(
+    tables: &mut T,
+    from: &Tuple<A>,
+    to: &Tuple<A>,
+    set: u32,
+) -> Result<(), InsertError> {
+    let now = tables.now();
+    let answer = flow::reversed(to);
+    let reply = entry(&flow::reversed(from), DIRECTION_REPLY, now, set);
+    if let Err(error) = tables.add_connection(&answer, &reply) {
+        if error == InsertError::Full || !abandoned(tables, &answer, now) {
+            return Err(error);
+        }
+        tables.add_connection(&answer, &reply)?;
+    }
+    if let Err(error) = tables.add_connection(from, &entry(to, DIRECTION_ORIGINAL, now, set)) {
+        tables.remove_connection(&answer);
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Removes the connection whose answers have this tuple, if nobody needs it any more.
+#[inline(always)]
+fn abandoned<A: Address, T: Tables<A>>(tables: &mut T, answer: &Tuple<A>, now: u32) -> bool {
+    let Some(connection) = tables.connection(answer) else {
+        return true;
+    };
+    let idle = now.wrapping_sub(connection.last_seen);
+    let closed = answer.protocol == TCP && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
+    if !closed && idle <= timeout(answer.protocol, connection.state) {
+        return false;
+    }
+    tables.remove_connection(answer);
+    tables.remove_connection(&flow::reversed(&translated(&connection, answer.protocol)));
+    true
+}

@@ -1,0 +1,148 @@
+//! What differs between IPv4 and IPv6. All other steps are written over [`Family`], once.
+
+use netpath_common::{
+    abi::{
+        bridge::Port,
+        config::{Config, ROUTE_PREFIXES},
+        conntrack::Tuple,
+    },
+    reason::Reason,
+};
+
+use crate::packet::Packet;
+
+/// An IP address: `[u8; 4]` or `[u8; 16]`, in network order.
+pub trait Address: Copy + PartialEq + Default {
+    /// The address folded into 32 bits, for hashing.
+    fn word(&self) -> u32;
+
+    /// The address with all but the first `prefix_len` bits cleared.
+    fn masked(&self, prefix_len: u8) -> Self;
+
+    /// What to add to a one's complement sum when this address becomes `new`, not folded.
+    fn difference(&self, new: &Self) -> u32;
+}
+
+impl Address for [u8; 4] {
+    #[inline(always)]
+    fn word(&self) -> u32 {
+        u32::from_be_bytes(*self)
+    }
+
+    #[inline(always)]
+    fn masked(&self, prefix_len: u8) -> Self {
+        let mask = if prefix_len == 0 {
+            0
+        } else {
+            u32::MAX << (32 - (u32::from(prefix_len) & 63).min(32))
+        };
+        (u32::from_be_bytes(*self) & mask).to_be_bytes()
+    }
+
+    #[inline(always)]
+    fn difference(&self, new: &Self) -> u32 {
+        crate::csum::difference(self, new)
+    }
+}
+
+/// Where a packet stands in a fragmented datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// It is whole.
+    Whole,
+    /// The first of several: it has the ports.
+    First,
+    /// A later one.
+    Later,
+}
+
+/// An IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// The protocol of the payload.
+    pub protocol: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Whether routers must not fragment the packet.
+    pub dont_fragment: bool,
+    /// Whether the header has options.
+    pub options: bool,
+    /// The offset of the payload in the frame: at most 14 + 60.
+    pub payload: usize,
+    /// Where in a datagram.
+    pub fragment: Fragment,
+    /// The datagram's identification.
+    pub identification: u32,
+}
+
+/// An address family.
+pub trait Family {
+    /// Its address.
+    type Addr: Address;
+
+    /// The EtherType.
+    const ETHERTYPE: u16;
+
+    /// The ICMP protocol number of the family.
+    const ICMP: u8;
+
+    /// Reads and checks the IP header after the frame's Ethernet header.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn parse<P: Packet>(packet: &P) -> Result<Header<Self::Addr>, Reason>;
+
+    /// Replaces the addresses and adapts what the header itself sums.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn readdress<P: Packet>(packet: &mut P, source: Self::Addr, destination: Self::Addr) -> Result<(), Reason>;
+
+    /// Takes one from the time to live, which the caller knows to be at least 2.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn age<P: Packet>(packet: &mut P) -> Result<(), Reason>;
+
+    /// The node's own address.
+    fn node(config: &Config) -> Self::Addr;
+
+    /// The node's gateway address in its pods' subnet.
+    fn gateway(config: &Config) -> Self::Addr;
+
+    /// The address that a port's pod has.
+    fn pod(port: &Port) -> Self::Addr;
+
+    /// The prefix lengths that routes have.
+    fn route_prefixes(config: &Config) -> [u8; ROUTE_PREFIXES];
+
+    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`], [`Reason::Malformed`].
+    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, from: Self::Addr) -> Result<(), Reason>;
+
+    /// The tuple of the packet that the ICMP error at this offset quotes; `None` if it cannot be told.
+    fn quoted<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<Self::Addr>>;
+
+    /// Rewrites the quoted packet so that it has this tuple, and adapts all checksums.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`], [`Reason::Malformed`].
+    fn requote<P: Packet>(packet: &mut P, icmp: usize, tuple: &Tuple<Self::Addr>) -> Result<(), Reason>;
+}
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// The packet is larger than the way's MTU, in bytes (RFC 1191, section 4; RFC 8201).
+    TooBig(u16),
+    /// The time to live ran out.
+    Expired,
+    /// Nobody listens on the port.
+    PortUnreachable,
+}

@@ -1,0 +1,182 @@
+//! The transport header: which connection and direction a packet belongs to.
+
+use netpath_common::{
+    abi::{
+        conntrack::Tuple,
+        fragment::{FragmentKey, FragmentPorts},
+    },
+    reason::Reason,
+};
+
+use crate::{
+    family::{Address, Family, Fragment, Header},
+    packet::Packet,
+    tables::Tables,
+};
+
+/// TCP (RFC 9293).
+pub const TCP: u8 = 6;
+/// UDP (RFC 768).
+pub const UDP: u8 = 17;
+
+/// TCP flag: no more data from the sender.
+pub const FIN: u8 = 0x01;
+/// TCP flag: the connection opens.
+pub const SYN: u8 = 0x02;
+/// TCP flag: the connection is gone.
+pub const RST: u8 = 0x04;
+/// TCP flag: acknowledges.
+pub const ACK: u8 = 0x10;
+
+const ECHO_REPLY4: u8 = 0;
+const UNREACHABLE4: u8 = 3;
+const ECHO4: u8 = 8;
+const TIME_EXCEEDED4: u8 = 11;
+const PARAMETER_PROBLEM4: u8 = 12;
+
+/// What a packet is to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP segment with these flags, whose header has this many bytes.
+    Tcp {
+        /// `FIN`, `SYN`, `RST`, `ACK`.
+        flags: u8,
+        /// 20 to 60.
+        header_len: usize,
+    },
+    /// A UDP datagram.
+    Udp,
+    /// An ICMP echo or its reply: both ports are the identifier.
+    Echo,
+    /// An ICMP error: it belongs to the connection of the packet that it quotes.
+    Error,
+    /// A later fragment: its ports, if known, are in the tuple, but not in the packet.
+    Tail {
+        /// Whether the first fragment was seen.
+        known: bool,
+    },
+    /// Something without ports.
+    Other,
+}
+
+/// A packet's place among all connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow<A> {
+    /// What the packet says.
+    pub tuple: Tuple<A>,
+    /// What kind of packet.
+    pub kind: Kind,
+    /// The offset of the transport header.
+    pub payload: usize,
+}
+
+/// The tuple of packets that answer those of `tuple`.
+#[inline(always)]
+pub fn reversed<A: Address>(tuple: &Tuple<A>) -> Tuple<A> {
+    Tuple {
+        source: tuple.destination,
+        destination: tuple.source,
+        source_port: tuple.destination_port,
+        destination_port: tuple.source_port,
+        protocol: tuple.protocol,
+        reserved: [0; 3],
+    }
+}
+
+/// Reads the transport header.
+///
+/// # Errors
+/// [`Reason::Malformed`] if the packet ends within it.
+#[inline(always)]
+pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &P,
+    tables: &mut T,
+    header: &Header<F::Addr>,
+) -> Result<Flow<F::Addr>, Reason> {
+    let mut flow = Flow {
+        tuple: Tuple {
+            source: header.source,
+            destination: header.destination,
+            protocol: header.protocol,
+            ..Tuple::default()
+        },
+        kind: Kind::Other,
+        payload: header.payload,
+    };
+    if header.fragment == Fragment::Later {
+        flow.kind = Kind::Tail {
+            known: recall(tables, header, &mut flow.tuple),
+        };
+        return Ok(flow);
+    }
+    match header.protocol {
+        TCP => {
+            let tcp = packet.view::<20>(header.payload).ok_or(Reason::Malformed)?;
+            let header_len = usize::from(tcp[12] >> 4) * 4;
+            if header_len < 20 {
+                return Err(Reason::Malformed);
+            }
+            flow.tuple.source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
+            flow.tuple.destination_port = u16::from_be_bytes([tcp[2], tcp[3]]);
+            flow.kind = Kind::Tcp {
+                flags: tcp[13],
+                header_len,
+            };
+        }
+        UDP => {
+            let udp = packet.view::<8>(header.payload).ok_or(Reason::Malformed)?;
+            flow.tuple.source_port = u16::from_be_bytes([udp[0], udp[1]]);
+            flow.tuple.destination_port = u16::from_be_bytes([udp[2], udp[3]]);
+            flow.kind = Kind::Udp;
+        }
+        protocol if protocol == F::ICMP => {
+            let icmp = packet.view::<8>(header.payload).ok_or(Reason::Malformed)?;
+            match icmp[0] {
+                ECHO4 | ECHO_REPLY4 => {
+                    flow.tuple.source_port = u16::from_be_bytes([icmp[4], icmp[5]]);
+                    flow.tuple.destination_port = flow.tuple.source_port;
+                    flow.kind = Kind::Echo;
+                }
+                UNREACHABLE4 | TIME_EXCEEDED4 | PARAMETER_PROBLEM4 => flow.kind = Kind::Error,
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    if header.fragment == Fragment::First {
+        remember(tables, header, &flow);
+    }
+    Ok(flow)
+}
+
+#[inline(always)]
+fn fragment_key<A: Address>(header: &Header<A>) -> FragmentKey<A> {
+    FragmentKey {
+        source: header.source,
+        destination: header.destination,
+        identification: header.identification,
+        protocol: header.protocol,
+        reserved: [0; 3],
+    }
+}
+
+#[inline(never)]
+fn recall<A: Address, T: Tables<A>>(tables: &mut T, header: &Header<A>, tuple: &mut Tuple<A>) -> bool {
+    let Some(ports) = tables.fragment(&fragment_key(header)) else {
+        return false;
+    };
+    tuple.source_port = ports.source_port;
+    tuple.destination_port = ports.destination_port;
+    true
+}
+
+#[inline(never)]
+fn remember<A: Address, T: Tables<A>>(tables: &mut T, header: &Header<A>, flow: &Flow<A>) {
+    if let Kind::Tcp { .. } | Kind::Udp | Kind::Echo = flow.kind {
+        let ports = FragmentPorts {
+            source_port: flow.tuple.source_port,
+            destination_port: flow.tuple.destination_port,
+        };
+        tables.remember_fragment(&fragment_key(header), ports);
+    }
+}
