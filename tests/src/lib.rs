@@ -1,1 +1,3 @@
 //! What the suites stand on: frames, tables on the host, the namespace lab.
+
+pub mod bench;

@@ -1,0 +1,222 @@
+//! What netpath is compared with, each built whole in namespaces of its own: a bare veth pair, the kernel's bridge,
+//! flannel's two backends, and all of these under the rules of kube-proxy.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    chains,
+    netlink::{End, Mac},
+    netns::Namespace,
+};
+
+/// MTU of every wire.
+pub const WIRE_MTU: u32 = 1500;
+/// MTU of what goes through VXLAN.
+const OVERLAY_MTU: u32 = WIRE_MTU - 50;
+/// A pod's `eth0`.
+const POD_DEVICE: u32 = 2;
+/// A node's uplink.
+const UPLINK: u32 = 5;
+/// A node's VXLAN device.
+const VXLAN: u32 = 6;
+/// A node's bridge.
+const BRIDGE: u32 = 10;
+/// The port of a node's first pod.
+const FIRST_PORT: u32 = 11;
+
+/// A client pod, a server pod, and the nodes that carry them.
+pub struct Pair {
+    /// The client's namespace.
+    pub client: Arc<Namespace>,
+    /// The server's namespace.
+    pub server: Arc<Namespace>,
+    /// The server's address.
+    pub address: Ipv4Addr,
+    /// The nodes' namespaces.
+    pub nodes: Vec<Arc<Namespace>>,
+}
+
+/// How packets of one node reach another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Inside the kernel's VXLAN, as flannel sets it up.
+    Vxlan,
+    /// Routed to the other node as they are (flannel's host-gw).
+    HostGateway,
+}
+
+/// One veth pair between two pods and nothing else: the limit.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn bare() -> Result<Pair> {
+    let (client, server) = (Arc::new(Namespace::new()?), Arc::new(Namespace::new()?));
+    let near = End {
+        name: "eth0",
+        index: POD_DEVICE,
+        mac: mac(1, 2),
+    };
+    let far = End {
+        name: "eth0",
+        index: POD_DEVICE,
+        mac: mac(1, 3),
+    };
+    client.net.veth(&near, &far, &server, WIRE_MTU)?;
+    client.net.address(POD_DEVICE, pod(1, 2), 24)?;
+    server.net.address(POD_DEVICE, pod(1, 3), 24)?;
+    Ok(Pair {
+        client,
+        server,
+        address: pod(1, 3),
+        nodes: Vec::new(),
+    })
+}
+
+/// Two pods on a bridge; with `services`, under kube-proxy's rules for so many.
+///
+/// # Errors
+/// Those of the kernel and of [`chains::install`].
+pub fn bridge(services: Option<u16>) -> Result<Pair> {
+    let node = Arc::new(node(1, WIRE_MTU)?);
+    let client = attach(&node, 1, 2, WIRE_MTU)?;
+    let server = attach(&node, 1, 3, WIRE_MTU)?;
+    filter(&node, services, pod(1, 3))?;
+    Ok(Pair {
+        client,
+        server,
+        address: pod(1, 3),
+        nodes: vec![node],
+    })
+}
+
+/// A pod on each of two nodes that one wire joins; with `services`, both under kube-proxy's rules.
+///
+/// # Errors
+/// Those of the kernel and of [`chains::install`].
+pub fn across(way: Way, services: Option<u16>) -> Result<Pair> {
+    let mtu = match way {
+        Way::Vxlan => OVERLAY_MTU,
+        Way::HostGateway => WIRE_MTU,
+    };
+    let nodes = [Arc::new(node(1, mtu)?), Arc::new(node(2, mtu)?)];
+    join(&nodes)?;
+    for (number, node) in (1..).zip(&nodes) {
+        lead(node, number, 3 - number, way)?;
+        filter(node, services, pod(2, 2))?;
+    }
+    let client = attach(&nodes[0], 1, 2, mtu)?;
+    let server = attach(&nodes[1], 2, 2, mtu)?;
+    Ok(Pair {
+        client,
+        server,
+        address: pod(2, 2),
+        nodes: nodes.into(),
+    })
+}
+
+/// A wire between two nodes' uplinks, 172.18.0.1 and 172.18.0.2.
+fn join(nodes: &[Arc<Namespace>; 2]) -> Result<()> {
+    let [one, two] = [1, 2].map(|number| End {
+        name: "eth0",
+        index: UPLINK,
+        mac: mac(0xff, number),
+    });
+    nodes[0].net.veth(&one, &two, &nodes[1], WIRE_MTU)?;
+    for (number, node) in (1..).zip(nodes) {
+        node.net.address(UPLINK, uplink(number), 24)?;
+    }
+    Ok(())
+}
+
+/// The routes of a node to another node's pods.
+fn lead(node: &Namespace, number: u8, other: u8, way: Way) -> Result<()> {
+    let subnet = pod(other, 0);
+    match way {
+        Way::HostGateway => node.net.route(subnet, 24, Some(uplink(other)), UPLINK),
+        Way::Vxlan => {
+            let end = End {
+                name: "flannel.1",
+                index: VXLAN,
+                mac: mac(0xfe, number),
+            };
+            node.net.vxlan(&end, uplink(number), UPLINK, OVERLAY_MTU)?;
+            node.net.address(VXLAN, pod(number, 0), 32)?;
+            node.net.neighbour(VXLAN, subnet, mac(0xfe, other))?;
+            node.net.remote_end(VXLAN, mac(0xfe, other), uplink(other))?;
+            node.net.route(subnet, 24, Some(subnet), VXLAN)
+        }
+    }
+}
+
+/// A node with a bridge that has the gateway's address.
+fn node(number: u8, mtu: u32) -> Result<Namespace> {
+    let node = Namespace::new()?;
+    node.sysctl("ipv4/ip_forward", "1")?;
+    node.net.bridge(
+        &End {
+            name: "cni0",
+            index: BRIDGE,
+            mac: mac(number, 1),
+        },
+        mtu,
+    )?;
+    node.net.address(BRIDGE, pod(number, 1), 24)?;
+    Ok(node)
+}
+
+/// A pod on a node's bridge.
+fn attach(node: &Namespace, number: u8, host: u8, mtu: u32) -> Result<Arc<Namespace>> {
+    let namespace = Arc::new(Namespace::new()?);
+    let port = FIRST_PORT + u32::from(host);
+    let near = End {
+        name: &format!("veth{host}"),
+        index: port,
+        mac: mac(number, 0x80 + host),
+    };
+    let far = End {
+        name: "eth0",
+        index: POD_DEVICE,
+        mac: mac(number, host),
+    };
+    node.net.veth(&near, &far, &namespace, mtu)?;
+    node.net.enslave(port, BRIDGE)?;
+    namespace.net.address(POD_DEVICE, pod(number, host), 24)?;
+    namespace
+        .net
+        .route(Ipv4Addr::UNSPECIFIED, 0, Some(pod(number, 1)), POD_DEVICE)?;
+    Ok(namespace)
+}
+
+/// Bridged packets go through netfilter with rules, and past it without.
+fn filter(node: &Namespace, services: Option<u16>, backend: Ipv4Addr) -> Result<()> {
+    const SWITCH: &str = "bridge/bridge-nf-call-iptables";
+    match services {
+        None => {
+            // Without br_netfilter there is no switch, and nothing to switch off.
+            node.run(|| Ok(std::fs::exists("/proc/sys/net/bridge/bridge-nf-call-iptables")?))?
+                .then(|| node.sysctl(SWITCH, "0"))
+                .unwrap_or(Ok(()))
+        }
+        Some(services) => {
+            node.sysctl(SWITCH, "1")
+                .context("the module br_netfilter is needed: modprobe br_netfilter")?;
+            chains::install(node, services, (backend, super::workload::PORT))
+        }
+    }
+}
+
+/// Host `host` of node `number`'s pod subnet.
+fn pod(number: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, number, host)
+}
+
+fn uplink(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 18, 0, number)
+}
+
+/// A locally administered address.
+fn mac(number: u8, host: u8) -> Mac {
+    [0x02, 0, 0, 0, number, host]
+}
