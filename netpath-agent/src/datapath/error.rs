@@ -23,6 +23,41 @@ pub enum Error {
         /// Why not.
         reason: io::Error,
     },
+    /// The build found no eBPF object to embed.
+    #[error("this build carries no eBPF programs: run `cargo xtask build-ebpf` and build again")]
+    NoObject,
+    /// The embedded object is not what it ought to be.
+    #[error("the eBPF object of this build cannot be used: {reason}; run `cargo xtask build-ebpf` and build again")]
+    BadObject {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kernel lacks something.
+    #[error("this kernel cannot run netpath: {what}")]
+    Kernel {
+        /// What it lacks, and since when others have it.
+        what: String,
+    },
+    /// The kernel refused maps or programs.
+    #[error("cannot load {what} into the kernel: {reason}")]
+    Load {
+        /// The program's or map's name.
+        what: String,
+        /// Why not, and what helps.
+        reason: String,
+    },
+    /// What an old map holds does not fit into its successor.
+    #[error("map {map} holds {held} entries and would have room for {entries}: set {setting} to {held} or more")]
+    TooSmall {
+        /// The map's name.
+        map: &'static str,
+        /// How many entries it holds.
+        held: usize,
+        /// How many it is to have room for.
+        entries: u32,
+        /// The setting.
+        setting: &'static str,
+    },
     /// A map that ought to be pinned is not.
     #[error("map {map} is not pinned at {}: start netpath-agent on this node, which creates it", path.display())]
     MapMissing {

@@ -3,10 +3,18 @@
 
 pub mod abi;
 pub mod attach;
+mod carry;
 pub mod error;
+pub mod load;
+#[cfg(test)]
+mod load_tests;
 pub mod maps;
+mod object;
 pub mod pins;
+mod requirements;
 #[cfg(test)]
 mod scratch;
 pub mod sizes;
+mod staged;
 pub mod sys;
+pub mod tables;

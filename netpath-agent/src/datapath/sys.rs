@@ -1,9 +1,10 @@
-//! What the kernel offers and aya does not: a link's device. The only system calls that this crate makes by hand.
+//! What the kernel offers and aya does not: a link's device, and maps read and written in bulk. The only system calls that
+//! this crate makes by hand.
 
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::ffi::OsStrExt,
     path::Path,
 };
@@ -11,10 +12,20 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 use nix::libc;
 
+/// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
+const MAP_DELETE_ELEM: libc::c_int = 3;
 /// `BPF_OBJ_GET` of `linux/bpf.h`.
 const OBJ_GET: libc::c_int = 7;
 /// `BPF_OBJ_GET_INFO_BY_FD` of `linux/bpf.h`.
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+/// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
+const MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// `BPF_MAP_UPDATE_BATCH` of `linux/bpf.h`.
+const MAP_UPDATE_BATCH: libc::c_int = 26;
+/// Entries asked for at a time: few enough to keep the buffers small, enough to make the calls' own cost vanish.
+const CHUNK: usize = 4096;
+/// Room for the kernel's mark of where a walk stands: a bucket's number, or a key.
+const MARK: usize = 64;
 /// `BPF_LINK_TYPE_XDP` of `linux/bpf.h`.
 const LINK_TYPE_XDP: u32 = 6;
 /// `BPF_LINK_TYPE_TCX` of `linux/bpf.h`.
@@ -36,6 +47,31 @@ struct InfoByFd {
     fd: u32,
     len: u32,
     info: u64,
+}
+
+/// The part of `union bpf_attr` that the commands for one element read.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` that the batch commands read.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
 /// The beginning of `struct bpf_link_info`, as far as the members that tcx and XDP links fill. The kernel copies as much
@@ -96,6 +132,126 @@ pub fn pinned_link(path: &Path) -> io::Result<Option<LinkInfo>> {
         program: info.program,
         ifindex: (info.ifindex != 0).then_some(info.ifindex),
     }))
+}
+
+/// A map's entries: keys one after the other, and their values in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// The keys.
+    pub keys: Vec<u8>,
+    /// The values.
+    pub values: Vec<u8>,
+}
+
+/// All entries of a hash or an array that is not per CPU. Since Linux 5.6. What others add or remove meanwhile may be in it or not; what
+/// stays is in it once.
+///
+/// # Errors
+/// What the kernel says; `InvalidInput` if a key has more than 64 bytes.
+pub fn dump(map: BorrowedFd<'_>, key: usize, value: usize) -> io::Result<Entries> {
+    if key > MARK || key == 0 || value == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "keys of this size cannot be read in bulk",
+        ));
+    }
+    let mut entries = Entries::default();
+    let mut chunk = CHUNK;
+    let mut mark = None;
+    loop {
+        let mut keys = vec![0; chunk * key];
+        let mut values = vec![0; chunk * value];
+        let mut next = [0u8; MARK];
+        let mut batch = Batch {
+            in_batch: mark.as_ref().map_or(0, |mark: &[u8; MARK]| mark.as_ptr() as u64),
+            out_batch: next.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: chunk as u32,
+            map: map.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        let result = bpf(MAP_LOOKUP_BATCH, &mut batch);
+        let ended = match result {
+            Ok(_) => false,
+            // A bucket holds more than there was room for.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                chunk *= 2;
+                continue;
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = chunk.min(batch.count as usize);
+        entries.keys.extend_from_slice(&keys[..count * key]);
+        entries.values.extend_from_slice(&values[..count * value]);
+        if ended {
+            return Ok(entries);
+        }
+        mark = Some(next);
+    }
+}
+
+/// Writes entries to a map that is not per CPU, in their order. `flags` is `BPF_ANY` (0) or `BPF_NOEXIST` (1), with which
+/// the first key that is there already ends the walk. Since Linux 5.6.
+///
+/// # Errors
+/// How many were written before the one that the kernel refused, and what it said.
+pub fn store(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: usize,
+    flags: u64,
+) -> Result<(), (usize, io::Error)> {
+    if count == 0 {
+        return Ok(());
+    }
+    let whole = keys.len().is_multiple_of(count) && values.len().is_multiple_of(count) && count <= u32::MAX as usize;
+    if !whole {
+        return Err((
+            0,
+            io::Error::new(io::ErrorKind::InvalidInput, "keys and values do not match"),
+        ));
+    }
+    let mut batch = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: count as u32,
+        map: map.as_raw_fd() as u32,
+        element_flags: flags,
+        flags: 0,
+    };
+    match bpf(MAP_UPDATE_BATCH, &mut batch) {
+        Ok(_) => Ok(()),
+        // The kernel writes how far it came only once it has begun; an error means that it did not come to the end.
+        Err(error) => Err((
+            if batch.count as usize >= count {
+                0
+            } else {
+                batch.count as usize
+            },
+            error,
+        )),
+    }
+}
+
+/// Removes the entry of a key, which must be as long as the map's keys are.
+///
+/// # Errors
+/// `NotFound` if there is none; otherwise what the kernel says.
+pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let mut element = Element {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: key.as_ptr() as u64,
+        value: 0,
+        flags: 0,
+    };
+    bpf(MAP_DELETE_ELEM, &mut element).map(drop)
 }
 
 /// The system call itself.

@@ -1,0 +1,275 @@
+//! Loading, replacing and attaching, against the running kernel. The programs must be built: `cargo xtask build-ebpf`.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::maps::MapInfo;
+use netpath_common::{
+    abi::{
+        conntrack::v4::{Connection, Tuple},
+        endpoint::Endpoint,
+    },
+    hook::Hook,
+    names,
+};
+use nix::sched::{CloneFlags, unshare};
+
+use super::{
+    attach::{attach, detach},
+    load::{HOOKS, load, load_object, load_with_xdp, object},
+    pins::Pins,
+    scratch::Scratch,
+    sizes::Sizes,
+    sys::{self, LinkInfo},
+    tables,
+};
+
+/// Sizes that cost the machine little.
+const SMALL: Sizes = Sizes {
+    max_services: 64,
+    max_backends: 64,
+    max_endpoints: 64,
+    max_routes: 64,
+    max_connections: 1024,
+    max_fragments: 64,
+};
+
+/// Gives this thread a network namespace of its own, with `lo` in it, which goes when the thread ends.
+fn own_namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
+}
+
+fn link(pins: &Pins, device: &str, hook: Hook) -> Option<LinkInfo> {
+    sys::pinned_link(&pins.link(device, hook)).expect("a link, or none")
+}
+
+fn map_id(pins: &Pins, name: &str) -> u32 {
+    MapInfo::from_pin(pins.map(name)).expect("a pinned map").id()
+}
+
+/// The names in a folder, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn sorted(names: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_first_load_pins_everything_and_a_second_adopts_it() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.adopted, [""; 0]);
+    assert_eq!(files(&pins.maps_dir()), sorted(names::MAPS.iter().copied()));
+    assert_eq!(
+        files(&pins.programs_dir()),
+        sorted(HOOKS.iter().map(|hook| hook.name()))
+    );
+    let before: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.adopted, sorted(names::MAPS.iter().copied()));
+    assert_eq!(loaded.created, []);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let after: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+    assert_eq!(after, before);
+    assert_eq!(files(&pins.maps_dir()), sorted(names::MAPS.iter().copied()));
+}
+
+#[test]
+fn a_link_stays_with_its_device_and_gets_new_programs() {
+    own_namespace();
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
+    for hook in HOOKS {
+        attach(pins, *hook, "lo").expect("attached");
+    }
+    let first = link(pins, "lo", Hook::FromWire).expect("a link");
+    assert_eq!(first.ifindex, Some(1));
+    attach(pins, Hook::FromWire, "lo").expect("attached");
+    assert_eq!(link(pins, "lo", Hook::FromWire), Some(first));
+
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.replaced, HOOKS.len());
+    let second = link(pins, "lo", Hook::FromWire).expect("a link");
+    assert_eq!(second.ifindex, Some(1));
+    assert_ne!(second.program, first.program);
+
+    assert!(detach(pins, Hook::FromWire, "lo").expect("detached"));
+    assert!(!detach(pins, Hook::FromWire, "lo").expect("an answer"));
+    assert_eq!(link(pins, "lo", Hook::FromWire), None);
+}
+
+#[test]
+fn a_link_whose_device_is_gone_is_dropped_or_replaced() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
+    let theirs = pins.clone();
+    let gone = thread::spawn(move || {
+        own_namespace();
+        attach(&theirs, Hook::FromWire, "lo").expect("attached");
+        attach(&theirs, Hook::ToWire, "lo").expect("attached");
+    });
+    gone.join().expect("no panic");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while [Hook::FromWire, Hook::ToWire]
+        .iter()
+        .any(|hook| link(pins, "lo", *hook).is_some_and(|link| link.ifindex.is_some()))
+    {
+        assert!(Instant::now() < deadline, "the kernel keeps the namespace");
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    own_namespace();
+    attach(pins, Hook::FromWire, "lo").expect("attached");
+    assert_eq!(link(pins, "lo", Hook::FromWire).and_then(|link| link.ifindex), Some(1));
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.replaced, 1);
+    assert_eq!(loaded.dropped, [("lo".to_owned(), Hook::ToWire)]);
+    assert_eq!(pins.links().expect("a list"), [("lo".to_owned(), Hook::FromWire)]);
+}
+
+#[test]
+fn a_new_size_carries_everything_over() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
+    let pod = |number: u8| Endpoint {
+        ifindex: number.into(),
+        ..Endpoint::default()
+    };
+    let tuple = |port: u16| Tuple {
+        source: [10, 244, 0, 2],
+        source_port: port,
+        ..Tuple::default()
+    };
+    let connection = Connection {
+        set: 7,
+        ..Connection::default()
+    };
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    for number in 1..=64u8 {
+        endpoints.insert(&[10, 244, 0, number], &pod(number)).expect("room");
+    }
+    let mut connections = tables::conntrack4(pins).expect("pinned");
+    for port in 1..=200 {
+        connections.insert(&tuple(port), &connection).expect("room");
+    }
+    let held = endpoints.entries().expect("read");
+    let tracked = connections.entries().expect("read");
+    assert_eq!((held.len(), tracked.len()), (64, 200));
+    let adopted = map_id(pins, names::ROUTE4);
+
+    let larger = Sizes {
+        max_endpoints: 128,
+        max_connections: 2048,
+        ..SMALL
+    };
+    let mut loaded = load(pins, &larger).expect("programs that load");
+    loaded.created.sort_unstable();
+    assert_eq!(
+        loaded.created,
+        [(names::BRIDGE, 0), (names::CONNTRACK4, 200), (names::ENDPOINT4, 64)]
+    );
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let endpoints = tables::endpoint4(pins).expect("pinned");
+    assert_eq!(endpoints.capacity(), 128);
+    assert_eq!(endpoints.entries().expect("read"), held);
+    let connections = tables::conntrack4(pins).expect("pinned");
+    assert_eq!(connections.entries().expect("read"), tracked);
+    assert_eq!(map_id(pins, names::ROUTE4), adopted);
+}
+
+#[test]
+fn what_fails_leaves_all_as_it_was() {
+    own_namespace();
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
+    attach(pins, Hook::FromWire, "lo").expect("attached");
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    for number in 1..=9 {
+        endpoints
+            .insert(&[10, 244, 0, number], &Endpoint::default())
+            .expect("room");
+    }
+    let state = || {
+        let ids: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+        (
+            ids,
+            link(pins, "lo", Hook::FromWire),
+            files(&pins.maps_dir()),
+            files(&pins.programs_dir()),
+        )
+    };
+    let before = state();
+
+    let small = Sizes {
+        max_endpoints: 8,
+        ..SMALL
+    };
+    let error = load(pins, &small).expect_err("nine do not fit in eight");
+    assert_eq!(
+        error.to_string(),
+        "map np_endpoint4 holds 9 entries and would have room for 8: set --max-endpoints to 9 or more"
+    );
+    assert_eq!(state(), before);
+
+    let error = load_object(b"no object", pins, &SMALL, HOOKS)
+        .expect_err("no object")
+        .to_string();
+    assert!(
+        error.starts_with("the eBPF object of this build cannot be used: "),
+        "{error}"
+    );
+    let cut = &object().expect("built programs")[..4096];
+    load_object(cut, pins, &SMALL, HOOKS).expect_err("half an object");
+    assert_eq!(state(), before);
+}
+
+#[test]
+fn a_card_without_native_xdp_is_refused_with_the_remedy() {
+    own_namespace();
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load_with_xdp(pins, &SMALL).expect("programs that load");
+    let error = attach(pins, Hook::FromWireXdp, "lo")
+        .expect_err("lo has no driver")
+        .to_string();
+    assert!(error.contains("from_wire_xdp on lo"), "{error}");
+    assert!(error.contains("--xdp off"), "{error}");
+    assert_eq!(pins.links().expect("a list"), []);
+
+    load(pins, &SMALL).expect("programs that load");
+    assert!(!pins.program(Hook::FromWireXdp).exists());
+}
+
+#[test]
+fn a_missing_device_or_program_is_named() {
+    own_namespace();
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    let error = attach(pins, Hook::FromPod, "lo")
+        .expect_err("nothing is loaded")
+        .to_string();
+    assert!(error.starts_with("program from_pod is not pinned at "), "{error}");
+    let error = attach(pins, Hook::FromPod, "np-nowhere")
+        .expect_err("no device")
+        .to_string();
+    assert!(error.starts_with("there is no device np-nowhere: "), "{error}");
+}

@@ -1,0 +1,46 @@
+//! The maps by their meaning: each with the layout that its file in [`netpath_common::abi`] gives it.
+
+use netpath_common::{
+    abi::{
+        bridge::Port,
+        config::Config,
+        conntrack::v4::{Connection, Tuple},
+        endpoint::Endpoint,
+        route::v4::{Route, RouteKey},
+        service::{
+            BackendKey, Service,
+            v4::{Backend, Frontend},
+        },
+    },
+    names,
+};
+
+use super::{
+    error::Result,
+    maps::{Single, Table},
+    pins::Pins,
+};
+
+macro_rules! tables {
+    ($($name:ident: $kind:ident<$($layout:ty),+> = $map:path;)*) => {
+        $(
+            #[doc = concat!("Opens the map that is pinned as [`", stringify!($map), "`].")]
+            ///
+            /// # Errors
+            /// [`super::error::Error::MapMissing`]; [`super::error::Error::Map`] if it is of another layout.
+            pub fn $name(pins: &Pins) -> Result<$kind<$($layout),+>> {
+                $kind::open(pins, $map)
+            }
+        )*
+    };
+}
+
+tables! {
+    config: Single<Config> = names::CONFIG;
+    bridge: Table<u32, Port> = names::BRIDGE;
+    endpoint4: Table<[u8; 4], Endpoint> = names::ENDPOINT4;
+    route4: Table<RouteKey, Route> = names::ROUTE4;
+    service4: Table<Frontend, Service> = names::SERVICE4;
+    backend4: Table<BackendKey, Backend> = names::BACKEND4;
+    conntrack4: Table<Tuple, Connection> = names::CONNTRACK4;
+}
