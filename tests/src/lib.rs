@@ -1,3 +1,5 @@
 //! What the suites stand on: frames, tables on the host, the namespace lab.
 
 pub mod bench;
+pub mod frame;
+pub mod tables;
