@@ -3,6 +3,7 @@
 //! An event's way: [`source`] (API server, or a folder of the same YAML), [`model`], [`plan`], [`apply`], the maps in
 //! [`datapath`].
 
+pub mod agent;
 pub mod datapath;
 pub mod model;
 pub mod net;

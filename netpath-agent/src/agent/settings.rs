@@ -1,0 +1,333 @@
+//! What an operator may set: flags, each also as an environment variable `NETPATH_*`. A bad value is an error that names
+//! the flag, the value and what is accepted.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
+use ipnet::IpNet;
+use netpath_common::names::BPF_ROOT;
+use tracing_subscriber::EnvFilter;
+
+use crate::datapath::sizes::Sizes;
+
+/// Fewer ports than this would make source NAT fail under little load.
+const LEAST_NAT_PORTS: u16 = 64;
+
+/// The agent's settings.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "netpath-agent",
+    version,
+    about = "Connects the pods of this node, and serves its services."
+)]
+pub struct Settings {
+    /// The name of this node's Node object [default: $NODE_NAME, then the host's name]
+    #[arg(long, env = "NETPATH_NODE_NAME", value_parser = node_name)]
+    node_name: Option<String>,
+    /// Take the cluster's objects from the YAML files in this folder, not from an API server
+    #[arg(long, env = "NETPATH_FOLDER", value_name = "DIR", conflicts_with = "kubeconfig")]
+    pub folder: Option<PathBuf>,
+    /// How to reach the API server [default: $KUBECONFIG, then ~/.kube/config, then the pod's service account]
+    #[arg(long, env = "NETPATH_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where maps, programs and links are pinned; on a bpf filesystem
+    #[arg(long, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = BPF_ROOT, value_parser = absolute)]
+    pub bpf_root: PathBuf,
+    /// What must outlive a restart: the pods' addresses
+    #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = "/var/lib/netpath", value_parser = absolute)]
+    pub state_dir: PathBuf,
+    /// What lives as long as the agent: its lock
+    #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = "/run/netpath", value_parser = absolute)]
+    pub run_dir: PathBuf,
+    /// Where the container runtime looks for network configurations
+    #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
+    pub cni_conf_dir: PathBuf,
+    /// The name of ours there: the runtime takes the first in alphabetical order
+    #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = "05-netpath.conflist", value_parser = conflist_name)]
+    pub conflist_name: String,
+    /// The device that leads out of the node [default: the one with the node's InternalIP]
+    #[arg(long, env = "NETPATH_UPLINK", value_name = "DEVICE", value_parser = device)]
+    pub uplink: Option<String>,
+    /// VXLAN's network identifier, the same on all nodes
+    #[arg(long, env = "NETPATH_VNI", default_value_t = 78, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub vni: u32,
+    /// VXLAN's UDP port, the same on all nodes
+    #[arg(long, env = "NETPATH_VXLAN_PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
+    pub vxlan_port: u16,
+    /// Where the cluster allocates service addresses from; may be given more than once
+    #[arg(long = "service-cidr", env = "NETPATH_SERVICE_CIDR", value_name = "CIDR", default_value = "10.96.0.0/12", value_delimiter = ',', value_parser = cidr)]
+    pub service_cidrs: Vec<IpNet>,
+    /// The ports that source NAT takes from; kept from the node's own sockets
+    #[arg(long, env = "NETPATH_NAT_PORTS", value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = nat_ports)]
+    pub nat_ports: RangeInclusive<u16>,
+    /// Where /healthz and /readyz are answered
+    #[arg(
+        long,
+        env = "NETPATH_HEALTH_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9878"
+    )]
+    pub health_address: SocketAddr,
+    /// Whether the uplink's way in runs in the driver; auto: where that is native, which a veth's is not
+    #[arg(long, env = "NETPATH_XDP", value_enum, default_value_t = Xdp::Auto)]
+    pub xdp: Xdp,
+    /// How many entries each map has room for
+    #[command(flatten)]
+    pub sizes: Sizes,
+    /// How logs are written, on the standard error
+    #[arg(long, env = "NETPATH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Which logs are written: error, warn, info, debug or trace, also per module ("info,kube=debug")
+    #[arg(long, env = "NETPATH_LOG_LEVEL", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub log_level: String,
+}
+
+/// Whether the XDP program is attached to the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Xdp {
+    /// If the driver does it natively, and not on a veth.
+    Auto,
+    /// Or the agent is not ready.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl Settings {
+    /// The settings of this process. Ends it, with a message, if they are wrong or help was asked for.
+    pub fn from_process() -> Self {
+        let settings = Self::parse();
+        if let Err(message) = settings.consistent() {
+            Self::command().error(ErrorKind::ValueValidation, message).exit();
+        }
+        settings
+    }
+
+    /// The name of this node's Node object.
+    ///
+    /// # Errors
+    /// Neither the flag nor the environment has one, and the host has none that a Node could have.
+    pub fn node_name(&self) -> Result<String, String> {
+        if let Some(name) = &self.node_name {
+            return Ok(name.clone());
+        }
+        let (from, name) = match std::env::var("NODE_NAME") {
+            Ok(name) if !name.is_empty() => ("$NODE_NAME", name),
+            _ => {
+                let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+                    .map_err(|error| format!("cannot read the host's name: {error}; give --node-name"))?;
+                // The kubelet registers the node by its host name in lower case.
+                ("the host's name", host.trim().to_lowercase())
+            }
+        };
+        node_name(&name).map_err(|error| format!("{from} {name:?} names no Node: {error}; give --node-name"))
+    }
+
+    /// Settings that each are right but contradict each other.
+    fn consistent(&self) -> Result<(), String> {
+        if self.nat_ports.contains(&self.vxlan_port) {
+            return Err(format!(
+                "--vxlan-port {} lies in --nat-ports {}-{}: source NAT would give the tunnel's port away; choose a port \
+                 outside of the range",
+                self.vxlan_port,
+                self.nat_ports.start(),
+                self.nat_ports.end(),
+            ));
+        }
+        for (position, one) in self.service_cidrs.iter().enumerate() {
+            if let Some(other) = self.service_cidrs[..position].iter().find(|other| overlap(one, other)) {
+                return Err(format!(
+                    "--service-cidr {one} overlaps --service-cidr {other}: give each range once"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+/// A DNS subdomain, as RFC 1123 and the API have it.
+fn node_name(name: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(part) {
+        Ok(name.to_owned())
+    } else {
+        Err("expected a Node's name: lower case letters, digits, '-' and '.', at most 253 of them".into())
+    }
+}
+
+/// A device's name, as the kernel has it.
+fn device(name: &str) -> Result<String, String> {
+    let odd = |character: char| character == '/' || character == ':' || character.is_whitespace();
+    if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(odd) {
+        return Err("expected a device's name: 1 to 15 bytes without '/', ':' and spaces".into());
+    }
+    Ok(name.to_owned())
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("expected an absolute path".into())
+    }
+}
+
+fn conflist_name(name: &str) -> Result<String, String> {
+    if name.ends_with(".conflist") && !name.contains('/') && !name.starts_with('.') {
+        Ok(name.to_owned())
+    } else {
+        Err("expected a file name that ends in .conflist, without a folder".into())
+    }
+}
+
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text
+        .trim()
+        .parse()
+        .map_err(|_| "expected a subnet such as 10.96.0.0/12".to_owned())?;
+    if net != net.trunc() {
+        return Err(format!("bits beyond the prefix are set; did you mean {}?", net.trunc()));
+    }
+    Ok(net)
+}
+
+fn nat_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let expected = || format!("expected FIRST-LAST, both from 1024 to 65535, at least {LEAST_NAT_PORTS} ports");
+    let (first, last) = text.split_once('-').ok_or_else(expected)?;
+    let first: u16 = first.trim().parse().map_err(|_| expected())?;
+    let last: u16 = last.trim().parse().map_err(|_| expected())?;
+    if first < 1024 || last < first || last - first < LEAST_NAT_PORTS - 1 {
+        return Err(expected());
+    }
+    Ok(first..=last)
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; expected a level (error, warn, info, debug, trace) or \"info,module=debug\""
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Settings, String> {
+        let all = ["netpath-agent"].iter().chain(arguments);
+        let settings = Settings::try_parse_from(all).map_err(|error| error.to_string())?;
+        settings.consistent()?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_manual() {
+        let settings = parse(&[]).unwrap();
+        assert_eq!(settings.bpf_root, PathBuf::from("/sys/fs/bpf/netpath"));
+        assert_eq!((settings.vni, settings.vxlan_port), (78, 4789));
+        assert_eq!(settings.nat_ports, 49152..=65535);
+        assert_eq!(settings.service_cidrs, ["10.96.0.0/12".parse::<IpNet>().unwrap()]);
+        assert_eq!(settings.health_address, "127.0.0.1:9878".parse().unwrap());
+        assert_eq!((settings.xdp, settings.log_format), (Xdp::Auto, LogFormat::Text));
+        assert_eq!(settings.sizes, Sizes::default());
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_flag_and_what_is_accepted() {
+        for (arguments, said) in [
+            (["--vni", "16777216"], ["--vni", "16777216", "1..16777216"]),
+            (["--vxlan-port", "0"], ["--vxlan-port", "'0'", "0 is not in 1.."]),
+            (["--nat-ports", "80-90"], ["--nat-ports", "80-90", "from 1024 to 65535"]),
+            (
+                ["--nat-ports", "2000-2062"],
+                ["--nat-ports", "2000-2062", "at least 64 ports"],
+            ),
+            (
+                ["--nat-ports", "60000-50000"],
+                ["--nat-ports", "60000-50000", "FIRST-LAST"],
+            ),
+            (
+                ["--service-cidr", "10.96.0.1/12"],
+                ["--service-cidr", "10.96.0.1/12", "did you mean 10.96.0.0/12?"],
+            ),
+            (["--service-cidr", "all"], ["--service-cidr", "all", "10.96.0.0/12"]),
+            (["--uplink", "eth0/../x"], ["--uplink", "eth0/../x", "1 to 15 bytes"]),
+            (
+                ["--node-name", "Node_1"],
+                ["--node-name", "Node_1", "lower case letters"],
+            ),
+            (["--bpf-root", "bpf"], ["--bpf-root", "bpf", "absolute path"]),
+            (
+                ["--conflist-name", "../x.conflist"],
+                ["--conflist-name", "../x.conflist", "without a folder"],
+            ),
+            (
+                ["--conflist-name", "x.conf"],
+                ["--conflist-name", "x.conf", ".conflist"],
+            ),
+            (
+                ["--health-address", "9878"],
+                ["--health-address", "9878", "invalid socket address"],
+            ),
+            (["--xdp", "maybe"], ["--xdp", "maybe", "auto, on, off"]),
+            (["--log-format", "xml"], ["--log-format", "xml", "text, json"]),
+            (
+                ["--log-level", "net=loud"],
+                ["--log-level", "net=loud", "error, warn, info, debug, trace"],
+            ),
+        ] {
+            let error = parse(&arguments).unwrap_err();
+            for part in said {
+                assert!(error.contains(part), "{arguments:?}: {part:?} is not in {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let error = parse(&["--vxlan-port", "50000"]).unwrap_err();
+        assert!(
+            error.starts_with("--vxlan-port 50000 lies in --nat-ports 49152-65535"),
+            "{error}"
+        );
+        let error = parse(&["--service-cidr", "10.96.0.0/12,10.97.0.0/16"]).unwrap_err();
+        assert!(
+            error.starts_with("--service-cidr 10.97.0.0/16 overlaps --service-cidr 10.96.0.0/12"),
+            "{error}"
+        );
+        let error = parse(&["--folder", "/a", "--kubeconfig", "/b"]).unwrap_err();
+        assert!(
+            error.contains("--folder <DIR>") && error.contains("--kubeconfig <FILE>"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_given_name_is_the_nodes() {
+        assert_eq!(
+            parse(&["--node-name", "n1.example"]).unwrap().node_name().unwrap(),
+            "n1.example"
+        );
+    }
+}
