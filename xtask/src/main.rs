@@ -13,6 +13,8 @@ mod test;
 mod toolchain;
 mod tree;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Build, run, test and measure netpath.
@@ -37,12 +39,21 @@ enum Command {
     Ci(ci::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
         Command::BuildEbpf(arguments) => build_ebpf::command(&arguments),
         Command::Run(arguments) => run::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Ci(arguments) => ci::command(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes alone: a backtrace of this program helps nobody whose machine lacks something.
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            progress::say(&format!("error: {}", causes.join("\n  because: ")));
+            ExitCode::FAILURE
+        }
     }
 }

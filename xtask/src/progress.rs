@@ -70,13 +70,10 @@ pub fn watched(what: &str, command: &mut Command) -> Result<String> {
         .wait()
         .with_context(|| format!("waiting for {}", command.get_program().display()))?;
     display.clear();
-    if !status.success() {
-        let tail = output[output.len().saturating_sub(TAIL)..].join("\n");
-        return finish(what, status, started)
-            .with_context(|| tail)
-            .map(|()| String::new());
+    let tail = output[output.len().saturating_sub(TAIL)..].join("\n");
+    if let Err(error) = finish(what, status, started) {
+        bail!("{error}\n{tail}");
     }
-    finish(what, status, started)?;
     Ok(output.join("\n"))
 }
 

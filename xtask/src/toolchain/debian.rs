@@ -16,65 +16,73 @@ use crate::{progress, tree};
 const SUITES: [&str; 3] = ["trixie-backports", "sid", "forky-backports"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Downloads `package` with upstream's version `version` and unpacks it; returns the folder, which the caller removes.
+/// A package's content, which is removed with this value.
+pub struct Unpacked {
+    folder: PathBuf,
+}
+
+impl Unpacked {
+    /// The folder that stands for `/` in the package.
+    pub fn content(&self) -> PathBuf {
+        self.folder.join("content")
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// Downloads `package` with upstream's version `version` and unpacks it.
 ///
 /// # Errors
 /// Not Debian, the mirror does not answer, or no suite has that version.
-pub fn unpack(package: &str, version: &str) -> Result<PathBuf> {
+pub fn unpack(package: &str, version: &str) -> Result<Unpacked> {
     let mirrors = mirrors(Path::new("/etc/apt"));
     if mirrors.is_empty() {
         bail!("this machine's /etc/apt names no Debian mirror");
     }
-    let folder = tree::tools().join(format!("{package}-{version}.{}", std::process::id()));
-    let unpacked = search(&folder, &mirrors, package, version);
-    if unpacked.is_err() {
-        fs::remove_dir_all(&folder).ok();
-    }
-    unpacked
-}
-
-fn search(folder: &Path, mirrors: &[String], package: &str, version: &str) -> Result<PathBuf> {
+    let place = Unpacked {
+        folder: tree::tools().join(format!("{package}-{version}.{}", std::process::id())),
+    };
     let mut answers = Vec::new();
-    for mirror in mirrors {
-        for suite in SUITES {
-            let apt = Apt::new(&folder.join(suite), mirror, suite)?;
-            if let Err(error) = progress::watched(
-                &format!("apt-get update for {suite}"),
-                apt.command("apt-get").arg("update"),
-            ) {
-                answers.push(format!("{suite}: {}", error.root_cause()));
-                continue;
+    for (mirror, suite) in mirrors.iter().flat_map(|mirror| SUITES.map(|suite| (mirror, suite))) {
+        match fetch(&Apt::new(&place.folder.join(suite), mirror, suite)?, package, version) {
+            Ok(archive) => {
+                let mut dpkg = Command::new("dpkg");
+                progress::watched("unpacking it", dpkg.arg("-x").arg(&archive).arg(place.content()))?;
+                return Ok(place);
             }
-            let listed = progress::watched("apt-cache madison", apt.command("apt-cache").args(["madison", package]))?;
-            let Some(exact) = of_upstream(&listed, version) else {
-                answers.push(format!("{suite} has no {package} {version}"));
-                continue;
-            };
-            let what = format!("downloading {package} {exact}");
-            let wanted = format!("{package}={exact}");
-            progress::watched(
-                &what,
-                apt.command("apt-get")
-                    .current_dir(&apt.folder)
-                    .args(["download", &wanted]),
-            )?;
-            return extract(&apt.folder, folder);
+            Err(error) => {
+                let error = error.to_string();
+                answers.push(format!("{suite}: {}", error.lines().last().unwrap_or_default()));
+            }
         }
     }
     bail!("{}", answers.join("; "))
 }
 
-fn extract(downloaded: &Path, folder: &Path) -> Result<PathBuf> {
-    let files = fs::read_dir(downloaded).with_context(|| format!("reading {}", downloaded.display()))?;
-    let archive = files
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|end| end == "deb"));
-    let archive = archive.with_context(|| format!("apt-get download left no package in {}", downloaded.display()))?;
-    let content = folder.join("content");
-    let mut dpkg = Command::new("dpkg");
-    progress::watched("unpacking it", dpkg.arg("-x").arg(&archive).arg(&content))?;
-    Ok(content)
+/// Downloads the package from one suite; returns the archive.
+fn fetch(apt: &Apt, package: &str, version: &str) -> Result<PathBuf> {
+    progress::watched(
+        "apt-get update, on lists of its own",
+        apt.command("apt-get").arg("update"),
+    )?;
+    let listed = progress::watched("apt-cache madison", apt.command("apt-cache").args(["madison", package]))?;
+    let exact = of_upstream(&listed, version).with_context(|| format!("it has no {package} {version}"))?;
+    let what = format!("downloading {package} {exact}");
+    let wanted = format!("{package}={exact}");
+    progress::watched(
+        &what,
+        apt.command("apt-get")
+            .current_dir(&apt.folder)
+            .args(["download", &wanted]),
+    )?;
+    let files = fs::read_dir(&apt.folder).with_context(|| format!("reading {}", apt.folder.display()))?;
+    let mut files = files.flatten().map(|entry| entry.path());
+    let archive = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    archive.with_context(|| format!("apt-get download left no package in {}", apt.folder.display()))
 }
 
 /// apt's commands, confined to a folder and one suite of one mirror.
@@ -114,6 +122,8 @@ impl Apt {
             command.arg("-o").arg(setting);
         }
         command.args(["-o", "Dir::Etc::SourceParts=/dev/null"]);
+        // Without this, apt-get update succeeds although it fetched nothing.
+        command.args(["-o", "APT::Update::Error-Mode=any"]);
         // apt drops to a user of its own for downloads, who may not read a root's home.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command

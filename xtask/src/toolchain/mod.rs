@@ -63,7 +63,10 @@ impl Toolchain {
 
     /// Such as `rustc 1.95.0`, for people.
     pub fn title(&self) -> String {
-        format!("rustc {}", self.release)
+        match self.rustup_name {
+            None => format!("rustc {}", self.release),
+            Some(name) => format!("rustc {} (rustup's {name})", self.release),
+        }
     }
 
     /// A cargo command for the workspace that may use what only a nightly compiler allows.
@@ -76,7 +79,7 @@ impl Toolchain {
             }
             Some(name) => {
                 let mut command = Command::new("rustup");
-                command.args(["run", name, "cargo"]).env_remove("RUSTC_BOOTSTRAP");
+                command.args(["run", name, "cargo"]);
                 tree::in_workspace(&mut command);
                 command
             }

@@ -51,7 +51,7 @@ fn component() -> Result<()> {
     let mut rustup = Command::new("rustup");
     progress::watched(
         "rustup component add rust-src",
-        rustup.args(["component", "add", "rust-src"]),
+        rustup.args(["component", "add", "rust-src"]).env("RUST_BACKTRACE", "0"),
     )?;
     Ok(())
 }
@@ -62,7 +62,9 @@ fn package(toolchain: &Toolchain) -> Result<()> {
         bail!("Debian has released versions only");
     }
     let unpacked = debian::unpack("rust-src", &toolchain.release)?;
-    let library = unpacked.join(format!("usr/src/rustc-{}/library", toolchain.release));
+    let library = unpacked
+        .content()
+        .join(format!("usr/src/rustc-{}/library", toolchain.release));
     let place = toolchain.source();
     let parent = place.parent().context("the sysroot has no folder for sources")?;
     fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
@@ -78,6 +80,5 @@ fn package(toolchain: &Toolchain) -> Result<()> {
     if moved.is_err() {
         fs::remove_dir_all(&fresh).ok();
     }
-    fs::remove_dir_all(&unpacked).ok();
     moved
 }
