@@ -37,7 +37,7 @@ fn dependencies() -> Result<()> {
     let program = cargo_deny()?;
     progress::shown(
         "dependencies: licences, bans, sources",
-        deny(&program).args(["check", "licenses", "bans", "sources"]),
+        deny(&program).args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"]),
     )?;
     match progress::watched("fetching the advisory database", deny(&program).args(["fetch", "db"])) {
         Ok(_) => {
@@ -48,9 +48,10 @@ fn dependencies() -> Result<()> {
             )
         }
         Err(error) => {
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default();
             progress::say(&format!(
-                "skipped, 1: advisories: their database cannot be fetched here ({})",
-                error.root_cause()
+                "skipped, 1: advisories: their database cannot be fetched here ({reason})"
             ));
             Ok(())
         }
