@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod frame;
+pub mod lab;
 pub mod tables;

@@ -1,1 +1,3 @@
 //! The suites that drive netpath from outside, one module each.
+
+mod lab;

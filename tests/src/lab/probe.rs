@@ -1,0 +1,212 @@
+//! Questions to [`super::pod`]'s servers, asked from inside a namespace: HTTP, UDP, ICMP echo, each with its latency.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+            sockopt::ReceiveTimeout,
+        },
+        time::{TimeVal, TimeValLike},
+    },
+};
+
+use super::{namespace::Namespace, pod::Answer};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// An answer and how long it took.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The answer.
+    pub answer: Answer,
+    /// From the first packet sent to the whole answer.
+    pub latency: Duration,
+}
+
+/// `GET /` on a connection of its own.
+///
+/// # Errors
+/// No connection, no answer in time, or one that is no [`Answer`].
+pub fn http(from: &Namespace, to: SocketAddr) -> Result<Heard> {
+    from.run(|| {
+        let start = Instant::now();
+        let body = exchange(to, "/", b"")?;
+        Ok(Heard {
+            answer: serde_json::from_slice(&body).context("the answer")?,
+            latency: start.elapsed(),
+        })
+    })
+}
+
+/// Sends `bytes` in a request's body.
+///
+/// # Errors
+/// As [`http`], or the server got another number of bytes.
+pub fn upload(from: &Namespace, to: SocketAddr, bytes: usize) -> Result<Duration> {
+    from.run(|| {
+        let start = Instant::now();
+        let answer: Answer = serde_json::from_slice(&exchange(to, "/", &vec![b'.'; bytes])?)?;
+        if answer.bytes != bytes as u64 {
+            bail!("sent {bytes} bytes, the server got {}", answer.bytes);
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// Asks for `bytes` of answer.
+///
+/// # Errors
+/// As [`http`], or another number of bytes came.
+pub fn download(from: &Namespace, to: SocketAddr, bytes: usize) -> Result<Duration> {
+    from.run(|| {
+        let start = Instant::now();
+        let got = exchange(to, &format!("/bytes/{bytes}"), b"")?.len();
+        if got != bytes {
+            bail!("asked for {bytes} bytes, got {got}");
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// One datagram, one answer. A lost datagram is an error: nothing is sent twice.
+///
+/// # Errors
+/// No answer in time, a refusal, or an answer that is none.
+pub fn udp(from: &Namespace, to: SocketAddr) -> Result<Heard> {
+    from.run(|| {
+        let start = Instant::now();
+        let answer = datagram(to, b"probe")?;
+        Ok(Heard {
+            answer,
+            latency: start.elapsed(),
+        })
+    })
+}
+
+/// An ICMP echo with `size` bytes of payload.
+///
+/// # Errors
+/// No reply in time, or no route.
+pub fn icmp(from: &Namespace, to: Ipv4Addr, size: usize) -> Result<Duration> {
+    static SEQUENCE: AtomicU16 = AtomicU16::new(1);
+    let header = IcmpEchoHeader {
+        id: u16::try_from(std::process::id() & 0xffff)?,
+        seq: SEQUENCE.fetch_add(1, Ordering::Relaxed),
+    };
+    from.run(|| {
+        let raw = socket(
+            AddressFamily::Inet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::Icmp,
+        )?;
+        setsockopt(
+            &raw,
+            ReceiveTimeout,
+            &TimeVal::milliseconds(PATIENCE.as_millis().try_into()?),
+        )?;
+        let payload = vec![b'.'; size];
+        let mut packet = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(header), &payload)
+            .to_bytes()
+            .to_vec();
+        packet.extend_from_slice(&payload);
+        let start = Instant::now();
+        sendto(
+            raw.as_raw_fd(),
+            &packet,
+            &SockaddrIn::from(std::net::SocketAddrV4::new(to, 0)),
+            MsgFlags::empty(),
+        )?;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        // A raw socket hears every ICMP packet of its namespace.
+        while start.elapsed() < PATIENCE {
+            let length = match recv(raw.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(length) => length,
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let Ok(ip) = etherparse::Ipv4Slice::from_slice(&buffer[..length]) else {
+                continue;
+            };
+            let Ok((icmp, rest)) = Icmpv4Header::from_slice(ip.payload().payload) else {
+                continue;
+            };
+            match icmp.icmp_type {
+                Icmpv4Type::EchoReply(reply) if reply == header && ip.header().source_addr() == to => {
+                    if rest != payload {
+                        bail!("the reply's {} bytes are not the request's {size}", rest.len());
+                    }
+                    return Ok(start.elapsed());
+                }
+                Icmpv4Type::DestinationUnreachable(why) => bail!("{}: {why:?}", ip.header().source_addr()),
+                _ => {}
+            }
+        }
+        bail!("no reply in {PATIENCE:?}")
+    })
+}
+
+/// Sends one datagram from the calling thread's namespace and waits for its answer.
+///
+/// # Errors
+/// As [`udp`].
+pub fn datagram(to: SocketAddr, payload: &[u8]) -> Result<Answer> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // Connected: only this peer is heard, and its ICMP errors are.
+    socket.connect(to)?;
+    socket.send(payload)?;
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let length = socket.recv(&mut buffer).map_err(|error| told(error, "no answer"))?;
+    serde_json::from_slice(&buffer[..length]).context("the answer")
+}
+
+fn exchange(to: SocketAddr, path: &str, body: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(|error| told(error, "no connection"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(&[head.as_bytes(), body].concat())
+        .map_err(|error| told(error, "the request did not get through"))?;
+    let mut answer = Vec::new();
+    stream
+        .read_to_end(&mut answer)
+        .map_err(|error| told(error, "no answer"))?;
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or_else(|| anyhow!("no HTTP answer"))?;
+    let body = answer.split_off(end + 4);
+    if !answer.starts_with(b"HTTP/1.1 200 ") {
+        bail!(
+            "answered {:?}",
+            String::from_utf8_lossy(&answer).lines().next().unwrap_or_default()
+        );
+    }
+    Ok(body)
+}
+
+fn told(error: std::io::Error, what: &str) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => anyhow!("{what} in {PATIENCE:?}"),
+        _ => error.into(),
+    }
+}

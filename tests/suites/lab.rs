@@ -1,0 +1,167 @@
+//! The lab over real traffic: first its own ground, then the cluster on it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use netpath_tests::lab::{
+    home::Home,
+    namespace::Namespace,
+    probe,
+    process::{self, Process},
+    topology::{CLIENT, Topology},
+};
+
+const NODES: [(&str, Ipv4Addr); 3] = [
+    ("a", Ipv4Addr::new(192, 168, 50, 1)),
+    ("b", Ipv4Addr::new(192, 168, 50, 2)),
+    ("c", Ipv4Addr::new(192, 168, 51, 3)),
+];
+
+fn ground(home: &Home) -> Result<Topology> {
+    Topology::build(home, &NODES.map(|(name, address)| (name.to_owned(), address)))
+}
+
+fn server(home: &Home, namespace: &Namespace, address: Ipv4Addr) -> Result<Process> {
+    let mut command = Command::new(process::binary("netpath-lab")?);
+    command.args([
+        "pod",
+        "--name",
+        "served",
+        "--tcp",
+        "80",
+        "--udp",
+        "53",
+        "--address",
+        &address.to_string(),
+    ]);
+    let log = home.folder().join("served.log");
+    let server = Process::start("server", command, namespace, &log)?;
+    for _ in 0..1000 {
+        if fs::read_to_string(&log)?.contains("ready") {
+            return Ok(server);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    anyhow::bail!("the server is not ready: {}", fs::read_to_string(&log)?)
+}
+
+/// What a lab of that name has left on the machine.
+fn remains(name: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (folder, prefix) in [
+        ("/run/netns", format!("{name}-")),
+        ("/sys/fs/bpf", format!("lab-{name}")),
+        ("/run/netpath-lab", name.to_owned()),
+    ] {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry?.path();
+            if path
+                .file_name()
+                .is_some_and(|file| file.to_string_lossy().starts_with(&prefix))
+            {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn every_namespace_of_the_ground_reaches_every_other_by_tcp_udp_and_icmp() -> Result<()> {
+    let home = Home::unique()?;
+    let topology = ground(&home)?;
+    let nodes = topology.nodes.iter().map(|node| (&node.namespace, node.address));
+    let all: Vec<_> = nodes.chain([(&topology.client, CLIENT)]).collect();
+    for (to, address) in &all {
+        let mut server = server(&home, to, *address)?;
+        for (from, own) in &all {
+            let tcp = probe::http(from, SocketAddrV4::new(*address, 80).into())?;
+            let udp = probe::udp(from, SocketAddrV4::new(*address, 53).into())?;
+            for heard in [&tcp, &udp] {
+                assert_eq!(
+                    (heard.answer.pod.as_str(), heard.answer.client.ip()),
+                    ("served", (*own).into())
+                );
+            }
+            probe::icmp(from, *address, 1000)?;
+            probe::upload(from, SocketAddrV4::new(*address, 80).into(), 1 << 20)?;
+            probe::download(from, SocketAddrV4::new(*address, 80).into(), 1 << 20)?;
+        }
+        server.kill()?;
+        fs::remove_file(home.folder().join("served.log"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_answers_where_nobody_serves() -> Result<()> {
+    let home = Home::unique()?;
+    let topology = ground(&home)?;
+    let [a, b, _] = topology.nodes.as_slice() else {
+        anyhow::bail!("three nodes were asked for")
+    };
+    let nobody = SocketAddrV4::new(b.address, 80).into();
+    assert!(probe::http(&a.namespace, nobody).is_err());
+    assert!(probe::udp(&a.namespace, nobody).is_err());
+    // The router knows nothing of pods: an address of a pod subnet leads nowhere.
+    assert!(probe::icmp(&topology.client, Ipv4Addr::new(10, 244, 1, 2), 8).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_lab_leaves_nothing_also_on_panic_and_when_half_built() -> Result<()> {
+    let home = Home::unique()?;
+    let first = home.name().to_owned();
+    let topology = ground(&home)?;
+    assert!(!remains(&first)?.is_empty());
+    drop((topology, home));
+    assert_eq!(remains(&first)?, Vec::<PathBuf>::new());
+
+    let home = Home::unique()?;
+    let second = home.name().to_owned();
+    let panicked = std::thread::spawn(move || {
+        let _topology = ground(&home);
+        let _home = home;
+        std::panic::panic_any("on purpose");
+    });
+    assert!(panicked.join().is_err());
+    assert_eq!(remains(&second)?, Vec::<PathBuf>::new());
+
+    let home = Home::unique()?;
+    let third = home.name().to_owned();
+    let stranger = ("far".to_owned(), Ipv4Addr::new(10, 1, 1, 1));
+    let refused = Topology::build(&home, &[stranger])
+        .err()
+        .context("an address on no segment was taken")?;
+    assert_eq!(
+        refused.to_string(),
+        "Node far: its InternalIP 10.1.1.1 is on no segment of the lab (192.168.50.0/24, 192.168.51.0/24)"
+    );
+    drop(home);
+    assert_eq!(remains(&third)?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+#[test]
+fn a_name_is_one_labs_at_a_time() -> Result<()> {
+    let home = Home::unique()?;
+    let refused = Home::claim(home.name()).err().context("a name was given away twice")?;
+    let expected = format!(
+        "a lab named {} runs already (process {})",
+        home.name(),
+        std::process::id()
+    );
+    assert!(refused.to_string().starts_with(&expected), "{refused}");
+    assert!(
+        Path::new("/run/netpath-lab").join(home.name()).is_dir(),
+        "the refused claim took the first one's folder"
+    );
+    assert!(Home::claim("../etc").is_err());
+    Ok(())
+}
