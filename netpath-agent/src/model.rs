@@ -30,10 +30,24 @@ pub struct Cluster {
     pub problems: Vec<Problem>,
 }
 
-/// The name of an object that lives in a namespace.
+/// A kind of object that the datapath needs, reduced to what it needs of it.
+pub(crate) trait Reduce: Sized {
+    /// The API's type.
+    type Object;
+    /// Its kind.
+    const KIND: &'static str;
+
+    /// Reduces one object, without regard to any other; `None` for one that is not ours to serve.
+    ///
+    /// # Errors
+    /// The object cannot be understood: it is refused, and no other with it.
+    fn convert(name: &ObjectName, object: &Self::Object) -> Result<Option<Self>, Problem>;
+}
+
+/// The name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// The namespace.
+    /// The namespace; empty for a node.
     pub namespace: String,
     /// The name within it.
     pub name: String,
@@ -47,27 +61,25 @@ impl ObjectName {
             name: name.into(),
         }
     }
-
-    /// The name in an object's metadata. An object without a namespace is in `default`, as `kubectl` has it.
-    fn of(meta: &ObjectMeta) -> Self {
-        Self::new(
-            meta.namespace.as_deref().unwrap_or("default"),
-            meta.name.as_deref().unwrap_or_default(),
-        )
-    }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{}{slash}{}", self.namespace, self.name)
     }
+}
+
+/// When an object was created, in seconds since 1970.
+fn created(meta: &ObjectMeta) -> Option<i64> {
+    meta.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
 /// Why no service may answer on an address, and no service may send to it; `None` for an address that may be used.
 ///
 /// Loopback and link-local addresses would let whoever writes a slice reach what listens for the node alone
 /// (CVE-2021-25737); the others belong to no single host.
-fn unusable(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_unspecified() => Some("is the unspecified address"),
         _ if address.is_loopback() => Some("is a loopback address"),

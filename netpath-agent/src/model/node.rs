@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
-use super::Problem;
+use super::{ObjectName, Problem, Reduce, created};
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,17 +18,12 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
 }
 
-impl Node {
-    /// Reduces a node; the name is its key.
-    ///
-    /// # Errors
-    /// A name, an address or a subnet that cannot be read.
-    pub fn convert(object: &core::Node) -> Result<(String, Self), Problem> {
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let refused = |what: String, remedy: &str| Problem::refused_global("Node", name.clone(), what, remedy);
-        if name.is_empty() {
-            return Err(refused("metadata.name is missing".into(), "give the node a name"));
-        }
+impl Reduce for Node {
+    type Object = core::Node;
+    const KIND: &'static str = "Node";
+
+    fn convert(name: &ObjectName, object: &core::Node) -> Result<Option<Self>, Problem> {
+        let refused = |what: String, remedy: &str| Problem::refused("Node", name, what, remedy);
         let addresses = object
             .status
             .as_ref()
@@ -49,10 +44,12 @@ impl Node {
                 })
             })
             .collect::<Result<_, _>>()?;
-        let spec = object.spec.clone().unwrap_or_default();
-        let written = match spec.pod_cidrs.unwrap_or_default() {
-            list if list.is_empty() => spec.pod_cidr.into_iter().collect(),
-            list => list,
+        let written = match object.spec.as_ref() {
+            None => &[],
+            Some(spec) => match spec.pod_cidrs.as_deref().unwrap_or_default() {
+                [] => spec.pod_cidr.as_slice(),
+                list => list,
+            },
         };
         let pod_cidrs = written
             .iter()
@@ -65,18 +62,10 @@ impl Node {
                 })
             })
             .collect::<Result<_, _>>()?;
-        let created = object
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0.as_second());
-        Ok((
-            name,
-            Self {
-                created,
-                internal_ips,
-                pod_cidrs,
-            },
-        ))
+        Ok(Some(Self {
+            created: created(&object.metadata),
+            internal_ips,
+            pod_cidrs,
+        }))
     }
 }

@@ -1,10 +1,10 @@
 //! Services, from `v1.Service`: the addresses and ports they answer on.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{ObjectName, Problem};
+use super::{ObjectName, Problem, Reduce, created};
 
 /// Services with one of these labels belong to another proxy, or want none.
 const NOT_OURS_LABELS: [&str; 2] = [
@@ -40,6 +40,15 @@ impl Protocol {
     }
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+        })
+    }
+}
+
 /// A service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
@@ -66,14 +75,13 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
-impl Service {
-    /// Reduces a service; `None` for one that has no address of its own (headless, ExternalName, not allocated yet) or
-    /// belongs to another proxy.
-    ///
-    /// # Errors
-    /// An address that cannot be read. A port that cannot be read or served is left out alone, see `problems`.
-    pub fn convert(object: &core::Service) -> Result<Option<Self>, Problem> {
-        let name = ObjectName::of(&object.metadata);
+impl Reduce for Service {
+    type Object = core::Service;
+    const KIND: &'static str = "Service";
+
+    /// `None` for a service that has no address of its own (headless, ExternalName, not allocated yet) or belongs to
+    /// another proxy. A port that cannot be read or served is left out alone, see [`Service::problems`].
+    fn convert(name: &ObjectName, object: &core::Service) -> Result<Option<Self>, Problem> {
         let labels = object.metadata.labels.as_ref();
         if NOT_OURS_LABELS
             .iter()
@@ -92,7 +100,7 @@ impl Service {
             other => {
                 return Err(Problem::refused(
                     "Service",
-                    &name,
+                    name,
                     format!("spec.type: {other:?} is not known"),
                     "use ClusterIP, NodePort, LoadBalancer or ExternalName",
                 ));
@@ -108,23 +116,18 @@ impl Service {
         }
         let cluster_ips = written
             .iter()
-            .map(|address| read_cluster_ip(&name, address))
+            .map(|address| read_cluster_ip(name, address))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut problems = not_served_yet(&name, spec, object.status.as_ref());
+        let mut problems = not_served_yet(name, spec, object.status.as_ref());
         let mut ports = Vec::new();
         for port in spec.ports.as_deref().unwrap_or_default() {
-            match read_port(&name, port, has_node_ports) {
+            match read_port(name, port, has_node_ports) {
                 Ok(port) => ports.push(port),
                 Err(problem) => problems.push(problem),
             }
         }
-        let created = object
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0.as_second());
         Ok(Some(Self {
-            created,
+            created: created(&object.metadata),
             cluster_ips,
             ports,
             problems,

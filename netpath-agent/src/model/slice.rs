@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use super::{ObjectName, Problem, Protocol};
+use super::{ObjectName, Problem, Protocol, Reduce};
 
 /// The label by which a slice names its service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -12,8 +12,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// A slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// The name of its service, in the slice's own namespace.
-    pub service: String,
+    /// Its service, which is of the slice's own namespace.
+    pub service: ObjectName,
     /// Who answers. An endpoint's further addresses are left out: the API says that consumers use the first.
     pub endpoints: Vec<Endpoint>,
     /// On which ports; they hold for this slice's endpoints alone.
@@ -29,7 +29,7 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// Takes new connections. The API's default is yes.
     pub ready: bool,
-    /// Answers, though perhaps on its way out. The API's default is `ready`'s value.
+    /// Answers, though perhaps on its way out. The API's default is yes.
     pub serving: bool,
     /// Is on its way out.
     pub terminating: bool,
@@ -48,13 +48,13 @@ pub struct SlicePort {
     pub port: u16,
 }
 
-impl Slice {
-    /// Reduces a slice; `None` for one that belongs to no service, or whose endpoints are domain names.
-    ///
-    /// # Errors
-    /// An unknown address type. An endpoint or a port that cannot be read or served is left out alone, see `problems`.
-    pub fn convert(object: &discovery::EndpointSlice) -> Result<Option<Self>, Problem> {
-        let name = ObjectName::of(&object.metadata);
+impl Reduce for Slice {
+    type Object = discovery::EndpointSlice;
+    const KIND: &'static str = "EndpointSlice";
+
+    /// `None` for a slice that belongs to no service, or whose endpoints are domain names. An endpoint or a port that
+    /// cannot be read or served is left out alone, see [`Slice::problems`].
+    fn convert(name: &ObjectName, object: &discovery::EndpointSlice) -> Result<Option<Self>, Problem> {
         let service = object
             .metadata
             .labels
@@ -70,14 +70,14 @@ impl Slice {
             other => {
                 return Err(Problem::refused(
                     "EndpointSlice",
-                    &name,
+                    name,
                     format!("addressType: {other:?} is not known"),
                     "use IPv4 or IPv6",
                 ));
             }
         };
         let mut slice = Self {
-            service: service.clone(),
+            service: ObjectName::new(&name.namespace, service),
             ..Self::default()
         };
         let mut hints = false;
@@ -86,13 +86,13 @@ impl Slice {
                 .hints
                 .as_ref()
                 .is_some_and(|hints| hints.for_zones.is_some() || hints.for_nodes.is_some());
-            match read_endpoint(&name, endpoint, is_ipv4) {
+            match read_endpoint(name, endpoint, is_ipv4) {
                 Ok(endpoint) => slice.endpoints.push(endpoint),
                 Err(problem) => slice.problems.push(problem),
             }
         }
         for port in object.ports.as_deref().unwrap_or_default() {
-            match read_port(&name, port) {
+            match read_port(name, port) {
                 Ok(port) => slice.ports.push(port),
                 Err(problem) => slice.problems.push(problem),
             }
@@ -100,7 +100,7 @@ impl Slice {
         if hints {
             slice.problems.push(Problem::not_served(
                 "EndpointSlice",
-                &name,
+                name,
                 "endpoints.hints is not served yet",
                 "all endpoints are used alike until then; nothing needs to be done",
             ));
@@ -131,11 +131,10 @@ fn read_endpoint(name: &ObjectName, endpoint: &discovery::Endpoint, is_ipv4: boo
         return Err(refused(format!("{written:?} {why}")));
     }
     let conditions = endpoint.conditions.clone().unwrap_or_default();
-    let ready = conditions.ready.unwrap_or(true);
     Ok(Endpoint {
         address,
-        ready,
-        serving: conditions.serving.unwrap_or(ready),
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.clone(),
     })

@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 use netpath_common::abi::Mac;
 
+/// What the API server allocates NodePorts from by default (its `--service-node-port-range`).
+pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+
 /// The node as it found itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -22,6 +25,8 @@ pub struct NodeFacts {
     pub vxlan_port: u16,
     /// The ports that source NAT takes from.
     pub nat_ports: RangeInclusive<u16>,
+    /// The ports that services may open on nodes: [`NODE_PORTS`], unless the API server was told otherwise.
+    pub node_ports: RangeInclusive<u16>,
     /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
     pub hash_seed: u32,
     /// Where the cluster allocates service addresses from.
@@ -49,4 +54,11 @@ pub struct Uplink {
     pub addresses: Vec<IpNet>,
     /// The largest IP packet that it takes, in bytes.
     pub mtu: u32,
+}
+
+impl Uplink {
+    /// Whether an address is the uplink's own.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.addr() == address)
+    }
 }

@@ -5,8 +5,15 @@
 //! Of two objects that claim the same, the elder keeps it (by creation, then by name), so that every node decides alike
 //! and a newcomer disturbs nobody.
 
+mod backends;
+mod config;
+mod endpoints;
 mod facts;
 mod kernel_routes;
+mod nodes;
+mod routes;
+mod services;
+mod subnets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,13 +28,19 @@ use netpath_common::abi::{
     service::v4::{Backend, Frontend},
 };
 
+use crate::model::Cluster;
+use nodes::Placed;
+
 pub use crate::model::{Problem, Severity};
-pub use facts::{Device, NodeFacts, Uplink};
+pub use config::OVERLAY_OVERHEAD;
+pub use facts::{Device, NODE_PORTS, NodeFacts, Uplink};
 pub use kernel_routes::{KernelRoute, Way};
 
 /// What the kernel must hold. All of it is exact: what is not here must not be in the maps either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// The node's own pod subnets, whose gateways are the bridge's addresses. Never empty.
+    pub subnets4: Vec<Ipv4Net>,
     /// `np_config`.
     pub config: Config,
     /// The entries of `np_endpoint4` that stand for the node itself (`KIND_HOST`). Those of pods are the CNI plugin's.
@@ -51,7 +64,100 @@ pub struct ServicePlan {
     pub backends: Vec<Backend>,
 }
 
+/// Plans the node named in the facts.
+///
+/// # Errors
+/// The node itself cannot be planned: its object, InternalIP or pod subnet is missing or taken. Whatever the kernel holds
+/// then stays as it is. The first problem is the reason; the others are those of all other objects.
+pub fn plan(cluster: &Cluster, facts: &NodeFacts) -> Result<Plan, Vec<Problem>> {
+    let mut problems = cluster.problems.clone();
+    let placed = nodes::place(cluster, facts, &mut problems);
+    let planned = plan_node(cluster, facts, placed, &mut problems);
+    problems.sort_unstable();
+    problems.dedup();
+    match planned {
+        Ok(plan) => Ok(Plan { problems, ..plan }),
+        Err(reason) => {
+            problems.retain(|problem| *problem != reason);
+            problems.insert(0, reason);
+            Err(problems)
+        }
+    }
+}
+
+fn plan_node(
+    cluster: &Cluster,
+    facts: &NodeFacts,
+    mut placed: Vec<Placed<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Result<Plan, Problem> {
+    let place = placed.iter().position(|node| node.name == facts.name);
+    let Some(mut own) = place.map(|place| placed.remove(place)) else {
+        return Err(own_problem(
+            cluster,
+            facts,
+            problems,
+            "it has no InternalIP of IPv4 of its own",
+        ));
+    };
+    let node = own
+        .addresses
+        .iter()
+        .find(|address| facts.uplink.has((**address).into()));
+    let Some(node) = node.copied() else {
+        return Err(own_problem(
+            cluster,
+            facts,
+            problems,
+            "its InternalIP is not an address of the uplink",
+        ));
+    };
+    let routes4 = routes::routes(&mut own, &mut placed, facts, problems);
+    let Some(gateway) = own.subnets.first().copied().and_then(gateway) else {
+        return Err(own_problem(
+            cluster,
+            facts,
+            problems,
+            "it has no IPv4 pod subnet of its own with room for pods",
+        ));
+    };
+    let services4 = services::services(cluster, facts, &own, &placed, problems);
+    Ok(Plan {
+        config: config::config(facts, node, gateway, &routes4),
+        endpoints4: endpoints::endpoints(&own, facts),
+        kernel_routes: kernel_routes::kernel_routes(gateway, &placed, facts),
+        subnets4: own.subnets,
+        routes4,
+        services4,
+        problems: Vec::new(),
+    })
+}
+
+/// Why the node itself cannot be planned, in the words of the problem that lies behind it, if there is one.
+fn own_problem(cluster: &Cluster, facts: &NodeFacts, problems: &[Problem], why: &str) -> Problem {
+    if let Some(cause) = problems
+        .iter()
+        .find(|problem| problem.kind == "Node" && problem.name == facts.name && problem.severity == Severity::Refused)
+    {
+        return cause.clone();
+    }
+    let (why, remedy) = match cluster.nodes.contains_key(&facts.name) {
+        true => (
+            why,
+            "correct the node, or start the agent with the device that has the node's InternalIP as uplink",
+        ),
+        false => (
+            "there is no Node of this name",
+            "wait for the kubelet to register it, or correct --node-name",
+        ),
+    };
+    Problem::refused_global("Node", &facts.name, why, remedy)
+}
+
 /// The gateway of a pod subnet: its first address after the subnet's own; `None` where there is no room for a pod.
 pub fn gateway(subnet: Ipv4Net) -> Option<Ipv4Addr> {
     (subnet.prefix_len() <= 30).then(|| Ipv4Addr::from_bits(subnet.network().to_bits() | 1))
 }
+
+#[cfg(test)]
+mod tests;

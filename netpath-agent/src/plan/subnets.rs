@@ -1,0 +1,116 @@
+//! Subnets that must not overlap, and who has them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+
+use super::nodes::Placed;
+
+/// Who has which subnet. Claimed subnets are disjoint, so that one look at the neighbour below tells whether another
+/// fits: ten thousand nodes cost ten thousand looks, not their square.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// First address to last address and owner.
+    claimed: BTreeMap<u32, (u32, String)>,
+    /// The few that are taken from the start and may overlap each other.
+    reserved: Vec<(Ipv4Net, String)>,
+}
+
+impl Claims {
+    /// Keeps a subnet away from all claims.
+    pub fn reserve(&mut self, subnet: Ipv4Net, owner: String) {
+        self.reserved.push((subnet, owner));
+    }
+
+    /// Claims a subnet.
+    ///
+    /// # Errors
+    /// Who has it, or a part of it, already.
+    pub fn claim(&mut self, subnet: Ipv4Net, owner: String) -> Result<(), String> {
+        let (first, last) = (subnet.network().to_bits(), subnet.broadcast().to_bits());
+        // Two subnets overlap only if one holds the other.
+        let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
+        if let Some((_, taken)) = self.reserved.iter().find(|(other, _)| overlaps(other)) {
+            return Err(taken.clone());
+        }
+        match self.claimed.range(..=last).next_back() {
+            Some((_, (other_last, taken))) if *other_last >= first => Err(taken.clone()),
+            _ => {
+                self.claimed.insert(first, (last, owner));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The addresses that nodes and pods have: no service may answer on them.
+#[derive(Debug)]
+pub(super) struct Occupied<'a> {
+    nodes: HashMap<Ipv4Addr, &'a str>,
+    /// First address of each pod subnet to its last address and its node. They are disjoint.
+    pods: BTreeMap<Ipv4Addr, (Ipv4Addr, &'a str)>,
+}
+
+impl<'a> Occupied<'a> {
+    /// Gathers them from nodes whose subnets are disjoint.
+    pub fn of(own_addresses: &BTreeSet<Ipv4Addr>, own: &Placed<'a>, others: &[Placed<'a>]) -> Self {
+        let mut nodes: HashMap<_, _> = own_addresses.iter().map(|address| (*address, own.name)).collect();
+        let mut pods = BTreeMap::new();
+        for node in others.iter().chain([own]) {
+            nodes.extend(node.addresses.iter().map(|address| (*address, node.name)));
+            pods.extend(
+                node.subnets
+                    .iter()
+                    .map(|subnet| (subnet.network(), (subnet.broadcast(), node.name))),
+            );
+        }
+        Self { nodes, pods }
+    }
+
+    /// Whose an address is, for the end of a sentence.
+    pub fn by(&self, address: Ipv4Addr) -> Option<String> {
+        if let Some(node) = self.nodes.get(&address) {
+            return Some(format!("node {node}'s own"));
+        }
+        let (first, (last, node)) = self.pods.range(..=address).next_back()?;
+        (address <= *last).then(|| format!("in the pod subnet of node {node}, {first} to {last}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_later_to_an_overlap_is_refused() {
+        let mut claims = Claims::default();
+        let mut claim = |subnet: &str| claims.claim(subnet.parse().unwrap(), subnet.to_owned());
+        assert_eq!(claim("10.1.0.0/24"), Ok(()));
+        assert_eq!(claim("10.1.1.0/24"), Ok(()));
+        assert_eq!(claim("10.1.0.0/24"), Err("10.1.0.0/24".into()), "the same");
+        assert_eq!(claim("10.1.1.128/25"), Err("10.1.1.0/24".into()), "a part");
+        assert_eq!(claim("10.0.0.0/8"), Err("10.1.1.0/24".into()), "a whole");
+        assert_eq!(claim("10.1.2.0/23"), Ok(()), "a neighbour");
+        assert_eq!(claim("0.0.0.0/0"), Err("10.1.2.0/23".into()));
+        assert_eq!(claim("255.255.255.255/32"), Ok(()), "the end of all addresses");
+    }
+
+    #[test]
+    fn a_reserved_subnet_is_nobodys() {
+        let mut claims = Claims::default();
+        claims.reserve("10.96.0.0/12".parse().unwrap(), "services".into());
+        claims.reserve("10.96.0.0/16".parse().unwrap(), "more services".into());
+        assert_eq!(
+            claims.claim("10.100.1.0/24".parse().unwrap(), "a".into()),
+            Err("services".into())
+        );
+        assert_eq!(
+            claims.claim("10.0.0.0/8".parse().unwrap(), "a".into()),
+            Err("services".into())
+        );
+        assert_eq!(claims.claim("10.112.0.0/24".parse().unwrap(), "a".into()), Ok(()));
+    }
+}

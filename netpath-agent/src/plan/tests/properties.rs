@@ -1,0 +1,178 @@
+//! What holds for every cluster, sensible or not.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::model::{self, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort};
+
+/// Addresses from small pools, so that they collide.
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        6 => (0u8..6, 0u8..6).prop_map(|(net, host)| IpAddr::from([10, 244, net, host])),
+        3 => (9u8..15).prop_map(|host| IpAddr::from([192, 168, 1, host])),
+        3 => (0u8..6).prop_map(|host| IpAddr::from([10, 96, 0, host])),
+        1 => any::<[u8; 4]>().prop_map(IpAddr::from),
+        1 => any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+    ]
+}
+
+fn subnet() -> impl Strategy<Value = ipnet::IpNet> {
+    (address(), 0u8..=32).prop_map(|(address, length)| {
+        let length = if address.is_ipv6() || length > 20 { length } else { 24 };
+        ipnet::IpNet::new(address, length).unwrap().trunc()
+    })
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    (proptest::option::of(0i64..4), vec(address(), 0..3), vec(subnet(), 0..3)).prop_map(
+        |(created, internal_ips, pod_cidrs)| Node {
+            created,
+            internal_ips,
+            pod_cidrs,
+        },
+    )
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), Just("http".to_owned()), Just("dns".to_owned())]
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let port = (name(), protocol(), 1u16..4, proptest::option::of(29999u16..30003)).prop_map(
+        |(name, protocol, port, node_port)| ServicePort {
+            name,
+            protocol,
+            port,
+            node_port,
+        },
+    );
+    (proptest::option::of(0i64..4), vec(address(), 0..3), vec(port, 0..4)).prop_map(|(created, cluster_ips, ports)| {
+        Service {
+            created,
+            cluster_ips,
+            ports,
+            problems: Vec::new(),
+        }
+    })
+}
+
+fn slice() -> impl Strategy<Value = Slice> {
+    let endpoint =
+        (address(), any::<[bool; 3]>()).prop_map(|(address, [ready, serving, terminating])| model::Endpoint {
+            address,
+            ready,
+            serving,
+            terminating,
+            node: None,
+        });
+    let port = (name(), protocol(), 1u16..4).prop_map(|(name, protocol, port)| SlicePort { name, protocol, port });
+    (object_name(), vec(endpoint, 0..5), vec(port, 0..3)).prop_map(|(service, endpoints, ports)| Slice {
+        service,
+        endpoints,
+        ports,
+        problems: Vec::new(),
+    })
+}
+
+fn object_name() -> impl Strategy<Value = ObjectName> {
+    (0u8..2, 0u8..5).prop_map(|(namespace, name)| ObjectName::new(format!("ns{namespace}"), format!("s{name}")))
+}
+
+fn any_cluster() -> impl Strategy<Value = Cluster> {
+    let own = Node {
+        created: Some(-1),
+        internal_ips: vec![IpAddr::from([192, 168, 1, 11])],
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+    };
+    (
+        any::<bool>(),
+        proptest::collection::btree_map("[a-e]", node(), 0..5),
+        proptest::collection::btree_map(object_name(), service(), 0..8),
+        proptest::collection::btree_map(
+            (0u8..9).prop_map(|n| ObjectName::new("x", format!("{n}"))),
+            slice(),
+            0..9,
+        ),
+    )
+        .prop_map(move |(sensible, mut nodes, services, slices)| {
+            if sensible {
+                nodes.insert("a".into(), own.clone());
+            }
+            Cluster {
+                nodes,
+                services,
+                slices,
+                problems: Vec::new(),
+            }
+        })
+}
+
+/// The backends that any port of any slice could give.
+fn possible(cluster: &Cluster) -> BTreeSet<Backend> {
+    let mut backends = BTreeSet::new();
+    for slice in cluster.slices.values() {
+        for endpoint in &slice.endpoints {
+            let IpAddr::V4(address) = endpoint.address else {
+                continue;
+            };
+            let of = |port: &SlicePort| Backend {
+                address: address.octets(),
+                port: port.port,
+                reserved: [0; 2],
+            };
+            backends.extend(slice.ports.iter().map(of));
+        }
+    }
+    backends
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_agrees_with_itself(cluster in any_cluster()) {
+        match plan(&cluster, &facts()) {
+            Err(problems) => prop_assert!(!problems.is_empty()),
+            Ok(plan) => {
+                let possible = possible(&cluster);
+                for (frontend, service) in &plan.services4 {
+                    prop_assert!(service.backends.is_sorted_by(|a, b| a < b), "{frontend:?}: in order, each once");
+                    prop_assert!(service.backends.iter().all(|backend| possible.contains(backend)), "{frontend:?}");
+                    let is_own = plan.endpoints4.contains_key(&frontend.address);
+                    prop_assert_eq!(is_own, service.flags == 1, "{:?}: NodePorts alone are on own addresses", frontend);
+                }
+                let listed: Vec<u32> = plan.config.route_prefixes4.iter().map(|length| (*length).into()).collect();
+                for key in plan.routes4.keys() {
+                    prop_assert!(listed.contains(&key.prefix_len), "{key:?} would never be looked up");
+                    let subnet = Ipv4Net::new(key.address.into(), key.prefix_len as u8).unwrap();
+                    prop_assert_eq!(subnet, subnet.trunc());
+                }
+                for route in &plan.kernel_routes {
+                    let ipnet::IpNet::V4(subnet) = route.destination else { panic!("{route:?}") };
+                    prop_assert!(plan.routes4.contains_key(&key(&subnet.to_string())), "{route:?}: both tables agree");
+                }
+                prop_assert!(plan.problems.is_sorted_by(|a, b| a < b));
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_gives_its_place_to_no_newcomer(cluster in any_cluster(), newcomer in service(), slice in slice()) {
+        let Ok(before) = plan(&cluster, &facts()) else { return Ok(()) };
+        let mut grown = cluster.clone();
+        let name = ObjectName::new("zz", "newcomer");
+        grown.slices.insert(name.clone(), Slice { service: name.clone(), ..slice });
+        grown.services.insert(name, Service { created: Some(i64::MAX), ..newcomer });
+        let after = plan(&grown, &facts()).unwrap();
+        for (frontend, service) in before.services4 {
+            prop_assert_eq!(after.services4.get(&frontend), Some(&service));
+        }
+        prop_assert_eq!(after.routes4, before.routes4);
+    }
+}
