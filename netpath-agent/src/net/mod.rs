@@ -4,12 +4,14 @@
 
 pub mod bridge;
 pub mod link;
+pub mod namespace;
 pub mod neighbour;
 pub mod overlay;
 pub mod ports;
 pub mod route;
 pub mod sysctl;
 pub mod uplink;
+pub mod veth;
 pub mod watch;
 
 use std::io;
@@ -56,6 +58,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Another network namespace cannot be entered.
+    #[error("network namespace {}: {source}{}", path.display(), remedy(source))]
+    Namespace {
+        /// The file that stands for it.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// What may help against an answer of the kernel that says little by itself.
@@ -70,7 +81,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// What functions of this module return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A netlink socket in the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
