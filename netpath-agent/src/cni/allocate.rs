@@ -1,0 +1,439 @@
+//! Addresses: who has which. `<stateDir>/<network>/` holds one file for each address in use, named by the address, with the
+//! attachment that has it inside. There is no daemon and no index: the folder is the truth, and the file system decides
+//! races.
+//!
+//! A file is written under another name and then linked to its own: `link` fails if there is one, and a file that exists is
+//! complete. Only under the folder's lock is a file ever removed. Each file records the boot it belongs to; after a reboot
+//! no pod is left, and whatever another boot wrote is free. A file that cannot be read was torn by a loss of power, so it
+//! is another boot's, too.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    config::Pool,
+    error::{Code, Error},
+    names::Attachment,
+};
+
+/// The last address that was given out: the next one comes after it, so that an address rests before it is used again.
+const LAST: &str = ".last";
+/// The folder's lock: whoever removes files holds it.
+const LOCK: &str = ".lock";
+/// Files under way, until they are linked to their names: `.new-<device>-<process>-<what>`.
+const NEW: &str = ".new-";
+/// More than a record can be long; what is longer was not written by the plugin.
+const MAX_RECORD: u64 = 64 << 10;
+
+/// Who has an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// `CNI_CONTAINERID`.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+    /// The kernel's name for the boot in which the address was given out.
+    #[serde(rename = "bootID")]
+    pub boot_id: String,
+    /// The container's network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
+    /// `namespace/name` of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+}
+
+impl Record {
+    /// Whose address it is.
+    pub fn attachment(&self) -> Attachment {
+        Attachment {
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Last {
+    address: Ipv4Addr,
+    #[serde(rename = "bootID")]
+    boot_id: String,
+}
+
+/// The addresses of a network.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    folder: PathBuf,
+    boot_id: String,
+}
+
+/// An address that was just given out. As long as it is held, [`Addresses::is_under_way`] says so to other processes.
+#[derive(Debug)]
+pub struct Reservation {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The subnet that it is of.
+    pub pool: Pool,
+    _held: File,
+}
+
+/// The kernel's name for the time since it started.
+///
+/// # Errors
+/// [`Code::Io`].
+pub fn boot_id() -> Result<String, Error> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = fs::read_to_string(path).map_err(|error| failed("read", path, &error))?;
+    Ok(text.trim().to_owned())
+}
+
+impl Addresses {
+    /// The addresses of a network, which need not have any yet. `network` must be an identifier. Nothing is touched.
+    pub fn new(state_dir: &Path, network: &str, boot_id: impl Into<String>) -> Self {
+        Self {
+            folder: state_dir.join(network),
+            boot_id: boot_id.into(),
+        }
+    }
+
+    /// Gives out an address to `record`, whose boot is set.
+    ///
+    /// # Errors
+    /// [`Code::TryAgain`] if none is free: the condition passes when a pod goes. [`Code::Io`].
+    pub fn reserve(&self, pools: &[Pool], mut record: Record) -> Result<Reservation, Error> {
+        fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
+        record.boot_id.clone_from(&self.boot_id);
+        let last = self.last();
+        if last.as_ref().is_none_or(|last| last.boot_id != self.boot_id) {
+            self.forget_other_boots()?;
+        }
+        let attachment = record.attachment();
+        let (staged, held) = Staged::write(self.staged(&attachment, "address"), &record)?;
+        let last = last.map(|last| last.address);
+        let found = match self.link_first(pools, last, &staged.0)? {
+            Some(found) => Some(found),
+            // Files that another boot tore or left since the last address was given out.
+            None if self.forget_other_boots()? > 0 => self.link_first(pools, last, &staged.0)?,
+            None => None,
+        };
+        let Some((pool, address)) = found else {
+            return Err(Error::new(Code::TryAgain, exhausted(pools))
+                .details("delete pods on this node, or give the node a larger or a second pod subnet"));
+        };
+        self.remember(address, &attachment);
+        Ok(Reservation {
+            address,
+            pool,
+            _held: held,
+        })
+    }
+
+    /// Links the file to the first address after `last` that nobody has.
+    fn link_first(
+        &self,
+        pools: &[Pool],
+        last: Option<Ipv4Addr>,
+        file: &Path,
+    ) -> Result<Option<(Pool, Ipv4Addr)>, Error> {
+        let taken: HashSet<Ipv4Addr> = self.names()?.into_iter().collect();
+        for (pool, address) in candidates(pools, last) {
+            if taken.contains(&address) {
+                continue;
+            }
+            let path = self.path(address);
+            match fs::hard_link(file, &path) {
+                Ok(()) => return Ok(Some((pool, address))),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("create", &path, &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every address in use, with whose it is, in order. What another boot left is not in it.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn records(&self) -> Result<Vec<(Ipv4Addr, Record)>, Error> {
+        let mut records = Vec::new();
+        for address in self.names()? {
+            match self.read(address)? {
+                Some(record) if record.boot_id == self.boot_id => records.push((address, record)),
+                _ => {}
+            }
+        }
+        records.sort_by_key(|(address, _)| *address);
+        Ok(records)
+    }
+
+    /// The addresses of an attachment: one, or none.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn of(&self, attachment: &Attachment) -> Result<Vec<(Ipv4Addr, Record)>, Error> {
+        Ok(self
+            .records()?
+            .into_iter()
+            .filter(|(_, record)| record.attachment() == *attachment)
+            .collect())
+    }
+
+    /// Takes every address of an attachment back, and what an ADD of it that was killed has left.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn release(&self, attachment: &Attachment) -> Result<(), Error> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        for address in self.names()? {
+            if self
+                .read(address)?
+                .is_some_and(|record| record.attachment() == *attachment)
+            {
+                remove(&self.path(address))?;
+            }
+        }
+        let under_way = staged_prefix(attachment);
+        for name in self.files()? {
+            if name.starts_with(&under_way) {
+                remove(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back one address that an ADD of this attachment has just reserved.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn release_one(&self, attachment: &Attachment, address: Ipv4Addr) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        if self
+            .read(address)?
+            .is_some_and(|record| record.attachment() == *attachment)
+        {
+            remove(&self.path(address))?;
+        }
+        Ok(())
+    }
+
+    /// How many addresses are free. Reads no more than it must: STATUS asks every few seconds.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn free(&self, pools: &[Pool]) -> Result<u64, Error> {
+        let all: u64 = pools.iter().map(|pool| capacity(*pool)).sum();
+        let ours = |address: &Ipv4Addr| pools.iter().any(|pool| is_candidate(*pool, *address));
+        let in_use = self.names()?.iter().filter(|address| ours(address)).count() as u64;
+        if in_use < all {
+            return Ok(all - in_use);
+        }
+        let in_use = self.records()?.iter().filter(|(address, _)| ours(address)).count() as u64;
+        Ok(all.saturating_sub(in_use))
+    }
+
+    /// Whether an ADD that has this address is still running.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn is_under_way(&self, address: Ipv4Addr) -> Result<bool, Error> {
+        let path = self.path(address);
+        match File::open(&path) {
+            Ok(file) => match file.try_lock() {
+                Ok(()) => Ok(false),
+                Err(fs::TryLockError::WouldBlock) => Ok(true),
+                Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("open", &path, &error)),
+        }
+    }
+
+    /// Removes what other boots left, and says how much it was.
+    fn forget_other_boots(&self) -> Result<usize, Error> {
+        let _lock = self.lock()?;
+        let mut forgotten = 0;
+        for address in self.names()? {
+            if self.read(address)?.is_none_or(|record| record.boot_id != self.boot_id) {
+                remove(&self.path(address))?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// The last address that was given out, if that is known. It is a hint: nothing breaks without it.
+    fn last(&self) -> Option<Last> {
+        serde_json::from_slice(&read_bounded(&self.folder.join(LAST)).ok()?).ok()
+    }
+
+    fn remember(&self, address: Ipv4Addr, attachment: &Attachment) {
+        let last = Last {
+            address,
+            boot_id: self.boot_id.clone(),
+        };
+        // Without the hint an address may be used again sooner than need be, and that is all.
+        if let Ok((staged, _)) = Staged::write(self.staged(attachment, "last"), &last) {
+            let _ = fs::rename(&staged.0, self.folder.join(LAST));
+        }
+    }
+
+    /// The addresses that have a file, complete or not.
+    fn names(&self) -> Result<Vec<Ipv4Addr>, Error> {
+        Ok(self.files()?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn files(&self) -> Result<Vec<String>, Error> {
+        let listed = |error| failed("list", &self.folder, &error);
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(listed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(listed)?;
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                names.extend(entry.file_name().into_string().ok());
+            }
+        }
+        Ok(names)
+    }
+
+    /// An address's record; none if it has no file, or one that is torn.
+    fn read(&self, address: Ipv4Addr) -> Result<Option<Record>, Error> {
+        let path = self.path(address);
+        match read_bounded(&path) {
+            Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    fn path(&self, address: Ipv4Addr) -> PathBuf {
+        self.folder.join(address.to_string())
+    }
+
+    fn staged(&self, attachment: &Attachment, what: &str) -> PathBuf {
+        self.folder
+            .join(format!("{}{}-{what}", staged_prefix(attachment), std::process::id()))
+    }
+
+    fn lock(&self) -> Result<File, Error> {
+        let path = self.folder.join(LOCK);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| failed("open", &path, &error))?;
+        file.lock().map_err(|error| failed("lock", &path, &error))?;
+        Ok(file)
+    }
+}
+
+/// A name for files under way. The name goes when this is dropped; what it was linked to stays.
+struct Staged(PathBuf);
+
+impl Staged {
+    /// Writes a complete file under a name that nobody looks at. Whoever has the file open holds its lock.
+    fn write(path: PathBuf, content: &impl Serialize) -> Result<(Self, File), Error> {
+        // A process of the same number may have been killed here: its file is nobody's.
+        remove(&path)?;
+        let json = serde_json::to_vec(content).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut file = file.map_err(|error| failed("create", &path, &error))?;
+        let staged = Self(path);
+        // Nobody else knows the file yet, so the lock is there before anyone could ask for it.
+        let written = file.lock_shared().and_then(|()| file.write_all(&json));
+        written.map_err(|error| failed("write", &staged.0, &error))?;
+        Ok((staged, file))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // DEL removes what stays.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What the names of an attachment's files under way begin with.
+fn staged_prefix(attachment: &Attachment) -> String {
+    format!("{NEW}{}-", attachment.device())
+}
+
+/// Every address that a pod can have, once: those after `last` first, then from the beginning.
+fn candidates(pools: &[Pool], last: Option<Ipv4Addr>) -> impl Iterator<Item = (Pool, Ipv4Addr)> {
+    let mut ranges: Vec<_> = pools.iter().map(|pool| (*pool, hosts(*pool))).collect();
+    let last = last.and_then(|last| Some((pools.iter().position(|pool| is_candidate(*pool, last))?, last.to_bits())));
+    if let Some((index, last)) = last {
+        ranges.rotate_left(index);
+        let (pool, range) = ranges[0].clone();
+        ranges[0].1 = last + 1..=*range.end();
+        ranges.push((pool, *range.start()..=last));
+    }
+    ranges
+        .into_iter()
+        .flat_map(|(pool, range)| range.map(move |bits| (pool, Ipv4Addr::from_bits(bits))))
+        .filter(|(pool, address)| *address != pool.gateway)
+}
+
+/// The subnet without its own address and the broadcast address.
+fn hosts(pool: Pool) -> RangeInclusive<u32> {
+    pool.subnet.network().to_bits() + 1..=pool.subnet.broadcast().to_bits() - 1
+}
+
+fn is_candidate(pool: Pool, address: Ipv4Addr) -> bool {
+    hosts(pool).contains(&address.to_bits()) && address != pool.gateway
+}
+
+/// How many pods can have an address of a subnet.
+fn capacity(pool: Pool) -> u64 {
+    (1 << (32 - pool.subnet.prefix_len())) - 3
+}
+
+/// What to say when no address is free.
+pub fn exhausted(pools: &[Pool]) -> String {
+    let list = pools
+        .iter()
+        .map(|pool| format!("all {} of {}", capacity(*pool), pool.subnet));
+    format!(
+        "no address is free: {} are in use",
+        list.collect::<Vec<_>>().join(" and ")
+    )
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(MAX_RECORD).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(action: &str, path: &Path, error: &std::io::Error) -> Error {
+    let remedy = match error.kind() {
+        ErrorKind::PermissionDenied => "; the plugin must run as root",
+        ErrorKind::ReadOnlyFilesystem => "; name a writable folder as stateDir",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on that file system",
+        _ => "",
+    };
+    Error::new(Code::Io, format!("cannot {action} {}", path.display())).details(format!("{error}{remedy}"))
+}
+
+#[cfg(test)]
+mod tests;

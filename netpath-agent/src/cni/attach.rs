@@ -1,0 +1,192 @@
+//! ADD: address, veth pair, table entries, programs, and only then up. What fails is undone; what is killed, DEL undoes.
+
+use std::{fs::File, io::Read, net::Ipv4Addr, path::Path};
+
+use ipnet::Ipv4Net;
+use netpath_common::abi::Mac;
+use serde_json::Value;
+
+use super::{
+    allocate::{Addresses, Record, Reservation, boot_id},
+    config::Network,
+    detach::dismantle,
+    error::{Code, Error},
+    log,
+    names::Attachment,
+    result::{self, Attached},
+    tables::{HOOKS, PodTables, require_datapath},
+};
+use crate::{
+    datapath::{attach::attach, pins::Pins},
+    net::{Error as NetError, Netlink, link::Link, namespace::Namespace, veth::Pair},
+};
+
+impl From<NetError> for Error {
+    fn from(error: NetError) -> Self {
+        Error::new(Code::Attach, error.to_string())
+    }
+}
+
+/// Opens a container's namespace, which must not be the node's own.
+pub(super) fn open_namespace(path: &Path) -> Result<Namespace, Error> {
+    let wrong = |error: NetError| Error::new(Code::BadNamespace, error.to_string());
+    let namespace = Namespace::open(path).map_err(wrong)?;
+    if namespace.is_current().map_err(wrong)? {
+        return Err(Error::new(
+            Code::BadNamespace,
+            format!("CNI_NETNS {} is the node's own namespace", path.display()),
+        )
+        .details("pods on the host network are not attached"));
+    }
+    Ok(namespace)
+}
+
+/// The bridge of a network.
+pub(super) async fn bridge(netlink: &Netlink, network: &Network) -> Result<Link, Error> {
+    match netlink.link(&network.bridge).await? {
+        Some(link) if link.kind == "bridge" => Ok(link),
+        Some(link) => Err(
+            Error::new(Code::BadConfig, format!("device {} is not a bridge", link.name))
+                .details("rename or delete that device; netpath-agent then makes the bridge"),
+        ),
+        None => Err(
+            Error::new(Code::NotAvailable, format!("bridge {} does not exist", network.bridge))
+                .details("start netpath-agent on this node, which makes it"),
+        ),
+    }
+}
+
+/// Attaches a container, and says what the runtime wants to know of it.
+///
+/// # Errors
+/// Nothing is left of what this call did.
+pub async fn add(
+    network: &Network,
+    attachment: &Attachment,
+    netns: &Path,
+    pod: Option<String>,
+) -> Result<Value, Error> {
+    let pools = network.pools()?;
+    let pins = Pins::new(&network.bpf_root);
+    require_datapath(&pins)?;
+    let namespace = open_namespace(netns)?;
+    let netlink = Netlink::connect()?;
+    let bridge = bridge(&netlink, network).await?;
+
+    let addresses = Addresses::new(&network.state_dir, &network.name, boot_id()?);
+    let record = Record {
+        container_id: attachment.container_id.clone(),
+        ifname: attachment.ifname.clone(),
+        boot_id: String::new(),
+        netns: Some(netns.to_owned()),
+        pod,
+    };
+    let reservation = addresses.reserve(&pools, record)?;
+    let work = Work {
+        network,
+        attachment,
+        netns,
+        pins,
+        namespace,
+        netlink,
+        bridge,
+    };
+    let outcome = work.attach(&reservation).await;
+    if outcome.is_err()
+        && let Err(error) = addresses.release_one(attachment, reservation.address)
+    {
+        log(format_args!("while undoing: {error}"));
+    }
+    outcome
+}
+
+/// What the steps of an ADD share.
+struct Work<'a> {
+    network: &'a Network,
+    attachment: &'a Attachment,
+    netns: &'a Path,
+    pins: Pins,
+    namespace: Namespace,
+    netlink: Netlink,
+    bridge: Link,
+}
+
+impl Work<'_> {
+    async fn attach(&self, reservation: &Reservation) -> Result<Value, Error> {
+        let device = self.attachment.device();
+        let (host_mac, pod_mac) = (random_mac()?, random_mac()?);
+        let mtu = self.network.mtu.unwrap_or(self.bridge.mtu);
+        let pair = Pair {
+            host: &device,
+            host_mac,
+            bridge: &self.bridge,
+            pod: &self.attachment.ifname,
+            pod_mac,
+            namespace: self.namespace.as_fd(),
+            mtu,
+        };
+        // Nothing is there to be undone if this fails; if the names are in use, it is not ours to undo.
+        let port = self.netlink.create_pair(&pair).await?;
+        let finished = match self.finish(&port, pod_mac, reservation).await {
+            Ok(()) => {
+                let attached = Attached {
+                    bridge_mac: self.bridge.mac,
+                    host_mac,
+                    pod_mac,
+                    address: subnet_address(reservation),
+                    gateway: reservation.pool.gateway,
+                    mtu,
+                };
+                result::success(self.network, self.attachment, self.netns, &attached)
+            }
+            Err(error) => Err(error),
+        };
+        if finished.is_err() {
+            let left = dismantle(
+                &self.netlink,
+                self.network,
+                &device,
+                Some(&port),
+                &[reservation.address],
+            )
+            .await;
+            for error in left {
+                log(format_args!("while undoing: {error}"));
+            }
+        }
+        finished
+    }
+
+    async fn finish(&self, port: &Link, mac: Mac, reservation: &Reservation) -> Result<(), Error> {
+        let address: Ipv4Addr = reservation.address;
+        self.netlink.settle_port(port, &self.bridge, mac, address).await?;
+        PodTables::open(&self.pins)?.add(address, port.index, mac)?;
+        for hook in HOOKS {
+            attach(&self.pins, hook, &port.name)?;
+        }
+        self.netlink.set_up(port).await?;
+        let (ifname, address, gateway) = (
+            &self.attachment.ifname,
+            subnet_address(reservation),
+            reservation.pool.gateway,
+        );
+        self.namespace
+            .netlink(|inside| async move { inside.configure_pod(ifname, address, gateway).await })?;
+        // The bridge opens the port when it hears of the carrier, which the kernel says when it has time, or when asked.
+        self.netlink.link(&port.name).await?;
+        Ok(())
+    }
+}
+
+fn subnet_address(reservation: &Reservation) -> Ipv4Net {
+    Ipv4Net::new_assert(reservation.address, reservation.pool.subnet.prefix_len())
+}
+
+/// A MAC address of our own making: locally administered, for one device (IEEE 802, section 8.4).
+fn random_mac() -> Result<Mac, Error> {
+    let mut mac = Mac::default();
+    let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut mac));
+    read.map_err(|error| Error::new(Code::Io, "cannot read /dev/urandom").details(error.to_string()))?;
+    mac[0] = (mac[0] & 0xfc) | 2;
+    Ok(mac)
+}

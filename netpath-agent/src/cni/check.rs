@@ -1,0 +1,224 @@
+//! CHECK: is the attachment still what ADD answered? Routes and addresses that plugins after this one added are theirs to
+//! check; what is listed in the previous result must be there.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use netpath_common::abi::{
+    Mac,
+    bridge::Port,
+    endpoint::{Endpoint, KIND_POD},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    allocate::{Addresses, boot_id},
+    attach::{bridge, open_namespace},
+    config::Network,
+    error::{Code, Error},
+    names::Attachment,
+    result::mac_text,
+    tables::{HOOKS, PodTables, require_datapath},
+};
+use crate::{
+    datapath::{pins::Pins, sys::pinned_link},
+    net::{Error as NetError, Netlink, link::Link},
+};
+
+#[derive(Deserialize)]
+struct Previous {
+    #[serde(default)]
+    interfaces: Vec<Interface>,
+    #[serde(default)]
+    ips: Vec<Ip>,
+    #[serde(default)]
+    routes: Vec<Route>,
+}
+
+#[derive(Deserialize)]
+struct Interface {
+    name: String,
+    #[serde(default)]
+    mac: String,
+    #[serde(default)]
+    sandbox: String,
+}
+
+#[derive(Deserialize)]
+struct Ip {
+    address: IpNet,
+    interface: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Route {
+    dst: IpNet,
+    gw: Option<IpAddr>,
+}
+
+/// What CHECK holds reality against.
+struct Expected {
+    mac: String,
+    address: Ipv4Net,
+    routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+}
+
+/// Compares an attachment with what ADD answered.
+///
+/// # Errors
+/// [`Code::Differs`] with every difference; [`Code::BadConfig`] without a usable previous result.
+pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> Result<(), Error> {
+    let expected = expected(network, attachment, netns)?;
+    let pins = Pins::new(&network.bpf_root);
+    require_datapath(&pins)?;
+    let namespace = open_namespace(netns)?;
+    let netlink = Netlink::connect()?;
+    let bridge = bridge(&netlink, network).await?;
+    let mut differences = Vec::new();
+
+    let ifname = &attachment.ifname;
+    let (interface, addresses, routes) = namespace.netlink(|inside| async move {
+        Ok::<_, NetError>((
+            inside.link(ifname).await?,
+            inside.addresses().await?,
+            inside.routes4().await?,
+        ))
+    })?;
+    match &interface {
+        None => differences.push(format!("interface {ifname} does not exist")),
+        Some(link) => {
+            if mac_text(link.mac) != expected.mac {
+                differences.push(format!("{ifname} has MAC {}, not {}", mac_text(link.mac), expected.mac));
+            }
+            if !link.up {
+                differences.push(format!("{ifname} is down"));
+            }
+            if !addresses.contains(&(link.index, IpNet::V4(expected.address))) {
+                differences.push(format!("{ifname} has no address {}", expected.address));
+            }
+        }
+    }
+    for (destination, gateway) in &expected.routes {
+        let found = routes
+            .iter()
+            .any(|(to, via)| to == destination && (gateway.is_none() || via == gateway));
+        if !found {
+            let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            differences.push(format!("route to {destination}{via} is missing"));
+        }
+    }
+
+    let address = expected.address.addr();
+    match netlink.link(&attachment.device()).await? {
+        None => differences.push(format!("device {} does not exist", attachment.device())),
+        Some(port) => {
+            if !port.up {
+                differences.push(format!("device {} is down", port.name));
+            }
+            if port.controller != Some(bridge.index) {
+                differences.push(format!("device {} is not a port of {}", port.name, bridge.name));
+            }
+            if let Some(interface) = &interface {
+                differences.extend(datapath_differences(&pins, &port, address, interface.mac)?);
+                if netlink.permanent_neighbour(&bridge, address).await? != Some(interface.mac) {
+                    differences.push(format!("{address} is not a permanent neighbour on {}", bridge.name));
+                }
+            }
+        }
+    }
+
+    let reserved = Addresses::new(&network.state_dir, &network.name, boot_id()?).of(attachment)?;
+    if !reserved.iter().any(|(reserved, _)| *reserved == address) {
+        differences.push(format!(
+            "address {address} is not reserved for it in {}",
+            network.state_dir.display()
+        ));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(
+        Error::new(Code::Differs, format!("{attachment} is not as it was attached")).details(format!(
+            "{}; delete the pod so that it is attached anew",
+            differences.join("; ")
+        )),
+    )
+}
+
+fn datapath_differences(pins: &Pins, port: &Link, address: Ipv4Addr, mac: Mac) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    let (endpoint, entry) = PodTables::open(pins)?.get(address, port.index)?;
+    if endpoint
+        != Some(Endpoint {
+            ifindex: port.index,
+            mac,
+            kind: KIND_POD,
+        })
+    {
+        differences.push(format!("np_endpoint4 has not the pod's entry for {address}"));
+    }
+    if entry
+        != Some(Port {
+            mac,
+            address4: address.octets(),
+            ..Port::default()
+        })
+    {
+        differences.push(format!(
+            "np_bridge has not the pod's entry for port {} ({})",
+            port.index, port.name
+        ));
+    }
+    for hook in HOOKS {
+        let path = pins.link(&port.name, hook);
+        let link = pinned_link(&path).map_err(|error| {
+            Error::new(Code::Io, format!("cannot open {}", path.display())).details(error.to_string())
+        })?;
+        if link.and_then(|link| link.ifindex) != Some(port.index) {
+            differences.push(format!("program {} is not attached to {}", hook.name(), port.name));
+        }
+    }
+    Ok(differences)
+}
+
+/// Finds the attachment in the previous result.
+fn expected(network: &Network, attachment: &Attachment, netns: &Path) -> Result<Expected, Error> {
+    let bad = |msg: String| Error::new(Code::BadConfig, msg).details("give CHECK the result of ADD as prevResult");
+    let previous = network
+        .prev_result
+        .clone()
+        .ok_or_else(|| bad("there is no prevResult".into()))?;
+    let previous: Previous = serde_json::from_value(Value::Object(previous))
+        .map_err(|error| Error::new(Code::Decode, "prevResult cannot be read").details(error.to_string()))?;
+    let is_ours = |interface: &Interface| interface.name == attachment.ifname && Path::new(&interface.sandbox) == netns;
+    let index = previous.interfaces.iter().position(is_ours).ok_or_else(|| {
+        bad(format!(
+            "prevResult has no interface {} in {}",
+            attachment.ifname,
+            netns.display()
+        ))
+    })?;
+    let address = previous
+        .ips
+        .iter()
+        .filter(|ip| ip.interface == Some(index))
+        .find_map(|ip| match ip.address {
+            IpNet::V4(address) => Some(address),
+            IpNet::V6(_) => None,
+        });
+    let address = address.ok_or_else(|| bad(format!("prevResult has no IPv4 address of {}", attachment.ifname)))?;
+    let routes = previous.routes.iter().filter_map(|route| match (route.dst, route.gw) {
+        (IpNet::V4(destination), Some(IpAddr::V4(gateway))) => Some((destination, Some(gateway))),
+        (IpNet::V4(destination), None) => Some((destination, None)),
+        _ => None,
+    });
+    Ok(Expected {
+        mac: previous.interfaces[index].mac.to_lowercase(),
+        address,
+        routes: routes.collect(),
+    })
+}
