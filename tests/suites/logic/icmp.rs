@@ -1,0 +1,141 @@
+//! ICMP errors: those the node makes, and those that pass.
+
+use anyhow::Result;
+use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader, icmpv4::TimeExceededCode};
+use netpath_common::reason::Reason;
+use netpath_ebpf::{path, verdict::Verdict};
+use netpath_tests::{
+    frame::{Frame, TcpFlags, ip_packet},
+    tables::HostPacket,
+};
+
+use super::node::*;
+
+const FROM: ([u8; 4], u16) = (POD_A, 40_000);
+const UNREACHABLE: Icmpv4Type = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+
+/// The first 28 bytes of a frame's packet: header and 8 bytes, as an error quotes them.
+fn quote(frame: &[u8]) -> &[u8] {
+    &ip_packet(frame)[..28]
+}
+
+#[test]
+fn a_service_without_endpoints_refuses() -> Result<()> {
+    let sent = from_a().tcp(FROM, (EMPTY, 80), TcpFlags::SYN, b"")?;
+    let (verdict, frame) = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(EMPTY, POD_A, UNREACHABLE, quote(&sent))
+    );
+    Ok(())
+}
+
+#[test]
+fn too_large_for_the_tunnel_is_told_the_client() -> Result<()> {
+    let sent = from_wire().tcp((CLIENT, 50_000), (NODE, 30_054), TcpFlags::ACK, &[1; 1450])?;
+    let (verdict, frame) = wire_brings(&mut tables(), sent.clone());
+    assert_eq!(verdict, Verdict::Bounce(Reason::TooBig));
+    let too_big = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1450 });
+    // It quotes what the client sent, not what it would have become.
+    assert_eq!(
+        frame,
+        Frame::new(MAC_UPLINK, MAC_ROUTER).icmp(NODE, CLIENT, too_big, quote(&sent))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_packet_yet_to_be_segmented_is_judged_by_its_segments() -> Result<()> {
+    let sent = from_a().tcp(FROM, (POD_FAR, 80), TcpFlags::ACK, &[1; 4000])?;
+    for (gso_size, fits) in [(1410, true), (1411, false)] {
+        let mut packet = HostPacket {
+            gso_size,
+            ..HostPacket::new(sent.clone(), PORT_A)
+        };
+        let verdict = path::from_pod::run(&mut packet, &mut tables(), &config());
+        let expected = if fits {
+            Verdict::Wire {
+                next_hop: Some(ROUTER),
+                reason: Reason::ToTunnel,
+            }
+        } else {
+            Verdict::Bounce(Reason::TooBig)
+        };
+        assert_eq!(verdict, expected, "segments of {gso_size} bytes and 40 of headers");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_may_be_fragmented_is_left_to_the_stack() -> Result<()> {
+    let sent = from_a().may_fragment().udp(FROM, (DATABASE, 53), &[1; 1460])?;
+    let (verdict, frame) = pod_a_sends(&mut tables(), sent);
+    assert_eq!(verdict, Verdict::Pass(Reason::ToStack));
+    assert_eq!(frame, from_a().may_fragment().udp(FROM, (POD_FAR, 5353), &[1; 1460])?);
+    Ok(())
+}
+
+#[test]
+fn time_to_live_runs_out() -> Result<()> {
+    let sent = from_a().ttl(1).udp(FROM, (POD_PEER, 33_434), b"trace")?;
+    let (verdict, frame) = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(verdict, Verdict::Bounce(Reason::Expired));
+    let expired = Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit);
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(GATEWAY, POD_A, expired, quote(&sent))
+    );
+    Ok(())
+}
+
+#[test]
+fn no_error_about_an_error() {
+    let error = from_a().ttl(1).icmp(POD_A, POD_PEER, UNREACHABLE, &[0; 28]);
+    assert_eq!(
+        pod_a_sends(&mut tables(), error.clone()),
+        (Verdict::Drop(Reason::ExpiredSilent), error)
+    );
+}
+
+/// A backend has closed its port: the client of the service hears of the service.
+#[test]
+fn an_error_about_a_service_quotes_the_service() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_a().udp(FROM, (DATABASE, 53), b"who")?;
+    pod_a_sends(&mut tables, sent.clone());
+    let received = Frame::new([0; 6], [0; 6]).ttl(63).udp(FROM, (POD_FAR, 5353), b"who")?;
+    let error = Frame::new([9; 6], [8; 6]).icmp(POD_FAR, POD_A, UNREACHABLE, quote(&received));
+    let (verdict, frame) = wire_brings(
+        &mut tables,
+        from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, &error)?,
+    );
+    assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
+    let as_sent = Frame::new([0; 6], [0; 6]).ttl(63).udp(FROM, (DATABASE, 53), b"who")?;
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(DATABASE, POD_A, UNREACHABLE, quote(&as_sent))
+    );
+    Ok(())
+}
+
+/// A router outside says that the way is narrow: the pod hears it, about its own connection.
+#[test]
+fn an_error_about_a_masqueraded_connection_finds_the_pod() -> Result<()> {
+    let mut tables = tables();
+    let server = ([198, 51, 100, 7], 443);
+    let (_, masqueraded) = pod_a_sends(&mut tables, from_a().tcp(FROM, server, TcpFlags::ACK, &[3; 900])?);
+    let narrow = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 800 });
+    let router = [198, 51, 100, 1];
+    let error = from_wire().icmp(router, NODE, narrow.clone(), quote(&masqueraded));
+    let (verdict, frame) = wire_brings(&mut tables, error);
+    assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
+    let mut expected = from_a().ttl(63).tcp(FROM, server, TcpFlags::ACK, &[3; 900])?;
+    // The quote ends before TCP's checksum.
+    expected.truncate(14 + 28);
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(router, POD_A, narrow, quote(&expected))
+    );
+    Ok(())
+}

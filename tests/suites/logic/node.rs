@@ -1,0 +1,215 @@
+//! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and four services.
+
+use netpath_common::abi::{
+    ABI_VERSION, Mac,
+    bridge::Port,
+    config::Config,
+    endpoint::{Endpoint, KIND_HOST, KIND_POD},
+    route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
+    service::{BackendKey, FLAG_NODE_PORT, Service, v4 as service},
+};
+use netpath_ebpf::{packet::Packet, verdict::Verdict};
+use netpath_tests::{
+    frame::Frame,
+    tables::{HostPacket, HostTables},
+};
+
+pub const NODE: [u8; 4] = [192, 168, 50, 11];
+pub const GATEWAY: [u8; 4] = [10, 244, 1, 1];
+pub const PEER: [u8; 4] = [192, 168, 50, 12];
+pub const FAR: [u8; 4] = [192, 168, 51, 13];
+pub const ROUTER: [u8; 4] = [192, 168, 50, 1];
+pub const CLIENT: [u8; 4] = [203, 0, 113, 9];
+
+pub const POD_A: [u8; 4] = [10, 244, 1, 2];
+pub const POD_B: [u8; 4] = [10, 244, 1, 3];
+pub const POD_PEER: [u8; 4] = [10, 244, 2, 7];
+pub const POD_FAR: [u8; 4] = [10, 244, 3, 8];
+
+pub const PORT_A: u32 = 11;
+pub const PORT_B: u32 = 12;
+pub const UPLINK: u32 = 2;
+pub const BRIDGE: u32 = 3;
+pub const OVERLAY: u32 = 4;
+
+pub const MAC_A: Mac = [2, 0, 0, 0, 1, 2];
+pub const MAC_B: Mac = [2, 0, 0, 0, 1, 3];
+pub const MAC_BRIDGE: Mac = [2, 0, 0, 0, 1, 1];
+pub const MAC_UPLINK: Mac = [2, 0, 0, 0, 50, 11];
+pub const MAC_OVERLAY: Mac = [2, 0, 0, 0, 78, 11];
+pub const MAC_ROUTER: Mac = [2, 0, 0, 0, 50, 1];
+
+pub const VNI: u32 = 78;
+pub const NAT: std::ops::RangeInclusive<u16> = 50_000..=50_099;
+
+/// One backend, on pod B.
+pub const WEB: [u8; 4] = [10, 96, 0, 80];
+/// One backend, on the far node.
+pub const DATABASE: [u8; 4] = [10, 96, 0, 54];
+/// No backends.
+pub const EMPTY: [u8; 4] = [10, 96, 0, 99];
+/// One backend, pod A: what it reaches by it is itself.
+pub const SELF: [u8; 4] = [10, 96, 0, 11];
+
+pub fn config() -> Config {
+    Config {
+        abi_version: ABI_VERSION,
+        hash_seed: 0x5eed,
+        uplink_ifindex: UPLINK,
+        overlay_ifindex: OVERLAY,
+        bridge_ifindex: BRIDGE,
+        vni: VNI,
+        vxlan_port: 4789,
+        uplink_mtu: 1500,
+        pod_mtu: 1450,
+        nat_port_min: *NAT.start(),
+        nat_port_max: *NAT.end(),
+        uplink_mac: MAC_UPLINK,
+        bridge_mac: MAC_BRIDGE,
+        overlay_mac: MAC_OVERLAY,
+        node4: NODE,
+        gateway4: GATEWAY,
+        route_prefixes4: [32, 24, 16, 0],
+        ..Config::default()
+    }
+}
+
+pub fn tables() -> HostTables {
+    let mut tables = HostTables {
+        clock: 1_000,
+        ..HostTables::default()
+    };
+    for (port, mac, address4) in [(PORT_A, MAC_A, POD_A), (PORT_B, MAC_B, POD_B)] {
+        tables.bridge.insert(
+            port,
+            Port {
+                mac,
+                address4,
+                ..Port::default()
+            },
+        );
+        tables.endpoints.insert(
+            address4,
+            Endpoint {
+                ifindex: port,
+                mac,
+                kind: KIND_POD,
+            },
+        );
+    }
+    for address in [NODE, GATEWAY] {
+        tables.endpoints.insert(
+            address,
+            Endpoint {
+                ifindex: 0,
+                mac: MAC_BRIDGE,
+                kind: KIND_HOST,
+            },
+        );
+    }
+    let mut route = |address: [u8; 4], prefix_len, node, next_hop, via| {
+        let key = route::RouteKey { address, prefix_len };
+        tables.routes.insert(
+            key,
+            route::Route {
+                node,
+                next_hop,
+                via,
+                reserved: [0; 3],
+            },
+        );
+    };
+    route([10, 244, 2, 0], 24, PEER, PEER, VIA_DIRECT);
+    route(PEER, 32, PEER, PEER, VIA_DIRECT);
+    route([10, 244, 3, 0], 24, FAR, ROUTER, VIA_TUNNEL);
+    route(FAR, 32, FAR, ROUTER, VIA_TUNNEL);
+    route([10, 244, 1, 0], 24, [0; 4], [0; 4], VIA_LOCAL);
+    route([10, 96, 0, 0], 16, [0; 4], [0; 4], VIA_SERVICE);
+
+    let mut serve = |set: u32, frontends: &[([u8; 4], u16, u16)], protocol: u8, backends: &[([u8; 4], u16)]| {
+        for &(address, port, flags) in frontends {
+            let frontend = service::Frontend {
+                address,
+                port,
+                protocol,
+                reserved: 0,
+            };
+            let count = backends.len() as u32;
+            tables.services.insert(
+                frontend,
+                Service {
+                    set,
+                    count,
+                    flags,
+                    reserved: [0; 2],
+                },
+            );
+        }
+        for (slot, &(address, port)) in backends.iter().enumerate() {
+            let key = BackendKey { set, slot: slot as u32 };
+            tables.backends.insert(
+                key,
+                service::Backend {
+                    address,
+                    port,
+                    reserved: [0; 2],
+                },
+            );
+        }
+    };
+    serve(1, &[(WEB, 80, 0), (NODE, 30_080, FLAG_NODE_PORT)], 6, &[(POD_B, 8080)]);
+    serve(
+        2,
+        &[(DATABASE, 5432, 0), (NODE, 30_054, FLAG_NODE_PORT)],
+        6,
+        &[(POD_FAR, 5432)],
+    );
+    serve(3, &[(DATABASE, 53, 0)], 17, &[(POD_FAR, 5353)]);
+    serve(4, &[(EMPTY, 80, 0)], 6, &[]);
+    serve(5, &[(SELF, 80, 0)], 6, &[(POD_A, 8080)]);
+    tables
+}
+
+/// Frames as a pod sends them to its gateway.
+pub fn from_a() -> Frame {
+    Frame::new(MAC_A, MAC_BRIDGE)
+}
+
+/// Frames as they come from the router.
+pub fn from_wire() -> Frame {
+    Frame::new(MAC_ROUTER, MAC_UPLINK)
+}
+
+/// A hook's outcome: the verdict and the frame it left.
+pub type Outcome = (Verdict<[u8; 4]>, Vec<u8>);
+
+macro_rules! hook {
+    ($name:ident, $ifindex:expr, |$packet:ident, $tables:ident, $config:ident| $run:expr) => {
+        pub fn $name($tables: &mut HostTables, frame: Vec<u8>) -> Outcome {
+            let $config = &config();
+            let $packet = &mut HostPacket::new(frame, $ifindex);
+            let verdict = $run;
+            assert_eq!($packet.len(), $packet.bytes.len());
+            (verdict, $packet.bytes.clone())
+        }
+    };
+}
+
+hook!(pod_a_sends, PORT_A, |packet, tables, config| {
+    netpath_ebpf::path::from_pod::run(packet, tables, config)
+});
+hook!(pod_b_sends, PORT_B, |packet, tables, config| {
+    netpath_ebpf::path::from_pod::run(packet, tables, config)
+});
+hook!(wire_brings, UPLINK, |packet, tables, config| {
+    netpath_ebpf::path::from_wire::run(packet, tables, config)
+});
+hook!(host_sends, BRIDGE, |packet, tables, config| {
+    netpath_ebpf::path::from_host::run(packet, tables, config)
+});
+hook!(stack_sends_to_a, PORT_A, |packet, tables, _config| {
+    netpath_ebpf::path::to_pod::run(packet, tables)
+});
+hook!(stack_sends_out, UPLINK, |packet, tables, _config| {
+    netpath_ebpf::path::to_wire::run(packet, tables)
+});
