@@ -18,9 +18,7 @@ use crate::source::folder;
 fn cluster(yaml: &str) -> Cluster {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("objects.yaml"), yaml).unwrap();
-    let receiver = folder::watch(folder.path()).unwrap();
-    let cluster = receiver.borrow().as_ref().clone();
-    cluster
+    Cluster::clone(&folder::watch(folder.path()).unwrap().borrow())
 }
 
 /// Node `a` of the cluster below.

@@ -1,0 +1,201 @@
+//! The API server: Nodes, Services and EndpointSlices of all namespaces, listed and then watched.
+//!
+//! Nothing is deleted because it was not seen: the first cluster is published when all three lists are complete, and a
+//! list made again (the server forgot where the watch stood) replaces what is known only when its last page has come. A
+//! complete list is believed, even an empty one. While the server is away, what is known stays.
+
+mod kind;
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::{
+    Client, Resource,
+    api::{Api, ApiResource, DynamicObject},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use self::kind::{Item, Known};
+use crate::model::{Cluster, Node, Reduce, Service, Slice};
+
+/// How long no change may come before a burst of them is published.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long changes that do not end may put that off.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How many changes may wait to be taken in. More wait at the server.
+const WAITING: usize = 1024;
+
+/// A change of one kind's objects.
+enum Change {
+    Node(Event<Item<Node>>),
+    Service(Event<Item<Service>>),
+    Slice(Event<Item<Slice>>),
+}
+
+/// Nobody follows the server any more.
+#[derive(Debug, thiserror::Error)]
+#[error("a task that watches the API server has ended, which is an error in the agent: restart it, and report its log")]
+pub struct TaskEnded;
+
+/// Waits for all lists, however long that takes, and then follows the server for as long as somebody holds the receiver.
+/// Failures are logged and tried again, ever more slowly.
+///
+/// # Errors
+/// [`TaskEnded`]. Should that happen after the first cluster was published, the channel closes.
+pub async fn watch(client: Client) -> Result<watch::Receiver<Arc<Cluster>>, TaskEnded> {
+    let mut follower = Follower::start(client);
+    while !follower.is_complete() {
+        if follower.take().await.is_break() {
+            return Err(TaskEnded);
+        }
+    }
+    let (sender, receiver) = watch::channel(Arc::new(follower.cluster()));
+    tokio::spawn(async move {
+        tokio::select! {
+            () = sender.closed() => {}
+            () = follower.publish(&sender) => tracing::error!("{TaskEnded}"),
+        }
+    });
+    Ok(receiver)
+}
+
+/// What is known of the server's objects, and the tasks that bring news. They end with it.
+struct Follower {
+    nodes: Known<Node>,
+    services: Known<Service>,
+    slices: Known<Slice>,
+    changes: mpsc::Receiver<Change>,
+    tasks: JoinSet<()>,
+}
+
+impl Follower {
+    fn start(client: Client) -> Self {
+        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+        let (sender, changes) = mpsc::channel(WAITING);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow::<Node, core::Node>(client.clone(), sender.clone(), Change::Node));
+        tasks.spawn(follow::<Service, core::Service>(
+            client.clone(),
+            sender.clone(),
+            Change::Service,
+        ));
+        tasks.spawn(follow::<Slice, discovery::EndpointSlice>(client, sender, Change::Slice));
+        Self {
+            nodes: Known::default(),
+            services: Known::default(),
+            slices: Known::default(),
+            changes,
+            tasks,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.nodes.is_complete() && self.services.is_complete() && self.slices.is_complete()
+    }
+
+    /// Takes in the next change; breaks when there can be none any more.
+    async fn take(&mut self) -> ControlFlow<()> {
+        let change = tokio::select! {
+            change = self.changes.recv() => change,
+            _ = self.tasks.join_next() => None,
+        };
+        match change {
+            Some(Change::Node(event)) => self.nodes.take(event),
+            Some(Change::Service(event)) => self.services.take(event),
+            Some(Change::Slice(event)) => self.slices.take(event),
+            None => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Publishes every burst of changes, if anything is different after it.
+    async fn publish(&mut self, sender: &watch::Sender<Arc<Cluster>>) {
+        while self.take().await.is_continue() {
+            let end = Instant::now() + PATIENCE;
+            while let Ok(flow) = timeout_at(end.min(Instant::now() + QUIET), self.take()).await {
+                if flow.is_break() || Instant::now() >= end {
+                    break;
+                }
+            }
+            let cluster = self.cluster();
+            sender.send_if_modified(|current| {
+                let news = **current != cluster;
+                if news {
+                    *current = Arc::new(cluster);
+                }
+                news
+            });
+        }
+    }
+
+    fn cluster(&self) -> Cluster {
+        let mut problems = Vec::new();
+        problems.extend(self.nodes.problems().cloned());
+        problems.extend(self.services.problems().cloned());
+        problems.extend(self.slices.problems().cloned());
+        Cluster {
+            nodes: self
+                .nodes
+                .objects()
+                .map(|(name, node)| (name.name.clone(), node.clone()))
+                .collect(),
+            services: self
+                .services
+                .objects()
+                .map(|(name, service)| (name.clone(), service.clone()))
+                .collect(),
+            slices: self
+                .slices
+                .objects()
+                .map(|(name, slice)| (name.clone(), slice.clone()))
+                .collect(),
+            problems,
+        }
+    }
+}
+
+/// Lists and watches one kind until nobody wants to know any more.
+async fn follow<T, K>(client: Client, changes: mpsc::Sender<Change>, wrap: fn(Event<Item<T>>) -> Change)
+where
+    T: Reduce<Object = K>,
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    // Objects come undecoded: one that does not fit its type must not make a list of thousands fail.
+    let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<K>(&()));
+    loop {
+        let mut events = watcher::watcher(api.clone(), watcher::Config::default())
+            .default_backoff()
+            .boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    if changes.send(wrap(kind::reduce::<T, K>(event))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let kind = T::KIND;
+                    tracing::warn!(kind, %error, "the API server does not answer as it should: what is known stays, trying again");
+                    if is_gone(&error) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a watch was refused because it would start too far back. The watcher lists anew when it is told so within a
+/// watch, but not when the request itself is answered so.
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
