@@ -4,6 +4,7 @@
 //! [`datapath`].
 
 pub mod agent;
+pub mod apply;
 pub mod cni;
 pub mod datapath;
 pub mod model;

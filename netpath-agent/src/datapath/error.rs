@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io, path::PathBuf};
 
+use aya::maps::MapError;
 use netpath_common::hook::Hook;
 
 /// An error of the datapath. Its text is complete: causes are part of it.
@@ -137,7 +138,12 @@ pub fn chain(error: &dyn StdError) -> String {
 pub fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+        let io = match error.downcast_ref::<MapError>() {
+            // Its text stands for the inner error's, and so it skips that one in the chain of causes.
+            Some(MapError::IoError(error)) => Some(error),
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        if let Some(code) = io.and_then(io::Error::raw_os_error) {
             return Some(code);
         }
         cause = error.source();

@@ -1,8 +1,11 @@
 //! Tables over pinned maps, with the layouts of `netpath-common` and errors that name the map.
 
-use std::path::PathBuf;
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use netpath_common::{
     abi::counter::{self, Counter},
@@ -16,7 +19,7 @@ use super::{
     abi::Abi,
     error::{Error, Result, chain, errno},
     pins::Pins,
-    sizes,
+    sizes, sys,
 };
 
 /// `BPF_NOEXIST` of `linux/bpf.h`: add, never replace.
@@ -136,20 +139,44 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
+    /// Adds or replaces entries, in their order, at a fraction of the cost of doing so one by one.
+    ///
+    /// # Errors
+    /// How many were written before the one that was refused, and why: [`Error::MapFull`], [`Error::Map`].
+    pub fn insert_all(&mut self, keys: &[K], values: &[V]) -> Result<(), (usize, Error)> {
+        let count = keys.len();
+        let (keys, values) = (bytemuck::cast_slice(keys), bytemuck::cast_slice(values));
+        let stored = sys::store(self.fd(), keys, values, count, 0);
+        stored.map_err(|(written, error)| (written, self.refused(MapError::IoError(error))))
+    }
+
     /// Every entry, in the order of the keys' bytes. Entries that others add or remove meanwhile may be in it or not.
     ///
     /// # Errors
     /// [`Error::Map`].
     pub fn entries(&self) -> Result<Vec<(K, V)>> {
-        let mut entries = Vec::new();
-        // A walk starts anew where the entry it stood on has gone, and so may go round for as long as a table is busy.
-        for entry in self.map.iter().take(2 * self.capacity as usize) {
-            let (Abi(key), Abi(value)) = entry.map_err(|error| self.place.error("read", error))?;
-            entries.push((key, value));
-        }
-        entries.sort_by(|(one, _), (other, _)| bytemuck::bytes_of(one).cmp(bytemuck::bytes_of(other)));
-        entries.dedup_by(|(one, _), (other, _)| bytemuck::bytes_of(one) == bytemuck::bytes_of(other));
-        Ok(entries)
+        let dumped = sys::dump(self.fd(), size_of::<K>(), size_of::<V>());
+        let dumped = dumped.map_err(|error| self.place.error("read", MapError::IoError(error)))?;
+        let keys = dumped.keys.chunks_exact(size_of::<K>());
+        let mut entries: Vec<_> = keys.zip(dumped.values.chunks_exact(size_of::<V>())).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        let read =
+            |(key, value): (&[u8], &[u8])| (bytemuck::pod_read_unaligned(key), bytemuck::pod_read_unaligned(value));
+        Ok(entries.into_iter().map(read).collect())
+    }
+
+    /// How many entries there are.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn count(&self) -> Result<usize> {
+        let dumped = sys::dump(self.fd(), size_of::<K>(), size_of::<V>());
+        let dumped = dumped.map_err(|error| self.place.error("read", MapError::IoError(error)))?;
+        Ok(dumped.keys.len() / size_of::<K>())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.map.map().fd().as_fd()
     }
 
     fn update(&mut self, key: &K, value: &V, flags: u64) -> Result<()> {

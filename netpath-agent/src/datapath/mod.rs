@@ -13,7 +13,7 @@ mod object;
 pub mod pins;
 mod requirements;
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;
 pub mod sizes;
 mod staged;
 pub mod sys;

@@ -254,6 +254,19 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     bpf(MAP_DELETE_ELEM, &mut element).map(drop)
 }
 
+/// Returns once every program that ran when this was called has ended: whatever it looked up before is no longer in use.
+/// Takes about as long as attaching a program does.
+pub fn grace_period() {
+    /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`: the kernel waits for a grace period of RCU, within which programs run.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: membarrier takes three integers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result < 0 {
+        // A kernel with nohz_full refuses. No program runs for anything near as long.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 /// The system call itself.
 fn bpf<T: Pod>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
     let attributes: *mut T = attributes;

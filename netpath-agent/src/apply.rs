@@ -1,0 +1,240 @@
+//! The last step of an event's way: the maps brought to a plan, by the difference to what the kernel holds.
+//!
+//! The order keeps every packet between two whole states: a set of backends is written before a frontend names it, and
+//! goes when no program can hold its number any more; routes are added before others go; the configuration names a prefix
+//! length for as long as a route has it. On a fresh node the configuration comes last: until then the programs let
+//! everything pass.
+
+mod config;
+mod mirror;
+mod report;
+mod sets;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use netpath_common::{
+    abi::{
+        config::Config,
+        endpoint::{Endpoint, KIND_HOST},
+        route::v4::{Route, RouteKey},
+        service::{
+            Service,
+            v4::{Backend, Frontend},
+        },
+    },
+    names,
+};
+
+use crate::{
+    datapath::{
+        error::{Error, Result},
+        maps::{Single, Table},
+        pins::Pins,
+        sys, tables,
+    },
+    plan::{Plan, ServicePlan},
+};
+
+pub use report::{Changes, Failure, Report};
+
+use mirror::Mirror;
+use sets::Sets;
+
+/// The maps that the agent owns, and what they hold.
+pub struct Applier {
+    config: Single<Config>,
+    held: Config,
+    endpoints: Table<[u8; 4], Endpoint>,
+    routes: Mirror<RouteKey, Route>,
+    services: Mirror<Frontend, Service>,
+    sets: Sets,
+}
+
+impl Applier {
+    /// Reads what the pinned maps hold. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::MapMissing`], [`Error::Map`].
+    pub fn adopt(pins: &Pins) -> Result<Self> {
+        let config = tables::config(pins)?;
+        Ok(Self {
+            held: config.get()?,
+            config,
+            endpoints: tables::endpoint4(pins)?,
+            routes: Mirror::adopt(names::ROUTE4, tables::route4(pins)?)?,
+            services: Mirror::adopt(names::SERVICE4, tables::service4(pins)?)?,
+            sets: Sets::adopt(tables::backend4(pins)?)?,
+        })
+    }
+
+    /// Brings the maps to a plan. What one object is refused does not keep the others from theirs: errors stand in the
+    /// report, and the next call tries again.
+    pub fn apply(&mut self, plan: &Plan) -> Report {
+        let mut report = Report::default();
+        if self.held.abi_version != 0 {
+            self.configure(config::between(&self.held, &plan.config), &mut report);
+        }
+        self.add_endpoints(&plan.endpoints4, &mut report);
+        self.routes(&plan.routes4, &mut report);
+        self.services(&plan.services4, &mut report);
+        self.remove_endpoints(&plan.endpoints4, &mut report);
+        self.configure(plan.config, &mut report);
+        report
+    }
+
+    fn configure(&mut self, wanted: Config, report: &mut Report) {
+        if wanted == self.held {
+            return;
+        }
+        match self.config.set(&wanted) {
+            Ok(()) => {
+                self.held = wanted;
+                report.table(names::CONFIG).changed = 1;
+            }
+            Err(error) => report.fail("the node's configuration".to_owned(), &error),
+        }
+    }
+
+    /// The node's own addresses. Those of pods are the CNI plugin's, which writes beside us: every entry is looked at just
+    /// before it is changed.
+    fn add_endpoints(&mut self, wanted: &BTreeMap<[u8; 4], Endpoint>, report: &mut Report) {
+        for (address, endpoint) in wanted {
+            let done = match self.endpoints.get(address) {
+                Ok(Some(found)) if found == *endpoint => continue,
+                Ok(Some(found)) if found.kind != KIND_HOST => Ok(None),
+                Ok(Some(_)) => self.endpoints.insert(address, endpoint).map(|()| Some(false)),
+                Ok(None) => self
+                    .endpoints
+                    .insert_new(address, endpoint)
+                    .map(|new| new.then_some(true)),
+                Err(error) => Err(error),
+            };
+            let object = || format!("the node's address {}", Ipv4Addr::from(*address));
+            match done {
+                Ok(Some(true)) => report.table(names::ENDPOINT4).added += 1,
+                Ok(Some(false)) => report.table(names::ENDPOINT4).changed += 1,
+                Ok(None) => report.refuse(object(), "a pod of this node has it: delete that pod".to_owned()),
+                Err(error) => report.fail(object(), &error),
+            }
+        }
+    }
+
+    fn remove_endpoints(&mut self, wanted: &BTreeMap<[u8; 4], Endpoint>, report: &mut Report) {
+        let entries = match self.endpoints.entries() {
+            Ok(entries) => entries,
+            Err(error) => return report.fail("the node's addresses".to_owned(), &error),
+        };
+        for (address, endpoint) in entries {
+            if endpoint.kind != KIND_HOST || wanted.contains_key(&address) {
+                continue;
+            }
+            match self.endpoints.remove(&address) {
+                Ok(_) => report.table(names::ENDPOINT4).removed += 1,
+                Err(error) => report.fail(format!("the node's address {}", Ipv4Addr::from(address)), &error),
+            }
+        }
+    }
+
+    fn routes(&mut self, wanted: &BTreeMap<RouteKey, Route>, report: &mut Report) {
+        let mut refused = self.routes.put(wanted, report);
+        if self.routes.keep(wanted, report) > 0 && !refused.is_empty() {
+            refused = self.routes.put(wanted, report);
+        }
+        for (key, error) in refused {
+            let object = format!("the route to {}/{}", Ipv4Addr::from(key.address), key.prefix_len);
+            report.fail(object, &error);
+        }
+    }
+
+    /// What does not fit before old entries go is tried once more after.
+    fn services(&mut self, wanted: &BTreeMap<Frontend, ServicePlan>, report: &mut Report) {
+        let lists: BTreeMap<&Frontend, Arc<[Backend]>> = shared(wanted);
+        let mut again = true;
+        loop {
+            let needed = lists.values().filter(|list| !list.is_empty());
+            let unplaced = self.sets.add(needed, report);
+            let mut services = BTreeMap::new();
+            let mut incomplete = Vec::new();
+            for (frontend, list) in &lists {
+                match self.sets.number(list) {
+                    Some(set) => {
+                        let service = Service {
+                            set,
+                            count: list.len() as u32,
+                            flags: wanted[*frontend].flags,
+                            reserved: [0; 2],
+                        };
+                        services.insert(**frontend, service);
+                    }
+                    None => incomplete.push((**frontend, list.len())),
+                }
+            }
+            let refused = self.services.put(&services, report);
+            let removed = self.services.keep(wanted, report);
+            let freed = removed + self.retire(&services, report);
+            if again && freed > 0 && !(incomplete.is_empty() && refused.is_empty()) {
+                again = false;
+                continue;
+            }
+            for (frontend, count) in incomplete {
+                let reason = unplaced.as_ref().map_or_else(String::new, Error::to_string);
+                report.refuse(format!("{} and its {count} backends", describe(&frontend)), reason);
+            }
+            for (frontend, error) in refused {
+                report.fail(describe(&frontend), &error);
+            }
+            return;
+        }
+    }
+
+    /// Removes the sets that no frontend names, neither in the kernel nor in the plan, once no program can have read their
+    /// number.
+    fn retire(&mut self, wanted: &BTreeMap<Frontend, Service>, report: &mut Report) -> usize {
+        let services = self.services.held().values().chain(wanted.values());
+        let named: BTreeSet<u32> = services.map(|service| service.set).collect();
+        let retired = self.sets.others(&named);
+        if retired.is_empty() {
+            return 0;
+        }
+        sys::grace_period();
+        self.sets.remove(&retired, report);
+        retired.len()
+    }
+}
+
+/// Each frontend's backends; lists that are alike are one.
+fn shared(wanted: &BTreeMap<Frontend, ServicePlan>) -> BTreeMap<&Frontend, Arc<[Backend]>> {
+    let mut lists: HashSet<Arc<[Backend]>> = HashSet::new();
+    let mut of = BTreeMap::new();
+    for (frontend, service) in wanted {
+        let list = match lists.get(service.backends.as_slice()) {
+            Some(list) => Arc::clone(list),
+            None => {
+                let list: Arc<[Backend]> = service.backends.as_slice().into();
+                lists.insert(Arc::clone(&list));
+                list
+            }
+        };
+        of.insert(frontend, list);
+    }
+    of
+}
+
+fn describe(frontend: &Frontend) -> String {
+    let protocol = match frontend.protocol {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => format!("protocol {other}"),
+    };
+    format!(
+        "service {}:{}/{protocol}",
+        Ipv4Addr::from(frontend.address),
+        frontend.port
+    )
+}

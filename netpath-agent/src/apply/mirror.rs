@@ -1,0 +1,86 @@
+//! A map beside a copy of what it holds, so that a plan costs the kernel only what differs.
+
+use std::collections::BTreeMap;
+
+use bytemuck::Pod;
+
+use super::report::Report;
+use crate::datapath::{
+    error::{Error, Result},
+    maps::Table,
+};
+
+/// A map that nobody else writes.
+pub struct Mirror<K, V> {
+    name: &'static str,
+    table: Table<K, V>,
+    held: BTreeMap<K, V>,
+}
+
+impl<K: Pod + Ord, V: Pod + PartialEq> Mirror<K, V> {
+    /// Reads what the map holds.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn adopt(name: &'static str, table: Table<K, V>) -> Result<Self> {
+        let held = table.entries()?.into_iter().collect();
+        Ok(Self { name, table, held })
+    }
+
+    /// What the map holds.
+    pub fn held(&self) -> &BTreeMap<K, V> {
+        &self.held
+    }
+
+    /// Writes what the map lacks or holds otherwise: changes first, which need no room. Returns what was refused.
+    pub fn put(&mut self, wanted: &BTreeMap<K, V>, report: &mut Report) -> Vec<(K, Error)> {
+        let differs = |(key, value): &(&K, &V)| self.held.get(key) != Some(value);
+        let differing = wanted.iter().filter(differs).map(|(key, value)| (*key, *value));
+        let (changed, added): (Vec<_>, Vec<_>) = differing.partition(|(key, _)| self.held.contains_key(key));
+        let (keys, values): (Vec<K>, Vec<V>) = changed.into_iter().chain(added).unzip();
+        let mut refused = Vec::new();
+        let mut start = 0;
+        while start < keys.len() {
+            let (written, error) = match self.table.insert_all(&keys[start..], &values[start..]) {
+                Ok(()) => (keys.len() - start, None),
+                Err((written, error)) => (written, Some(error)),
+            };
+            for (key, value) in keys.iter().zip(&values).skip(start).take(written) {
+                match self.held.insert(*key, *value) {
+                    None => report.table(self.name).added += 1,
+                    Some(_) => report.table(self.name).changed += 1,
+                }
+            }
+            start += written;
+            if let (Some(error), Some(key)) = (error, keys.get(start)) {
+                refused.push((*key, error));
+                start += 1;
+            }
+        }
+        refused
+    }
+
+    /// Removes every entry whose key is not wanted, and says how many.
+    pub fn keep<W>(&mut self, wanted: &BTreeMap<K, W>, report: &mut Report) -> usize {
+        let unwanted: Vec<K> = self
+            .held
+            .keys()
+            .filter(|key| !wanted.contains_key(key))
+            .copied()
+            .collect();
+        let mut removed = 0;
+        for key in unwanted {
+            match self.table.remove(&key) {
+                Ok(_) => {
+                    self.held.remove(&key);
+                    removed += 1;
+                }
+                Err(error) => report.fail(format!("an old entry of {}", self.name), &error),
+            }
+        }
+        if removed > 0 {
+            report.table(self.name).removed += removed;
+        }
+        removed
+    }
+}

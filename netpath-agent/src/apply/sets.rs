@@ -1,0 +1,162 @@
+//! The sets of backends in `np_backend4`. A set never changes: its number follows from what it holds, so that frontends
+//! with the same backends share one, a changed list gets another, and a restart finds the same numbers again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use netpath_common::{
+    abi::service::{BackendKey, v4::Backend},
+    names,
+};
+
+use super::report::Report;
+use crate::datapath::{
+    error::{Error, Result},
+    maps::Table,
+};
+
+/// The map and the sets in it.
+pub struct Sets {
+    table: Table<BackendKey, Backend>,
+    by_number: BTreeMap<u32, Arc<[Backend]>>,
+    by_content: HashMap<Arc<[Backend]>, u32>,
+}
+
+impl Sets {
+    /// Reads what the map holds. A set that a broken write left without its first places counts as one to be removed.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn adopt(table: Table<BackendKey, Backend>) -> Result<Self> {
+        let mut slots: BTreeMap<u32, BTreeMap<u32, Backend>> = BTreeMap::new();
+        for (key, backend) in table.entries()? {
+            slots.entry(key.set).or_default().insert(key.slot, backend);
+        }
+        let mut sets = Self {
+            table,
+            by_number: BTreeMap::new(),
+            by_content: HashMap::new(),
+        };
+        for (number, slots) in slots {
+            let whole = slots.keys().copied().eq(0..slots.len() as u32);
+            if !whole {
+                for slot in slots.into_keys() {
+                    sets.table.remove(&BackendKey { set: number, slot })?;
+                }
+                continue;
+            }
+            sets.remember(number, slots.into_values().collect());
+        }
+        Ok(sets)
+    }
+
+    /// The number of the set that holds exactly these; 0 for none at all. `None` if there is no such set.
+    pub fn number(&self, backends: &Arc<[Backend]>) -> Option<u32> {
+        if backends.is_empty() {
+            return Some(0);
+        }
+        self.by_content.get(backends).copied()
+    }
+
+    /// Writes the sets that are not there yet, each whole or not at all. Returns why the last of those that failed did.
+    pub fn add<'a>(&mut self, lists: impl Iterator<Item = &'a Arc<[Backend]>>, report: &mut Report) -> Option<Error> {
+        let mut new: Vec<(u32, Arc<[Backend]>)> = Vec::new();
+        let mut taken: BTreeMap<u32, Arc<[Backend]>> = BTreeMap::new();
+        for list in lists.filter(|list| !self.by_content.contains_key(*list)) {
+            let mut number = hash(list);
+            while self.by_number.contains_key(&number) || taken.get(&number).is_some_and(|other| other != list) {
+                number = next(number);
+            }
+            if taken.insert(number, Arc::clone(list)).is_none() {
+                new.push((number, Arc::clone(list)));
+            }
+        }
+        // The shortest first: where the room ends, as many services as can have theirs.
+        new.sort_by_key(|(_, list)| list.len());
+        let keys: Vec<BackendKey> = new.iter().flat_map(|(number, list)| keys(*number, list)).collect();
+        let values: Vec<Backend> = new.iter().flat_map(|(_, list)| list.iter().copied()).collect();
+        let (written, error) = match self.table.insert_all(&keys, &values) {
+            Ok(()) => (keys.len(), None),
+            Err((written, error)) => (written, Some(error)),
+        };
+        let mut end = 0;
+        for (number, list) in new {
+            end += list.len();
+            if end <= written {
+                report.table(names::BACKEND4).added += list.len();
+                self.remember(number, list);
+            }
+        }
+        self.undo(&keys[..written], report);
+        error
+    }
+
+    /// The sets that are not named.
+    pub fn others(&self, named: &BTreeSet<u32>) -> Vec<u32> {
+        self.by_number
+            .keys()
+            .filter(|number| !named.contains(number))
+            .copied()
+            .collect()
+    }
+
+    /// Removes sets, each from its end, so that what an interruption leaves is a set still.
+    pub fn remove(&mut self, numbers: &[u32], report: &mut Report) {
+        for number in numbers {
+            let Some(list) = self.by_number.remove(number) else {
+                continue;
+            };
+            if self.by_content.get(&list) == Some(number) {
+                self.by_content.remove(&list);
+            }
+            let keys: Vec<BackendKey> = keys(*number, &list).collect();
+            self.delete(&keys, report);
+        }
+    }
+
+    /// Removes the written part of a set that did not fit.
+    fn undo(&mut self, written: &[BackendKey], report: &mut Report) {
+        let broken = written.iter().filter(|key| !self.by_number.contains_key(&key.set));
+        let broken: Vec<BackendKey> = broken.copied().collect();
+        for key in broken.iter().rev() {
+            if let Err(error) = self.table.remove(key) {
+                report.fail(format!("place {} of set {}", key.slot, key.set), &error);
+            }
+        }
+    }
+
+    fn delete(&mut self, keys: &[BackendKey], report: &mut Report) {
+        for key in keys.iter().rev() {
+            match self.table.remove(key) {
+                Ok(_) => report.table(names::BACKEND4).removed += 1,
+                Err(error) => report.fail(format!("place {} of set {}", key.slot, key.set), &error),
+            }
+        }
+    }
+
+    fn remember(&mut self, number: u32, list: Arc<[Backend]>) {
+        self.by_content.insert(Arc::clone(&list), number);
+        self.by_number.insert(number, list);
+    }
+}
+
+/// The keys of a set's places.
+fn keys(set: u32, list: &[Backend]) -> impl Iterator<Item = BackendKey> {
+    (0..list.len() as u32).map(move |slot| BackendKey { set, slot })
+}
+
+/// A set's first choice of a number: FNV-1a over its backends, and never 0.
+fn hash(list: &[Backend]) -> u32 {
+    let bytes: &[u8] = bytemuck::cast_slice(list);
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    hash.max(1)
+}
+
+/// The number after one that is taken.
+fn next(number: u32) -> u32 {
+    number.checked_add(1).unwrap_or(1)
+}
