@@ -2,3 +2,5 @@
 
 mod lab;
 mod logic;
+mod restart;
+mod run;

@@ -68,6 +68,14 @@ impl Agent {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self, binary: &Path, namespace: &Namespace) -> Result<()> {
+        self.start_with(binary, namespace, &[])
+    }
+
+    /// [`Self::start`] with further arguments.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(&mut self, binary: &Path, namespace: &Namespace, further: &[&str]) -> Result<()> {
         let mut command = Command::new(binary);
         command
             .args(["--node-name", &self.node])
@@ -81,7 +89,8 @@ impl Agent {
             .arg(self.folder.join("run"))
             .arg("--cni-conf-dir")
             .arg(&self.conf_dir)
-            .args(["--health-address", &format!("127.0.0.1:{HEALTH_PORT}")]);
+            .args(["--health-address", &format!("127.0.0.1:{HEALTH_PORT}")])
+            .args(further);
         self.process = Some(Process::start(
             &format!("agent of {}", self.node),
             command,

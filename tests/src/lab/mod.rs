@@ -21,4 +21,5 @@ pub mod run;
 pub mod services;
 pub mod show;
 pub mod topology;
+pub mod traffic;
 pub mod wire;
