@@ -296,6 +296,23 @@ impl Cluster {
         found.with_context(|| format!("no pod default/{name}"))
     }
 
+    /// Reads the Services of [`Self::folder`] again, and writes the slices anew if they say otherwise now.
+    ///
+    /// # Errors
+    /// The folder cannot be read: what was known stays.
+    pub fn follow(&mut self) -> Result<bool> {
+        let services = objects::read(&self.folder)?.services;
+        if services == self.objects.services {
+            return Ok(false);
+        }
+        self.objects.services = services;
+        endpoints::publish(
+            &self.folder,
+            &endpoints::slices(&self.objects.services, &self.running()),
+        )?;
+        Ok(true)
+    }
+
     /// What the plugin needs to know of a node.
     pub fn node(&self, place: usize) -> kubelet::Node<'_> {
         kubelet::Node {
