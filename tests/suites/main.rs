@@ -2,5 +2,3 @@
 
 mod lab;
 mod logic;
-mod restart;
-mod run;

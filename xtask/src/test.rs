@@ -18,7 +18,7 @@ const NEEDS: [Need; 2] = [
     Need {
         program: "ip",
         package: "iproute2",
-        reason: "tests compare what netpath made with what it shows",
+        reason: "the tests' failures are looked into with it",
     },
 ];
 
@@ -45,9 +45,8 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     )?;
     let cnitool = cnitool();
     let mut tests = tree::cargo();
-    // All of them, whatever fails on the way: one run says everything.
     tests
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--workspace"])
         .args(&arguments.rest)
         .env("NETPATH_BIN_DIR", Profile::Debug.folder());
     match &cnitool {
@@ -55,11 +54,9 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         Err(_) => tests.env_remove("NETPATH_CNITOOL"),
     };
     let outcome = progress::shown("running the tests", &mut tests);
-    if let Err(error) = cnitool {
-        let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default();
+    if let Err(reason) = cnitool {
         progress::say(&format!(
-            "skipped, 1: the plugin through the reference library's cnitool: {reason}"
+            "skipped, 1: the plugin through the reference library's cnitool: {reason:#}"
         ));
     }
     outcome

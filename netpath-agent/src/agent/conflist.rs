@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use netpath_common::names::BRIDGE_DEVICE;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::cni::{self, config::Network};
 use crate::plan::gateway;
 
 /// The version of the CNI specification that the list is written in.
@@ -35,6 +36,22 @@ pub struct Conflist {
 impl Conflist {
     /// The file's contents.
     pub fn contents(&self) -> String {
+        let list = json!({ "cniVersion": CNI_VERSION, "name": NETWORK, "plugins": [self.plugin()] });
+        format!("{list:#}\n")
+    }
+
+    /// What the plugin is handed by a runtime: its own part with the list's name and version.
+    ///
+    /// # Errors
+    /// The plugin refuses it.
+    pub fn network(&self) -> Result<Network, cni::error::Error> {
+        let mut plugin = self.plugin();
+        plugin["cniVersion"] = CNI_VERSION.into();
+        plugin["name"] = NETWORK.into();
+        Network::parse(plugin.to_string().as_bytes())
+    }
+
+    fn plugin(&self) -> Value {
         let gateways = self
             .subnets
             .iter()
@@ -42,19 +59,14 @@ impl Conflist {
         let subnets: Vec<_> = gateways
             .map(|(subnet, gateway)| json!({ "subnet": subnet, "gateway": gateway }))
             .collect();
-        let list = json!({
-            "cniVersion": CNI_VERSION,
-            "name": NETWORK,
-            "plugins": [{
-                "type": PLUGIN,
-                "bridge": BRIDGE_DEVICE,
-                "mtu": self.mtu,
-                "bpfRoot": self.bpf_root,
-                "stateDir": self.state_dir,
-                "subnets": subnets,
-            }],
-        });
-        format!("{list:#}\n")
+        json!({
+            "type": PLUGIN,
+            "bridge": BRIDGE_DEVICE,
+            "mtu": self.mtu,
+            "bpfRoot": self.bpf_root,
+            "stateDir": self.state_dir,
+            "subnets": subnets,
+        })
     }
 
     /// Brings the file to these contents, if it has others: written beside it and renamed, so that no reader sees half of
@@ -88,8 +100,6 @@ impl Conflist {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn conflist() -> Conflist {

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::datapath::sizes::Sizes;
 
 /// Fewer ports than this would make source NAT fail under little load.
-const LEAST_NAT_PORTS: u16 = 64;
+const LEAST_NAT_PORTS: usize = 64;
 
 /// The agent's settings.
 #[derive(Clone, Debug, Parser)]
@@ -62,6 +62,9 @@ pub struct Settings {
     /// The ports that source NAT takes from; kept from the node's own sockets
     #[arg(long, env = "NETPATH_NAT_PORTS", value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = nat_ports)]
     pub nat_ports: RangeInclusive<u16>,
+    /// The ports that services may open on nodes: the API server's --service-node-port-range
+    #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
+    pub node_ports: RangeInclusive<u16>,
     /// Where /healthz and /readyz are answered
     #[arg(
         long,
@@ -145,6 +148,17 @@ impl Settings {
                 self.nat_ports.end(),
             ));
         }
+        let (nat, node) = (&self.nat_ports, &self.node_ports);
+        if nat.start() <= node.end() && node.start() <= nat.end() {
+            return Err(format!(
+                "--nat-ports {}-{} overlaps --node-ports {}-{}: connections to those services would be mistaken for \
+                 replies; choose ranges apart",
+                nat.start(),
+                nat.end(),
+                node.start(),
+                node.end(),
+            ));
+        }
         for (position, one) in self.service_cidrs.iter().enumerate() {
             if let Some(other) = self.service_cidrs[..position].iter().find(|other| overlap(one, other)) {
                 return Err(format!(
@@ -212,13 +226,22 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 
 fn nat_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let expected = || format!("expected FIRST-LAST, both from 1024 to 65535, at least {LEAST_NAT_PORTS} ports");
-    let (first, last) = text.split_once('-').ok_or_else(expected)?;
-    let first: u16 = first.trim().parse().map_err(|_| expected())?;
-    let last: u16 = last.trim().parse().map_err(|_| expected())?;
-    if first < 1024 || last < first || last - first < LEAST_NAT_PORTS - 1 {
+    let range = ports(text).ok_or_else(expected)?;
+    if *range.start() < 1024 || range.len() < LEAST_NAT_PORTS {
         return Err(expected());
     }
-    Ok(first..=last)
+    Ok(range)
+}
+
+fn node_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let range = ports(text).filter(|range| *range.start() > 0);
+    range.ok_or_else(|| "expected FIRST-LAST, both from 1 to 65535, as the API server has it".into())
+}
+
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let range = first.trim().parse().ok()?..=last.trim().parse().ok()?;
+    (!range.is_empty()).then_some(range)
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -309,6 +332,11 @@ mod tests {
         let error = parse(&["--vxlan-port", "50000"]).unwrap_err();
         assert!(
             error.starts_with("--vxlan-port 50000 lies in --nat-ports 49152-65535"),
+            "{error}"
+        );
+        let error = parse(&["--nat-ports", "32767-65535"]).unwrap_err();
+        assert!(
+            error.starts_with("--nat-ports 32767-65535 overlaps --node-ports 30000-32767"),
             "{error}"
         );
         let error = parse(&["--service-cidr", "10.96.0.0/12,10.97.0.0/16"]).unwrap_err();

@@ -1,1 +1,24 @@
-fn main() {}
+//! The node's agent. See `netpath-agent --help`.
+
+use std::process::ExitCode;
+
+use netpath_agent::agent::{self, Settings};
+use tracing::error;
+
+fn main() -> ExitCode {
+    let settings = Settings::from_process();
+    agent::log::start(&settings);
+    // One thread: the agent waits far more than it works, and each thread costs stack and heap.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(agent::run(settings)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -19,8 +19,10 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its kind as `ip -d link` shows it ("bridge", "vxlan", "veth"); empty for a physical card.
+    /// Its kind as `ip -d link` shows it ("bridge", "vxlan", "veth"); empty for a card and for loopback.
     pub kind: String,
+    /// Whether it is the loopback device.
+    pub loopback: bool,
     /// The largest IP packet it sends, in bytes.
     pub mtu: u32,
     /// Its address; all zero if it has none of six bytes.
@@ -50,6 +52,7 @@ impl From<LinkMessage> for Link {
             index: message.header.index,
             name: String::new(),
             kind: String::new(),
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
             mtu: 0,
             mac: Mac::default(),
             controller: None,
@@ -72,6 +75,11 @@ impl From<LinkMessage> for Link {
 }
 
 impl Link {
+    /// Whether a driver of real (or emulated) hardware is behind it.
+    pub fn is_card(&self) -> bool {
+        self.kind.is_empty() && !self.loopback
+    }
+
     fn learn(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = kind_name(&kind),

@@ -20,11 +20,6 @@ impl Ports {
         Ports(self.0.difference(&other.0).copied().collect())
     }
 
-    /// The ports that `other` has too.
-    pub fn common(&self, other: &Ports) -> Ports {
-        Ports(self.0.intersection(&other.0).copied().collect())
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -11,8 +11,6 @@ use super::{Error, Result};
 const RESERVED: &str = "ipv4/ip_local_reserved_ports";
 /// The first and the last port that the kernel gives sockets by itself.
 const LOCAL_RANGE: &str = "ipv4/ip_local_port_range";
-/// Kubernetes' default range of node ports.
-const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
 /// Reverse path filters: a packet's source must be routed over the device it came from, or over any.
 const STRICT: &str = "1";
 const LOOSE: &str = "2";
@@ -38,8 +36,8 @@ fn record(state: &Path) -> PathBuf {
     state.join("reserved-ports")
 }
 
-/// Keeps the ports of source NAT from the node's own sockets. What this adds to the kernel's list is remembered below
-/// `state`, for [`release_ports`]; a range of an earlier start that is no longer wanted is given back.
+/// Keeps the ports of source NAT from the node's own sockets. What this adds to the kernel's list is remembered in the
+/// folder `state`, for [`release_ports`]; a range of an earlier start that is no longer wanted is given back.
 pub fn reserve_ports(range: &RangeInclusive<u16>, state: &Path) -> Result<()> {
     let wanted = Ports::from(range.clone());
     let present = reserved()?;
@@ -72,33 +70,26 @@ pub fn release_ports(state: &Path) -> Result<()> {
     }
 }
 
-/// What is unwise about the ports of source NAT: sentences with their remedy.
-pub fn port_warnings(range: &RangeInclusive<u16>) -> Result<Vec<String>> {
-    let nat = Ports::from(range.clone());
-    let mut warnings = Vec::new();
+/// The least number of ports that the node's own sockets should have.
+const LEAST_LOCAL_PORTS: usize = 1024;
+
+/// Warns, with the remedy, where source NAT leaves the node's own sockets next to no ports.
+pub fn port_warning(range: &RangeInclusive<u16>) -> Result<Option<String>> {
     let text = read(LOCAL_RANGE)?;
     let local = local_range(&text).ok_or_else(|| malformed(LOCAL_RANGE, &text))?;
+    let nat = Ports::from(range.clone());
     let left = Ports::from(local.clone()).without(&nat).without(&reserved()?).len();
-    if left < 1024 {
-        warnings.push(format!(
-            "net.ipv4.ip_local_port_range {}-{} leaves the node's own sockets {left} ports beside --nat-ports {}-{}: \
-             widen it (`sysctl net.ipv4.ip_local_port_range=\"32768 60999\"`) or narrow --nat-ports",
-            local.start(),
-            local.end(),
-            range.start(),
-            range.end(),
-        ));
+    if left >= LEAST_LOCAL_PORTS {
+        return Ok(None);
     }
-    let clash = nat.common(&Ports::from(NODE_PORTS));
-    if !clash.is_empty() {
-        warnings.push(format!(
-            "--nat-ports {}-{} overlaps the node ports ({clash}): connections to those services may be mistaken for \
-             replies; choose a range outside of 30000-32767",
-            range.start(),
-            range.end(),
-        ));
-    }
-    Ok(warnings)
+    Ok(Some(format!(
+        "net.ipv4.ip_local_port_range {}-{} leaves the node's own sockets {left} ports beside --nat-ports {}-{}: widen it \
+         (`sysctl net.ipv4.ip_local_port_range=\"32768 60999\"`) or narrow --nat-ports",
+        local.start(),
+        local.end(),
+        range.start(),
+        range.end(),
+    )))
 }
 
 fn local_range(text: &str) -> Option<RangeInclusive<u16>> {

@@ -1,0 +1,109 @@
+//! What a plan must know of its node, from the kernel and the settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
+
+use super::Settings;
+use crate::model::{Cluster, Node};
+use crate::net::{Netlink, Result, link::Link, uplink::Uplink};
+use crate::plan::{self, Device, NodeFacts};
+
+/// The facts, with the uplink's name and kind, which no plan needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What the plan is told.
+    pub facts: NodeFacts,
+    /// The uplink; `None` if the node has no address yet.
+    pub uplink: Option<Uplink>,
+}
+
+/// Looks at the kernel. Devices that are not there yet have index 0.
+///
+/// # Errors
+/// The uplink is missing, or the kernel cannot be asked.
+pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32, cluster: &Cluster) -> Result<Found> {
+    let own = cluster.nodes.get(name);
+    let uplink = match own {
+        Some(node) => uplink(netlink, settings.uplink.as_deref(), node).await?,
+        None => None,
+    };
+    let next_hops = match &uplink {
+        Some(uplink) => next_hops(netlink, uplink, cluster, name).await?,
+        None => BTreeMap::new(),
+    };
+    let facts = NodeFacts {
+        name: name.to_owned(),
+        uplink: uplink.as_ref().map(planned).unwrap_or_default(),
+        overlay: device(netlink.link(OVERLAY_DEVICE).await?.as_ref()),
+        bridge: device(netlink.link(BRIDGE_DEVICE).await?.as_ref()),
+        vni: settings.vni,
+        vxlan_port: settings.vxlan_port,
+        nat_ports: settings.nat_ports.clone(),
+        node_ports: settings.node_ports.clone(),
+        hash_seed: seed,
+        service_cidrs: settings.service_cidrs.clone(),
+        next_hops,
+    };
+    Ok(Found { facts, uplink })
+}
+
+/// A device as the plan has it.
+pub fn device(link: Option<&Link>) -> Device {
+    link.map(|link| Device {
+        ifindex: link.index,
+        mac: link.mac,
+    })
+    .unwrap_or_default()
+}
+
+fn planned(uplink: &Uplink) -> plan::Uplink {
+    plan::Uplink {
+        device: Device {
+            ifindex: uplink.index,
+            mac: uplink.mac,
+        },
+        addresses: uplink.addresses.clone(),
+        mtu: uplink.mtu,
+    }
+}
+
+/// The device with one of the node's InternalIPs, unless it is named.
+async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
+    let mut first = None;
+    for address in node.internal_ips.iter().filter(|address| address.is_ipv4()) {
+        match netlink.uplink(name, *address).await {
+            Ok(uplink) => return Ok(Some(uplink)),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    first.map_or(Ok(None), Err)
+}
+
+/// Of each other node that is not on the uplink's segment, the router that the kernel would send to. A node that the kernel
+/// reaches over another device is left to the kernel.
+async fn next_hops(
+    netlink: &Netlink,
+    uplink: &Uplink,
+    cluster: &Cluster,
+    own: &str,
+) -> Result<BTreeMap<IpAddr, IpAddr>> {
+    let others = cluster.nodes.iter().filter(|(name, _)| *name != own);
+    let addresses: BTreeSet<IpAddr> = others
+        .flat_map(|(_, node)| &node.internal_ips)
+        .copied()
+        .filter(|address| address.is_ipv4() && !uplink.addresses.iter().any(|segment| segment.contains(address)))
+        .collect();
+    let mut hops = BTreeMap::new();
+    for address in addresses {
+        let hop = netlink
+            .next_hop(address)
+            .await?
+            .filter(|hop| hop.device == uplink.index);
+        if let Some(gateway) = hop.and_then(|hop| hop.gateway) {
+            hops.insert(address, gateway);
+        }
+    }
+    Ok(hops)
+}

@@ -1,0 +1,287 @@
+//! One round of the agent: the node is brought to what the cluster's objects ask for. Every step is idempotent, so a round
+//! also heals what others changed.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::anyhow;
+use ipnet::IpNet;
+use netpath_common::hook::Hook;
+use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
+use tracing::{debug, info, warn};
+
+use super::conflist::Conflist;
+use super::facts::{self, device};
+use super::health::{Health, Part};
+use super::settings::{Settings, Xdp};
+use super::state;
+use crate::apply::Applier;
+use crate::cni;
+use crate::datapath::{attach, pins::Pins};
+use crate::model::{Cluster, Problem};
+use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
+use crate::plan::{self, NodeFacts, Plan, gateway};
+
+/// The node, as far as the agent has brought it.
+pub struct Node {
+    settings: Settings,
+    name: String,
+    hash_seed: u32,
+    netlink: Netlink,
+    pins: Pins,
+    applier: Applier,
+    health: Health,
+    /// Whether the program for XDP is loaded.
+    xdp: bool,
+    /// Warnings that have been logged and still hold.
+    said: BTreeSet<String>,
+}
+
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Something is known to have changed.
+    Change,
+    /// Also look for what others changed unnoticed: maps are read anew, and pods that are gone are cleared away.
+    Resync,
+}
+
+impl Node {
+    /// Takes up what the kernel holds. Nothing is changed.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn adopt(
+        settings: Settings,
+        name: String,
+        hash_seed: u32,
+        netlink: Netlink,
+        health: Health,
+        xdp: bool,
+    ) -> anyhow::Result<Self> {
+        let pins = Pins::new(&settings.bpf_root);
+        let applier = Applier::adopt(&pins)?;
+        Ok(Self {
+            settings,
+            name,
+            hash_seed,
+            netlink,
+            pins,
+            applier,
+            health,
+            xdp,
+            said: BTreeSet::new(),
+        })
+    }
+
+    /// Brings the node to the objects. What fails for one object is logged and left; what fails for the node ends the
+    /// round, and all that ran goes on.
+    ///
+    /// # Errors
+    /// What the node lacks, with the remedy.
+    pub async fn bring_to(&mut self, cluster: &Cluster, round: Round) -> anyhow::Result<()> {
+        let mut warnings = BTreeSet::new();
+        if round == Round::Resync {
+            self.applier = Applier::adopt(&self.pins)?;
+        }
+        let applied = self.apply(cluster, &mut warnings).await;
+        self.health.set(Part::Applied, outcome(&applied));
+        let (uplink, plan) = match applied {
+            Ok(done) => done,
+            Err(error) => {
+                self.say(warnings);
+                return Err(error);
+            }
+        };
+        let attached = self.attach(&uplink, &mut warnings);
+        self.health.set(Part::Attached, outcome(&attached));
+        let conflist = self.conflist(&plan);
+        if round == Round::Resync {
+            self.clear_pods(&conflist, &mut warnings).await;
+        }
+        self.say(warnings);
+        attached?;
+        let written = self.write(&conflist);
+        self.health.set(Part::Conflist, outcome(&written));
+        written
+    }
+
+    /// Devices, plan, maps and the kernel's routes.
+    async fn apply(&mut self, cluster: &Cluster, warnings: &mut BTreeSet<String>) -> anyhow::Result<(Uplink, Plan)> {
+        let found = facts::find(&self.netlink, &self.settings, &self.name, self.hash_seed, cluster).await?;
+        let draft = self.plan(cluster, &found.facts, warnings)?;
+        let uplink = found
+            .uplink
+            .ok_or_else(|| anyhow!("Node {}: it has no InternalIP of IPv4", self.name))?;
+        let facts = self.devices(found.facts, &uplink, &draft).await?;
+        let plan = match facts {
+            // The devices are new, or others than before: the plan names them.
+            Some(facts) => self.plan(cluster, &facts, warnings)?,
+            None => draft,
+        };
+
+        let report = self.applier.apply(&plan);
+        if report.tables.is_empty() {
+            debug!("maps hold the plan");
+        } else {
+            info!(changes = %report, "maps changed");
+        }
+        warnings.extend(
+            report
+                .errors
+                .iter()
+                .map(|failure| format!("{}: {}", failure.object, failure.reason)),
+        );
+
+        let report = self.netlink.apply_routes(&plan.kernel_routes).await?;
+        if report.set + report.deleted > 0 {
+            info!(set = report.set, deleted = report.deleted, "routes changed");
+        }
+        warnings.extend(report.errors.iter().map(ToString::to_string));
+        Ok((uplink, plan))
+    }
+
+    /// A plan, with its problems among the warnings.
+    fn plan(&self, cluster: &Cluster, facts: &NodeFacts, warnings: &mut BTreeSet<String>) -> anyhow::Result<Plan> {
+        match plan::plan(cluster, facts) {
+            Ok(plan) => {
+                warnings.extend(plan.problems.iter().map(ToString::to_string));
+                Ok(plan)
+            }
+            Err(problems) => {
+                let mut problems = problems.iter().map(Problem::to_string);
+                let reason = problems
+                    .next()
+                    .unwrap_or_else(|| format!("Node {}: it cannot be planned", self.name));
+                warnings.extend(problems);
+                Err(anyhow!(reason))
+            }
+        }
+    }
+
+    /// The node's own devices, sysctls and reserved ports. Returns other facts, if the devices are not those of the draft.
+    async fn devices(&self, facts: NodeFacts, uplink: &Uplink, draft: &Plan) -> anyhow::Result<Option<NodeFacts>> {
+        let node = IpAddr::from(draft.config.node4);
+        let gateways = draft.subnets4.iter().filter_map(|subnet| {
+            let net = IpNet::new(gateway(*subnet)?.into(), subnet.prefix_len());
+            net.ok()
+        });
+        let mtu = u32::from(draft.config.pod_mtu);
+        let wanted = Bridge {
+            gateways: gateways.collect(),
+            mtu,
+            node,
+        };
+        let bridge = self.netlink.ensure_bridge(&wanted).await?;
+        self.netlink.ensure_service_next_hop(&bridge).await?;
+        let wanted = Overlay {
+            port: self.settings.vxlan_port,
+            mtu,
+            node,
+        };
+        let overlay = self.netlink.ensure_overlay(&wanted).await?;
+        sysctl::prepare(&[&uplink.name, OVERLAY_DEVICE, BRIDGE_DEVICE])?;
+        sysctl::reserve_ports(&self.settings.nat_ports, &state::prepare(&self.settings.state_dir)?)?;
+
+        let (bridge, overlay) = (device(Some(&bridge)), device(Some(&overlay)));
+        let same = facts.bridge == bridge && facts.overlay == overlay;
+        Ok((!same).then_some(NodeFacts {
+            bridge,
+            overlay,
+            ..facts
+        }))
+    }
+
+    /// The programs at uplink, overlay and bridge; those on devices that are no longer one of these are taken off.
+    fn attach(&self, uplink: &Uplink, warnings: &mut BTreeSet<String>) -> anyhow::Result<()> {
+        let mut wanted = vec![
+            (OVERLAY_DEVICE, Hook::FromOverlay),
+            (BRIDGE_DEVICE, Hook::FromHost),
+            (uplink.name.as_str(), Hook::ToWire),
+            (uplink.name.as_str(), Hook::FromWire),
+        ];
+        for (device, hook) in &wanted {
+            attach::attach(&self.pins, *hook, device)?;
+        }
+        if self.wants_xdp(uplink) {
+            match attach::attach(&self.pins, Hook::FromWireXdp, &uplink.name) {
+                Ok(()) => wanted.push((&uplink.name, Hook::FromWireXdp)),
+                Err(error) if self.settings.xdp == Xdp::On => return Err(error.into()),
+                // The same packets take the tc program, only later.
+                Err(error) => debug!(%error, "no XDP on {}", uplink.name),
+            }
+        }
+        for (device, hook) in self.pins.links()? {
+            let pods = matches!(hook, Hook::FromPod | Hook::ToPod);
+            if !pods && !wanted.contains(&(device.as_str(), hook)) {
+                match attach::detach(&self.pins, hook, &device) {
+                    Ok(_) => info!(device, hook = hook.name(), "program taken off"),
+                    Err(error) => {
+                        warnings.insert(error.to_string());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// On a veth, XDP copies each packet and loses offloads: never by itself there.
+    fn wants_xdp(&self, uplink: &Uplink) -> bool {
+        match self.settings.xdp {
+            Xdp::On => true,
+            Xdp::Off => false,
+            Xdp::Auto => self.xdp && uplink.kind != "veth",
+        }
+    }
+
+    fn conflist(&self, plan: &Plan) -> Conflist {
+        Conflist {
+            mtu: plan.config.pod_mtu,
+            bpf_root: self.settings.bpf_root.clone(),
+            state_dir: self.settings.state_dir.clone(),
+            subnets: plan.subnets4.clone(),
+        }
+    }
+
+    /// Clears away what pods left that are gone without a DEL, as the runtime's crash or a reboot leaves them.
+    async fn clear_pods(&self, conflist: &Conflist, warnings: &mut BTreeSet<String>) {
+        let cleared = match conflist.network() {
+            Ok(network) => cni::collect::reconcile(&network).await,
+            Err(error) => Err(error),
+        };
+        warnings.extend(cleared.err().map(|error| error.to_string()));
+    }
+
+    fn write(&self, conflist: &Conflist) -> anyhow::Result<()> {
+        let (folder, file) = (&self.settings.cni_conf_dir, &self.settings.conflist_name);
+        if conflist.write(folder, file)? {
+            info!(folder = %folder.display(), file, "CNI configuration written");
+        }
+        Ok(())
+    }
+
+    /// Logs the warnings that are new, and those that are over.
+    fn say(&mut self, mut warnings: BTreeSet<String>) {
+        match sysctl::port_warning(&self.settings.nat_ports) {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) => {
+                warnings.insert(error.to_string());
+            }
+        }
+        for new in warnings.difference(&self.said) {
+            warn!("{new}");
+        }
+        for over in self.said.difference(&warnings) {
+            info!("over: {over}");
+        }
+        self.said = warnings;
+    }
+}
+
+/// A step's outcome, for the answer to whether the node is ready.
+fn outcome<T>(result: &anyhow::Result<T>) -> Result<(), String> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,188 @@
+//! The agent's life: start, then rounds for ever. Whatever ends it leaves all that the kernel holds in place.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use super::client::client;
+use super::health::{self, Health, Part};
+use super::node::{Node, Round};
+use super::settings::{Settings, Xdp};
+use super::state::{self, Lock};
+use crate::datapath::error as datapath;
+use crate::datapath::load::{self, Loaded};
+use crate::datapath::pins::Pins;
+use crate::model::Cluster;
+use crate::net::Netlink;
+use crate::net::link::Link;
+use crate::net::watch::Changes;
+use crate::source;
+
+/// How often a round is made even though nothing is known to have changed.
+const RESYNC: Duration = Duration::from_secs(60);
+/// How long a failed round waits for its next try, the first time and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long the kernel's news must be quiet before a round: a device comes with several.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, with the remedy. What ran before goes on.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    tokio::select! {
+        result = live(settings) => result,
+        _ = terminate.recv() => stopped("SIGTERM"),
+        _ = interrupt.recv() => stopped("SIGINT"),
+    }
+}
+
+fn stopped(signal: &str) -> anyhow::Result<()> {
+    info!("{signal}: the agent ends; programs, maps, devices and the CNI configuration stay in force");
+    Ok(())
+}
+
+async fn live(settings: Settings) -> anyhow::Result<()> {
+    let name = settings.node_name().map_err(anyhow::Error::msg)?;
+    let _lock = Lock::take(&settings.run_dir)?;
+    let hash_seed = state::hash_seed(&state::prepare(&settings.state_dir)?)?;
+    let health = Health::default();
+    tokio::spawn(health::serve(
+        health::listen(settings.health_address).await?,
+        health.clone(),
+    ));
+    info!(node = name, version = env!("CARGO_PKG_VERSION"), "agent starts");
+
+    let netlink = Netlink::connect()?;
+    let xdp = load(&settings, netlink.links().await?.iter().any(Link::is_card))?;
+    health.set(Part::Datapath, Ok(()));
+    // Before the first round: what changes while it runs must not be missed.
+    let changes = Changes::listen()?;
+    let cluster = beating(&health, source(&settings)).await?;
+    health.set(Part::Source, Ok(()));
+    let node = Node::adopt(settings, name, hash_seed, netlink, health.clone(), xdp)?;
+    rounds(node, cluster, changes, &health).await
+}
+
+/// Loads the programs; returns whether the one for XDP is among them. By itself it is only where the node has a card.
+fn load(settings: &Settings, has_card: bool) -> anyhow::Result<bool> {
+    let pins = Pins::new(&settings.bpf_root);
+    let (loaded, xdp) = match settings.xdp {
+        Xdp::Off => (load::load(&pins, &settings.sizes)?, false),
+        Xdp::Auto if !has_card => (load::load(&pins, &settings.sizes)?, false),
+        Xdp::On => (load::load_with_xdp(&pins, &settings.sizes)?, true),
+        Xdp::Auto => match load::load_with_xdp(&pins, &settings.sizes) {
+            Ok(loaded) => (loaded, true),
+            Err(datapath::Error::Load { what, reason }) => {
+                // If that was not for XDP's sake, it says so again.
+                let loaded = load::load(&pins, &settings.sizes)?;
+                warn!("{what}: {reason}; going on without XDP");
+                (loaded, false)
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let Loaded {
+        adopted,
+        created,
+        replaced,
+        dropped,
+        problems,
+    } = loaded;
+    info!(?adopted, ?created, replaced, "programs loaded");
+    for (device, hook) in dropped {
+        info!(
+            device,
+            hook = hook.name(),
+            "link removed: its device or program is gone"
+        );
+    }
+    for problem in problems {
+        warn!("{problem}");
+    }
+    Ok(xdp)
+}
+
+/// The objects, once all of them have come.
+async fn source(settings: &Settings) -> anyhow::Result<watch::Receiver<Arc<Cluster>>> {
+    match &settings.folder {
+        Some(folder) => {
+            info!(folder = %folder.display(), "reading the cluster's objects");
+            Ok(source::folder::watch(folder)?)
+        }
+        None => {
+            info!("waiting for the API server's nodes, services and endpoint slices");
+            Ok(source::api::watch(client(settings.kubeconfig.as_deref()).await?).await?)
+        }
+    }
+}
+
+/// Waits for something, and tells that the agent lives meanwhile.
+async fn beating<T>(health: &Health, wait: impl Future<Output = T>) -> T {
+    tokio::pin!(wait);
+    loop {
+        health.beat();
+        tokio::select! {
+            result = &mut wait => return result,
+            () = sleep(RESYNC) => {}
+        }
+    }
+}
+
+/// A round for each change, and one every [`RESYNC`].
+async fn rounds(
+    mut node: Node,
+    mut cluster: watch::Receiver<Arc<Cluster>>,
+    mut changes: Changes,
+    health: &Health,
+) -> anyhow::Result<()> {
+    let mut round = Round::Resync;
+    let mut retry = RETRY.0;
+    let mut ready = false;
+    let mut resync = Instant::now() + RESYNC;
+    loop {
+        health.beat();
+        let objects = cluster.borrow_and_update().clone();
+        let next = match node.bring_to(&objects, round).await {
+            Ok(()) => {
+                if !ready {
+                    info!("the node is ready");
+                }
+                (ready, retry) = (true, RETRY.0);
+                resync
+            }
+            Err(error) => {
+                error!("{error:#}; trying again in {} s", retry.as_secs());
+                let next = Instant::now() + retry;
+                (ready, retry) = (false, (retry * 2).min(RETRY.1));
+                next.min(resync)
+            }
+        };
+        round = Round::Change;
+        tokio::select! {
+            changed = cluster.changed() => changed.context("the source of objects has ended")?,
+            alive = changes.next() => {
+                if alive {
+                    changes.settle(QUIET).await;
+                } else {
+                    warn!("the kernel's news have ended; listening anew");
+                    changes = Changes::listen()?;
+                    sleep(QUIET).await;
+                }
+            }
+            () = sleep_until(next) => {
+                if Instant::now() >= resync {
+                    (round, resync) = (Round::Resync, Instant::now() + RESYNC);
+                }
+            }
+        }
+    }
+}
