@@ -1,5 +1,4 @@
 //! The suites that drive netpath from outside, one module each.
 
-mod cni;
 mod lab;
 mod logic;

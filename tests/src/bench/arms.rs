@@ -5,9 +5,10 @@ use std::net::SocketAddrV4;
 use anyhow::{Context as _, Result};
 
 use super::{
-    chains,
     measure::{Arm, Group},
     rivals::{self, Pair, Way},
+    rules::{self, Rules},
+    site::{FAR_SERVICE, Ground, NEAR_SERVICE, Site},
     workload::{Ends, PORT},
 };
 
@@ -19,6 +20,8 @@ pub const BRIDGE: &str = "bridge";
 pub const BRIDGE_CHAINS: &str = "bridge + kube-proxy, 10 services";
 /// The same with many services.
 pub const BRIDGE_MANY: &str = "bridge + kube-proxy, 10,000 services";
+/// The same under the rules of kube-proxy's nftables mode.
+pub const BRIDGE_FLAT: &str = "bridge + kube-proxy nftables";
 /// Flannel's VXLAN.
 pub const VXLAN: &str = "flannel vxlan";
 /// The same under kube-proxy's rules.
@@ -32,6 +35,8 @@ pub const SERVICE_CHAINS: &str = "kube-proxy, 10 services";
 /// The same with many services.
 pub const SERVICE_MANY: &str = "kube-proxy, 10,000 services";
 
+/// The same behind the rules of its nftables mode, which cost the same for any number.
+pub const SERVICE_FLAT: &str = "kube-proxy nftables";
 /// Two pods of one node under netpath.
 pub const NETPATH: &str = "netpath";
 /// Pods of two nodes on one segment.
@@ -64,67 +69,159 @@ impl Selection<'_> {
     }
 }
 
+/// The arms of one of netpath's sites.
+///
+/// # Errors
+/// When a path does not carry a connection; the error names the arm.
+pub fn own(selection: &Selection<'_>, site: &Site) -> Result<Vec<Arm>> {
+    let mut arms = Vec::new();
+    for (name, group, ground, near, target) in OWN {
+        if ground != site.ground() || !selection.wants(name) {
+            continue;
+        }
+        let pair = if near { site.near()? } else { site.far()? };
+        let target = target.unwrap_or(SocketAddrV4::new(pair.address, PORT));
+        arms.push(arm(name, group, pair, target)?);
+    }
+    Ok(arms)
+}
+
+/// Whether an arm of netpath's on this ground is asked for.
+pub fn wants_own(selection: &Selection<'_>, ground: Ground) -> bool {
+    OWN.iter()
+        .any(|(name, _, on, ..)| *on == ground && selection.wants(name))
+}
+
+/// Name, group, ground, whether the server is on the client's node, the address if it is not the server's.
+type Own = (&'static str, Group, Ground, bool, Option<SocketAddrV4>);
+const OWN: [Own; 5] = [
+    (NETPATH, Group::SameNode, Ground::Segment, true, None),
+    (NETPATH_DIRECT, Group::AcrossNodes, Ground::Segment, false, None),
+    (NETPATH_TUNNEL, Group::AcrossNodes, Ground::Routed, false, None),
+    (
+        NETPATH_SERVICE,
+        Group::Service,
+        Ground::Segment,
+        true,
+        Some(NEAR_SERVICE),
+    ),
+    (
+        NETPATH_SERVICE_DIRECT,
+        Group::Service,
+        Ground::Segment,
+        false,
+        Some(FAR_SERVICE),
+    ),
+];
+
+fn arm(name: &'static str, group: Group, pair: Pair, target: SocketAddrV4) -> Result<Arm> {
+    let ends = Ends::open(&pair.client, &pair.server, target).with_context(|| name.to_owned())?;
+    Ok(Arm {
+        name,
+        group,
+        ends,
+        nodes: pair.nodes,
+    })
+}
+
 /// Builds every rival that is asked for.
 ///
 /// # Errors
 /// When the kernel or the tool for netfilter's rules refuses a part; the error names the arm.
 pub fn rivals(selection: &Selection<'_>) -> Result<Vec<Arm>> {
-    type Build = fn() -> Result<Pair>;
-    let chains = chains::available();
-    if !chains {
-        eprintln!(
-            "skipped: every arm with kube-proxy's rules, for {} is missing (package iptables)",
-            chains::TOOL
-        );
-    }
-    // Name, group, whether it needs the rules, whether it takes long, whether the client speaks to the service.
-    let plan: [(&'static str, Group, bool, bool, bool, Build); 10] = [
-        (BARE, Group::SameNode, false, false, false, rivals::bare),
-        (BRIDGE, Group::SameNode, false, false, false, || rivals::bridge(None)),
-        (BRIDGE_CHAINS, Group::SameNode, true, false, false, || {
-            rivals::bridge(Some(10))
-        }),
-        (BRIDGE_MANY, Group::SameNode, true, true, false, || {
-            rivals::bridge(Some(10_000))
-        }),
-        (VXLAN, Group::AcrossNodes, false, false, false, || {
-            rivals::across(Way::Vxlan, None)
-        }),
-        (VXLAN_CHAINS, Group::AcrossNodes, true, false, false, || {
-            rivals::across(Way::Vxlan, Some(10))
-        }),
-        (HOST_GATEWAY, Group::AcrossNodes, false, false, false, || {
-            rivals::across(Way::HostGateway, None)
-        }),
-        (HOST_GATEWAY_CHAINS, Group::AcrossNodes, true, false, false, || {
-            rivals::across(Way::HostGateway, Some(10))
-        }),
-        (SERVICE_CHAINS, Group::Service, true, false, true, || {
-            rivals::bridge(Some(10))
-        }),
-        (SERVICE_MANY, Group::Service, true, true, true, || {
-            rivals::bridge(Some(10_000))
-        }),
-    ];
     let mut arms = Vec::new();
-    for (name, group, rules, long, service, build) in plan {
-        if !selection.wants(name) || rules && !chains || long && selection.quick {
+    for rival in RIVALS {
+        let Rival { name, group, .. } = rival;
+        if !selection.wants(name) || rival.long() && selection.quick {
+            continue;
+        }
+        if let Some(tool) = rival.rules.tool().filter(|tool| !tool.available()) {
+            eprintln!(
+                "skipped: {name}, for {} is missing: install the package {}",
+                tool.program, tool.package
+            );
             continue;
         }
         eprintln!("setting up: {name}");
-        let pair = build().with_context(|| name.to_owned())?;
-        let target = if service {
-            SocketAddrV4::new(chains::SERVICE, chains::SERVICE_PORT)
-        } else {
-            SocketAddrV4::new(pair.address, PORT)
+        let pair = rival.build().with_context(|| name.to_owned())?;
+        let target = match group {
+            Group::Service => SocketAddrV4::new(rules::SERVICE, rules::SERVICE_PORT),
+            Group::SameNode | Group::AcrossNodes => SocketAddrV4::new(pair.address, PORT),
         };
-        let ends = Ends::open(&pair.client, &pair.server, target).with_context(|| name.to_owned())?;
-        arms.push(Arm {
-            name,
-            group,
-            ends,
-            nodes: pair.nodes,
-        });
+        arms.push(arm(name, group, pair, target)?);
     }
     Ok(arms)
+}
+
+/// A rival's place in the report, and what it is made of.
+struct Rival {
+    name: &'static str,
+    group: Group,
+    ground: Kind,
+    rules: Rules,
+}
+
+/// What carries a rival's packets.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bare,
+    Bridge,
+    Across(Way),
+}
+
+const fn rival(name: &'static str, group: Group, ground: Kind, rules: Rules) -> Rival {
+    Rival {
+        name,
+        group,
+        ground,
+        rules,
+    }
+}
+
+const FEW: u16 = 10;
+const MANY: u16 = 10_000;
+
+const RIVALS: [Rival; 12] = [
+    rival(BARE, Group::SameNode, Kind::Bare, Rules::None),
+    rival(BRIDGE, Group::SameNode, Kind::Bridge, Rules::None),
+    rival(BRIDGE_CHAINS, Group::SameNode, Kind::Bridge, Rules::Chains(FEW)),
+    rival(BRIDGE_MANY, Group::SameNode, Kind::Bridge, Rules::Chains(MANY)),
+    rival(BRIDGE_FLAT, Group::SameNode, Kind::Bridge, Rules::Flat(FEW)),
+    rival(VXLAN, Group::AcrossNodes, Kind::Across(Way::Vxlan), Rules::None),
+    rival(
+        VXLAN_CHAINS,
+        Group::AcrossNodes,
+        Kind::Across(Way::Vxlan),
+        Rules::Chains(FEW),
+    ),
+    rival(
+        HOST_GATEWAY,
+        Group::AcrossNodes,
+        Kind::Across(Way::HostGateway),
+        Rules::None,
+    ),
+    rival(
+        HOST_GATEWAY_CHAINS,
+        Group::AcrossNodes,
+        Kind::Across(Way::HostGateway),
+        Rules::Chains(FEW),
+    ),
+    rival(SERVICE_CHAINS, Group::Service, Kind::Bridge, Rules::Chains(FEW)),
+    rival(SERVICE_MANY, Group::Service, Kind::Bridge, Rules::Chains(MANY)),
+    rival(SERVICE_FLAT, Group::Service, Kind::Bridge, Rules::Flat(FEW)),
+];
+
+impl Rival {
+    fn build(&self) -> Result<Pair> {
+        match self.ground {
+            Kind::Bare => rivals::bare(),
+            Kind::Bridge => rivals::bridge(self.rules),
+            Kind::Across(way) => rivals::across(way, self.rules),
+        }
+    }
+
+    /// Whether the tool needs seconds for the rules.
+    fn long(&self) -> bool {
+        matches!(self.rules, Rules::Chains(MANY) | Rules::Flat(MANY))
+    }
 }

@@ -14,7 +14,7 @@ use nix::{
 use serde::Serialize;
 
 use super::{
-    netns::Namespace,
+    netns::{Namespace, own_thread},
     progress::Progress,
     workload::{Ends, Workload},
 };
@@ -75,7 +75,7 @@ pub struct Figure {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn pin() -> Result<usize> {
+pub fn pin() -> Result<()> {
     let me = Pid::from_raw(0);
     let allowed = sched_getaffinity(me).context("cannot read the CPUs this process may use")?;
     let cpu = (0..CpuSet::count())
@@ -84,15 +84,24 @@ pub fn pin() -> Result<usize> {
         .context("no CPU is allowed")?;
     let mut one = CpuSet::new();
     one.set(cpu)?;
-    sched_setaffinity(me, &one).with_context(|| format!("cannot stay on CPU {cpu}"))?;
-    Ok(cpu)
+    sched_setaffinity(me, &one).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
-/// Runs `rounds` batches of every operation over every arm.
+/// Runs `rounds` batches of every operation over every arm, on a thread that stays on one CPU.
 ///
 /// # Errors
 /// When a path stops working; the error names the arm.
 pub fn measure(arms: &mut [Arm], rounds: usize) -> Result<Vec<Figure>> {
+    if arms.is_empty() {
+        return Ok(Vec::new());
+    }
+    own_thread(|| {
+        pin()?;
+        interleave(arms, rounds)
+    })
+}
+
+fn interleave(arms: &mut [Arm], rounds: usize) -> Result<Vec<Figure>> {
     let mut order: Vec<usize> = (0..arms.len()).collect();
     let mut random = Random::new();
     let mut figures = Vec::new();

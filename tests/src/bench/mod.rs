@@ -4,12 +4,16 @@
 //! [`rivals`] and netpath's own arms are [`measure::Arm`]s; [`measure`] times what [`workload`] does on them.
 
 pub mod arms;
-pub mod chains;
 pub mod control;
+pub mod frames;
 pub mod measure;
 pub mod netlink;
 pub mod netns;
+pub mod programs;
 pub mod progress;
 pub mod report;
 pub mod rivals;
+pub mod rules;
+pub mod run;
+pub mod site;
 pub mod workload;

@@ -30,11 +30,24 @@ impl Namespace {
                 .context("cannot make a network namespace: run as root, where CONFIG_NET_NS is on")?;
             File::open("/proc/thread-self/ns/net").context("cannot open the new namespace under /proc")
         })?;
+        let namespace = Self::hold(file)?;
+        namespace.net.up(1)?;
+        Ok(namespace)
+    }
+
+    /// A namespace that someone else made.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub fn open(file: &File) -> Result<Self> {
+        Self::hold(file.try_clone().context("cannot hold a network namespace")?)
+    }
+
+    fn hold(file: File) -> Result<Self> {
         let net = own_thread(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            setns(&file, CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
             Netlink::connect()
         })?;
-        net.up(1)?;
         Ok(Self { file, net })
     }
 
@@ -85,8 +98,11 @@ impl AsFd for Namespace {
     }
 }
 
-/// A namespace belongs to a thread: work that changes it gets a thread to throw away.
-fn own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// A namespace belongs to a thread, and so does a choice of CPUs: work that changes them gets a thread to throw away.
+///
+/// # Errors
+/// Those of `work`.
+pub fn own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(work).join())
-        .map_err(|_| anyhow!("a thread inside a network namespace panicked"))?
+        .map_err(|_| anyhow!("the thread that measures or sets up panicked"))?
 }

@@ -1,14 +1,15 @@
 //! What netpath is compared with, each built whole in namespaces of its own: a bare veth pair, the kernel's bridge,
 //! flannel's two backends, and all of these under the rules of kube-proxy.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 
 use super::{
-    chains,
     netlink::{End, Mac},
     netns::Namespace,
+    rules::Rules,
+    workload::PORT,
 };
 
 /// MTU of every wire.
@@ -74,15 +75,15 @@ pub fn bare() -> Result<Pair> {
     })
 }
 
-/// Two pods on a bridge; with `services`, under kube-proxy's rules for so many.
+/// Two pods on a bridge; under kube-proxy's rules, if any.
 ///
 /// # Errors
-/// Those of the kernel and of [`chains::install`].
-pub fn bridge(services: Option<u16>) -> Result<Pair> {
+/// Those of the kernel and of [`Rules::install`].
+pub fn bridge(rules: Rules) -> Result<Pair> {
     let node = Arc::new(node(1, WIRE_MTU)?);
     let client = attach(&node, 1, 2, WIRE_MTU)?;
     let server = attach(&node, 1, 3, WIRE_MTU)?;
-    filter(&node, services, pod(1, 3))?;
+    filter(&node, rules, pod(1, 3))?;
     Ok(Pair {
         client,
         server,
@@ -91,11 +92,11 @@ pub fn bridge(services: Option<u16>) -> Result<Pair> {
     })
 }
 
-/// A pod on each of two nodes that one wire joins; with `services`, both under kube-proxy's rules.
+/// A pod on each of two nodes that one wire joins; both under kube-proxy's rules, if any.
 ///
 /// # Errors
-/// Those of the kernel and of [`chains::install`].
-pub fn across(way: Way, services: Option<u16>) -> Result<Pair> {
+/// Those of the kernel and of [`Rules::install`].
+pub fn across(way: Way, rules: Rules) -> Result<Pair> {
     let mtu = match way {
         Way::Vxlan => OVERLAY_MTU,
         Way::HostGateway => WIRE_MTU,
@@ -104,7 +105,7 @@ pub fn across(way: Way, services: Option<u16>) -> Result<Pair> {
     join(&nodes)?;
     for (number, node) in (1..).zip(&nodes) {
         lead(node, number, 3 - number, way)?;
-        filter(node, services, pod(2, 2))?;
+        filter(node, rules, pod(2, 2))?;
     }
     let client = attach(&nodes[0], 1, 2, mtu)?;
     let server = attach(&nodes[1], 2, 2, mtu)?;
@@ -190,21 +191,16 @@ fn attach(node: &Namespace, number: u8, host: u8, mtu: u32) -> Result<Arc<Namesp
 }
 
 /// Bridged packets go through netfilter with rules, and past it without.
-fn filter(node: &Namespace, services: Option<u16>, backend: Ipv4Addr) -> Result<()> {
+fn filter(node: &Namespace, rules: Rules, backend: Ipv4Addr) -> Result<()> {
     const SWITCH: &str = "bridge/bridge-nf-call-iptables";
-    match services {
-        None => {
-            // Without br_netfilter there is no switch, and nothing to switch off.
-            node.run(|| Ok(std::fs::exists("/proc/sys/net/bridge/bridge-nf-call-iptables")?))?
-                .then(|| node.sysctl(SWITCH, "0"))
-                .unwrap_or(Ok(()))
-        }
-        Some(services) => {
-            node.sysctl(SWITCH, "1")
-                .context("the module br_netfilter is needed: modprobe br_netfilter")?;
-            chains::install(node, services, (backend, super::workload::PORT))
-        }
+    if rules == Rules::None {
+        // Without br_netfilter there is no switch, and nothing to switch off.
+        let there = node.run(|| Ok(Path::new("/proc/sys/net").join(SWITCH).exists()))?;
+        return if there { node.sysctl(SWITCH, "0") } else { Ok(()) };
     }
+    node.sysctl(SWITCH, "1")
+        .context("the module br_netfilter is needed: modprobe br_netfilter")?;
+    rules.install(node, (backend, PORT))
 }
 
 /// Host `host` of node `number`'s pod subnet.

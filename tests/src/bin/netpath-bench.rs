@@ -5,10 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use netpath_tests::bench::{
-    arms, measure,
-    report::{Machine, Report, table::Table, targets},
-};
+use netpath_tests::bench::{arms, report::table::Table, run};
 
 /// Measure netpath's paths beside their rivals, its programs and its control plane
 #[derive(Parser)]
@@ -17,7 +14,7 @@ struct Arguments {
     /// A short run: fewer batches, none of the arms that take long to set up
     #[arg(long)]
     quick: bool,
-    /// Only what contains this in its name, for example "vxlan" or "programs"
+    /// Only what contains this in its name, whatever the case: "vxlan", "programs", "CNI"
     #[arg(long, value_name = "PATTERN")]
     only: Option<String>,
     /// Where bench.json and bench.svg go; by default docs after a whole run, nowhere after a part of it
@@ -29,7 +26,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match measure(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("netpath-bench: {error:#}");
@@ -38,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn measure(arguments: &Arguments) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "root is needed, to make network namespaces and load programs: run it with sudo"
@@ -47,24 +44,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         quick: arguments.quick,
         only: arguments.only.as_deref(),
     };
-    let mut arms = arms::rivals(&selection)?;
-    ensure!(
-        !arms.is_empty(),
-        "nothing contains \"{}\" in its name; without --only everything is measured and named",
-        arguments.only.as_deref().unwrap_or_default()
-    );
-    let rounds = if arguments.quick { 60 } else { 600 };
-    let machine = Machine::read()?;
-    measure::pin()?;
-    let mut report = Report {
-        machine,
-        rounds,
-        paths: measure::measure(&mut arms, rounds)?,
-        programs: Vec::new(),
-        control: Vec::new(),
-        targets: Vec::new(),
-    };
-    report.targets = targets::judge(&report);
+    let report = run::run(&selection)?;
     let whole = !arguments.quick && arguments.only.is_none();
     if let Some(folder) = arguments.out.clone().or_else(|| whole.then(|| PathBuf::from("docs"))) {
         report.write(&folder)?;

@@ -46,7 +46,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn new(home: &Home, node: &NodeNet, objects: &Path) -> Result<Self> {
+    /// The agent of a node that watches the folder `objects`, not yet started.
+    ///
+    /// # Errors
+    /// Its folders cannot be made.
+    pub fn new(home: &Home, node: &NodeNet, objects: &Path) -> Result<Self> {
         let folder = home.folder().join(&node.short);
         let agent = Self {
             node: node.name.clone(),

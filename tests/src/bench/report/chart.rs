@@ -37,11 +37,12 @@ pub fn draw(report: &Report) -> String {
     y += 40.0;
     let top = y;
     for group in [Group::SameNode, Group::AcrossNodes, Group::Service] {
-        let rows: Vec<&Figure> = report
+        let mut rows: Vec<&Figure> = report
             .paths
             .iter()
             .filter(|figure| figure.group == group && figure.workload == Workload::Rr)
             .collect();
+        rows.sort_by(|one, other| one.min.total_cmp(&other.min));
         if rows.is_empty() {
             continue;
         }

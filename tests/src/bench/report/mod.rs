@@ -3,6 +3,8 @@
 pub mod chart;
 pub mod table;
 pub mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

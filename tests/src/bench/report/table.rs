@@ -105,6 +105,9 @@ impl Table<'_> {
     }
 
     fn targets(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.targets.iter().all(|target| target.measured.is_none()) {
+            return Ok(());
+        }
         writeln!(out, "\n{:70}{:>10}{:>10}", "targets", "wanted", "measured")?;
         for target in &self.0.targets {
             let wanted = match target.wanted {

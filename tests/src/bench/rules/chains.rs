@@ -1,62 +1,9 @@
 //! Netfilter rules as kube-proxy's iptables mode writes them, with flannel's two chains beside them: what every packet
-//! of a usual cluster walks through. They are put in by the tool that kube-proxy uses.
+//! of a usual cluster walks through.
 
-use std::{
-    fmt::Write as _,
-    io::Write as _,
-    net::Ipv4Addr,
-    process::{Command, Stdio},
-};
+use std::{fmt::Write as _, net::Ipv4Addr};
 
-use anyhow::{Context as _, Result, ensure};
-
-use super::netns::Namespace;
-
-/// The tool that puts the rules in.
-pub const TOOL: &str = "iptables-restore";
-/// The service whose backend is a real pod stands in the middle of the others.
-pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 255, 1);
-/// The port of every service.
-pub const SERVICE_PORT: u16 = 80;
-
-/// Puts the rules for `services` services into a node's namespace. One of them, [`SERVICE`], is answered by `backend`.
-///
-/// # Errors
-/// When the tool is missing or refuses the rules; the error carries what it said.
-pub fn install(node: &Namespace, services: u16, backend: (Ipv4Addr, u16)) -> Result<()> {
-    let rules = rules(services, backend);
-    node.run(|| {
-        let mut child = Command::new(TOOL)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {TOOL}: install the package iptables"))?;
-        child
-            .stdin
-            .take()
-            .context("no pipe")?
-            .write_all(rules.as_bytes())
-            .with_context(|| format!("{TOOL} did not read the rules"))?;
-        let output = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{TOOL} refused the rules for {services} services: {}",
-            said.trim()
-        );
-        Ok(())
-    })
-}
-
-/// Whether the tool is there.
-pub fn available() -> bool {
-    Command::new(TOOL)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
+use super::{SERVICE, SERVICE_PORT};
 
 const FILTER: &str = r#"*filter
 :KUBE-EXTERNAL-SERVICES - [0:0]
@@ -100,8 +47,8 @@ const NAT: &str = r#"-A PREROUTING -m comment --comment "service portals" -j KUB
 -A FLANNEL-POSTRTG -m comment --comment "flanneld" -s 10.244.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
 "#;
 
-/// The text that [`TOOL`] reads.
-fn rules(services: u16, backend: (Ipv4Addr, u16)) -> String {
+/// The rules for `services` services, as `iptables-restore` reads them.
+pub fn text(services: u16, backend: (Ipv4Addr, u16)) -> String {
     let mut chains = String::from("*nat\n");
     for chain in [
         "KUBE-SERVICES",

@@ -1,0 +1,87 @@
+//! One run, from the first namespace to the report.
+
+use anyhow::{Result, ensure};
+
+use super::{
+    arms::{self, Selection},
+    control::{self, apply, attach, memory},
+    measure, programs,
+    report::{Control, Machine, Program, Report, targets},
+    site::{Ground, Site},
+};
+use crate::lab::interrupt;
+
+/// What the programs are called in `--only`.
+const PROGRAMS: &str = "programs";
+/// Batches of each arm and operation.
+const ROUNDS: usize = 600;
+const QUICK_ROUNDS: usize = 60;
+/// Pods attached.
+const PODS: usize = 25;
+const QUICK_PODS: usize = 5;
+
+/// Builds what is asked for, measures it, and takes it away again.
+///
+/// # Errors
+/// When nothing is asked for, or a part cannot be built or stops working.
+pub fn run(selection: &Selection<'_>) -> Result<Report> {
+    interrupt::listen()?;
+    let machine = Machine::read()?;
+    let control = [control::ATTACH, control::MEMORY].map(|name| selection.wants(name));
+    let programs = selection.wants(PROGRAMS);
+    let mut sites = Vec::new();
+    for ground in [Ground::Segment, Ground::Routed] {
+        let whole = programs || ground == Ground::Segment && control.contains(&true);
+        if whole || arms::wants_own(selection, ground) {
+            eprintln!("setting up: two nodes under netpath, {}", ground.name());
+            sites.push(Site::start(ground)?);
+        }
+    }
+    let mut arms = arms::rivals(selection)?;
+    for site in &sites {
+        arms.extend(arms::own(selection, site)?);
+    }
+    ensure!(
+        !arms.is_empty() || !sites.is_empty() || selection.wants(control::APPLY),
+        "nothing contains \"{}\" in its name; without --only everything is measured and named",
+        selection.only.unwrap_or_default()
+    );
+    let rounds = if selection.quick { QUICK_ROUNDS } else { ROUNDS };
+    let paths = measure::measure(&mut arms, rounds)?;
+    drop(arms);
+    let mut report = Report {
+        machine,
+        rounds,
+        paths,
+        programs: if programs { time_programs(&sites)? } else { Vec::new() },
+        control: time_control(selection, &sites)?,
+        targets: Vec::new(),
+    };
+    report.targets = targets::judge(&report);
+    Ok(report)
+}
+
+fn time_programs(sites: &[Site]) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for site in sites {
+        programs.extend(programs::measure(site)?);
+    }
+    Ok(programs)
+}
+
+fn time_control(selection: &Selection<'_>, sites: &[Site]) -> Result<Vec<Control>> {
+    let mut figures = Vec::new();
+    if selection.wants(control::APPLY) {
+        eprintln!("programming 10,000 services");
+        figures.extend(apply::measure()?);
+    }
+    if let Some(site) = sites.iter().find(|site| site.ground() == Ground::Segment) {
+        if selection.wants(control::ATTACH) {
+            figures.extend(attach::measure(site, if selection.quick { QUICK_PODS } else { PODS })?);
+        }
+        if selection.wants(control::MEMORY) {
+            figures.push(memory::measure(site)?);
+        }
+    }
+    Ok(figures)
+}
