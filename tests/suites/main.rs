@@ -1,4 +1,5 @@
 //! The suites that drive netpath from outside, one module each.
 
+mod cni;
 mod lab;
 mod logic;

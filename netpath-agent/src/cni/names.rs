@@ -52,14 +52,15 @@ pub fn is_identifier(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
-/// The kernel's rule for names of devices (`dev_valid_name`), without control characters: those only hide.
+/// The kernel's rule for names of devices (`dev_valid_name`), without `%`, which makes a name a pattern, and without control
+/// characters, which only hide.
 pub fn is_interface_name(name: &str) -> bool {
     (1..=MAX_INTERFACE_NAME).contains(&name.len())
         && name != "."
         && name != ".."
         && !name
             .chars()
-            .any(|letter| matches!(letter, '/' | ':') || letter.is_whitespace() || letter.is_control())
+            .any(|letter| matches!(letter, '/' | ':' | '%') || letter.is_whitespace() || letter.is_control())
 }
 
 #[cfg(test)]

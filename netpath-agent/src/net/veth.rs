@@ -187,18 +187,14 @@ impl Netlink {
         )))
     }
 
-    /// The IPv4 routes of the namespace's main table: destination and gateway.
+    /// The IPv4 routes of the namespace's main table, whoever added them: destination and gateway.
     pub async fn routes4(&self) -> Result<Vec<(Ipv4Net, Option<Ipv4Addr>)>> {
-        let request = self
-            .handle()
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let routes: Vec<RouteMessage> = request.execute().try_collect().await.map_err(kernel("list routes"))?;
-        Ok(routes
-            .iter()
-            .filter(|route| route.header.table == RouteHeader::RT_TABLE_MAIN)
-            .filter_map(route4)
-            .collect())
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = AddressFamily::Inet;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let request = self.handle().route().get(filter).execute();
+        let routes: Vec<RouteMessage> = request.try_collect().await.map_err(kernel("list routes"))?;
+        Ok(routes.iter().filter_map(route4).collect())
     }
 }
 
