@@ -10,10 +10,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use netpath_tests::lab::{
+    cluster::Cluster,
+    endpoints,
     home::Home,
     namespace::Namespace,
+    paths::{self, Question},
     probe,
     process::{self, Process},
+    services,
     topology::{CLIENT, Topology},
 };
 
@@ -52,7 +56,7 @@ fn server(home: &Home, namespace: &Namespace, address: Ipv4Addr) -> Result<Proce
 }
 
 /// What a lab of that name has left on the machine.
-fn remains(name: &str) -> Result<Vec<PathBuf>> {
+pub fn remains(name: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for (folder, prefix) in [
         ("/run/netns", format!("{name}-")),
@@ -164,4 +168,160 @@ fn a_name_is_one_labs_at_a_time() -> Result<()> {
     );
     assert!(Home::claim("../etc").is_err());
     Ok(())
+}
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
+}
+
+fn cluster() -> Result<Cluster> {
+    let cluster = Cluster::start(Home::unique()?, &example(), &|_| {})?;
+    services::settle(&cluster)?;
+    Ok(cluster)
+}
+
+/// The kinds of paths that the example must have, whatever else it has.
+const KINDS: &[&str] = &[
+    "pod to pod, same node",
+    "pod to pod, direct",
+    "pod to pod, tunnel",
+    "ClusterIP, direct",
+    "ClusterIP, tunnel",
+    "ClusterIP, pods on 2 nodes",
+    "hairpin: pod to itself by its ClusterIP",
+    "node to ClusterIP, same node",
+    "node to ClusterIP, direct",
+    "node to ClusterIP, tunnel",
+    "NodePort from outside, pod on that node",
+    "NodePort from outside, pod on a direct node",
+    "NodePort from outside, pod behind the tunnel",
+    "NodePort from outside, pods on 2 nodes",
+    "node to pod, same node",
+    "node to pod, direct",
+    "node to pod, tunnel",
+    "pod to node, same node",
+    "pod to node, direct",
+    "pod to node, tunnel",
+    "pod to the outside",
+];
+
+#[test]
+fn every_path_through_the_example_passes() -> Result<()> {
+    let cluster = cluster()?;
+    let name = cluster.home.name().to_owned();
+    let ways = paths::all(&cluster);
+    let missing: Vec<_> = KINDS
+        .iter()
+        .filter(|kind| !ways.iter().any(|way| way.kind == **kind))
+        .collect();
+    assert_eq!(missing, Vec::<&&str>::new(), "the example lacks these kinds of paths");
+    for question in [Question::Tcp, Question::Udp, Question::Icmp, Question::Bulk] {
+        assert!(
+            ways.iter().any(|way| way.question == question),
+            "nothing is asked by {question}"
+        );
+    }
+    let failed: Vec<_> = ways
+        .into_iter()
+        .map(|way| paths::walk(&cluster, way))
+        .filter_map(|outcome| {
+            let error = outcome.result.err()?;
+            Some(format!(
+                "{}, {} to {} by {}: {error:#}",
+                outcome.way.kind, outcome.from, outcome.way.to, outcome.way.question
+            ))
+        })
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} paths failed\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+    for pod in &cluster.pods {
+        pod.check(cluster.node(pod.node))?;
+    }
+    cluster.stop()?;
+    assert_eq!(remains(&name)?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+#[test]
+fn fragments_and_segmented_datagrams_arrive_whole() -> Result<()> {
+    let cluster = cluster()?;
+    let test = &cluster.pod("test")?.namespace;
+    for name in ["wear-1", "watch", "database"] {
+        probe::icmp(test, cluster.pod(name)?.address, 4000)
+            .with_context(|| format!("an echo of 4000 bytes to {name}"))?;
+    }
+    let watch = cluster.pod("watch")?;
+    for from in ["test", "wear-2", "wear-1"] {
+        let (segments, segment) = (20, 1200);
+        let to = SocketAddrV4::new(watch.address, 9000).into();
+        let got = probe::segmented(&cluster.pod(from)?.namespace, to, segments, segment)?;
+        assert_eq!(got, vec![segment as u64; segments], "datagrams of {from} to watch");
+    }
+    cluster.stop()
+}
+
+#[test]
+fn services_follow_their_pods_and_their_objects() -> Result<()> {
+    let cluster = cluster()?;
+    let ports = services::ports(&cluster);
+    let wear = ports
+        .iter()
+        .find(|port| port.service == "wear")
+        .context("no Service wear")?;
+    let (test, to) = (
+        &cluster.pod("test")?.namespace,
+        SocketAddrV4::new(wear.address, wear.port).into(),
+    );
+    let ask = || -> Result<String> { Ok(probe::http(test, to)?.answer.pod) };
+
+    let answered = (0..40)
+        .map(|_| ask())
+        .collect::<Result<std::collections::BTreeSet<_>>>()?;
+    assert_eq!(answered.into_iter().collect::<Vec<_>>(), ["wear-1", "wear-2"]);
+
+    // A replica goes: the other takes all.
+    let mut running = cluster.running();
+    running.retain(|pod| pod.spec.name != "wear-1");
+    endpoints::publish(&cluster.folder, &endpoints::slices(&cluster.objects.services, &running))?;
+    let all_from = |name: &str| {
+        (0..10)
+            .map(|_| ask())
+            .collect::<Result<Vec<_>>>()
+            .is_ok_and(|all| all.iter().all(|pod| pod == name))
+    };
+    eventually("wear-2 answers alone", || all_from("wear-2"))?;
+
+    // None is left: refused at once, not left waiting.
+    running.retain(|pod| pod.spec.labels.get("app").is_none_or(|app| app != "wear"));
+    endpoints::publish(&cluster.folder, &endpoints::slices(&cluster.objects.services, &running))?;
+    eventually("connections are refused", || {
+        probe::http(test, to).is_err_and(|error| format!("{error:#}").contains("refused"))
+    })?;
+
+    // They are back.
+    endpoints::publish(
+        &cluster.folder,
+        &endpoints::slices(&cluster.objects.services, &cluster.running()),
+    )?;
+    eventually("wear answers again", || ask().is_ok())?;
+
+    // A broken file keeps what was there before.
+    fs::write(cluster.folder.join("broken.yaml"), "kind: [")?;
+    std::thread::sleep(Duration::from_millis(500));
+    ask()?;
+    cluster.stop()
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    for _ in 0..500 {
+        if condition() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    anyhow::bail!("not within 10 s: {what}")
 }

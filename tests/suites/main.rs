@@ -3,3 +3,5 @@
 mod cni;
 mod lab;
 mod logic;
+mod restart;
+mod run;

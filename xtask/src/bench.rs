@@ -5,19 +5,12 @@ use anyhow::Result;
 use crate::binaries::{self, Profile};
 use crate::machine::{self, Need};
 
-/// The rivals' rules are written by their own tools.
-const NEEDS: [Need; 2] = [
-    Need {
-        program: "nft",
-        package: "nftables",
-        reason: "writes the chains of the paths netpath is compared with",
-    },
-    Need {
-        program: "iptables",
-        package: "iptables",
-        reason: "writes the chains of the paths netpath is compared with",
-    },
-];
+/// Their rules are written by their own tool, as they are in the clusters that run them.
+const NEEDS: [Need; 1] = [Need {
+    program: "iptables-restore",
+    package: "iptables",
+    reason: "writes the rules of the paths netpath is compared with",
+}];
 
 /// Measure netpath beside its rivals
 #[derive(clap::Args)]

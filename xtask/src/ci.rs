@@ -19,6 +19,8 @@ pub struct Arguments {
 
 /// `cargo xtask ci`
 pub fn command(arguments: &Arguments) -> Result<()> {
+    component("fmt", "rustfmt")?;
+    component("clippy", "clippy")?;
     progress::shown("formatting", tree::cargo().args(["fmt", "--all", "--check"]))?;
     // Before clippy: netpath-agent embeds the object, so it must be there to compile.
     build_ebpf::build(&build_ebpf::Arguments::default())?;
@@ -30,6 +32,18 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     test::command(&test::Arguments::default())
+}
+
+/// Installs a part of Rust that rustup leaves out of its smallest installations.
+fn component(subcommand: &str, name: &str) -> Result<()> {
+    let asked = tree::cargo().args([subcommand, "--version"]).output();
+    if asked.is_ok_and(|answer| answer.status.success()) {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    let what = format!("rustup component add {name}, since cargo {subcommand} is missing");
+    progress::watched(&what, rustup.args(["component", "add", name]))?;
+    Ok(())
 }
 
 /// Licences, bans and sources of all dependencies by deny.toml; known vulnerabilities where their database can be had.

@@ -78,13 +78,15 @@ fn install(needs: &[Need]) -> Result<()> {
         )
     };
     let what = format!("apt-get install {}", packages.join(" "));
-    if progress::watched(&what, apt_get("install").args(&packages)).is_ok() {
+    if progress::watched(&what, apt_get("install").args(&packages)).is_err() {
+        // Old or absent lists are the usual cause, on a fresh machine above all.
+        progress::watched("apt-get update", &mut apt_get("update")).with_context(remedy)?;
+        progress::watched(&what, apt_get("install").args(&packages)).with_context(remedy)?;
+    }
+    if missing.iter().all(|need| on_path(need.program)) {
         return Ok(());
     }
-    // Old or absent lists are the usual cause, on a fresh machine above all.
-    progress::watched("apt-get update", &mut apt_get("update")).with_context(remedy)?;
-    progress::watched(&what, apt_get("install").args(&packages)).with_context(remedy)?;
-    Ok(())
+    bail!("apt-get installed {}, and yet it is {}", packages.join(" "), remedy())
 }
 
 fn apt_get(command: &str) -> Command {

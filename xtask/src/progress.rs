@@ -158,3 +158,42 @@ impl<'a> Display<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[test]
+    fn a_watched_command_gives_its_output() {
+        let output = watched("asking", &mut shell("echo one; echo; echo three")).unwrap();
+        assert_eq!(output, "one\n\nthree");
+    }
+
+    #[test]
+    fn a_failure_says_what_failed_and_shows_its_last_lines() {
+        let script = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo line $i; done; exit 3";
+        let error = watched("counting", &mut shell(script)).unwrap_err().to_string();
+        let mut lines = error.lines();
+        assert_eq!(lines.next(), Some("counting: failed after 0 s (exit status: 3)"));
+        let shown: Vec<String> = lines.map(str::to_owned).collect();
+        let expected: Vec<String> = (11..=50).map(|number| format!("line {number}")).collect();
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = watched("trying", &mut Command::new("/nowhere/netpath-no-such-program"))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "cannot start `/nowhere/netpath-no-such-program`: is it installed and on the PATH?"
+        );
+    }
+}

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::binaries::{self, Profile};
 use crate::machine::{self, Need};
 
-/// Programs the lab itself does without, but tells the user to look through.
+/// The lab does without them, but names them in what it tells the user to try.
 const NEEDS: [Need; 2] = [
     Need {
         program: "bpftool",
@@ -13,9 +13,9 @@ const NEEDS: [Need; 2] = [
         reason: "shows maps and programs",
     },
     Need {
-        program: "ip",
-        package: "iproute2",
-        reason: "shows devices and routes",
+        program: "curl",
+        package: "curl",
+        reason: "asks the example's pods and services",
     },
 ];
 

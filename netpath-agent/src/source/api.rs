@@ -199,3 +199,6 @@ where
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,11 +46,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// The agent of a node that watches the folder `objects`, not yet started.
-    ///
-    /// # Errors
-    /// Its folders cannot be made.
-    pub fn new(home: &Home, node: &NodeNet, objects: &Path) -> Result<Self> {
+    fn new(home: &Home, node: &NodeNet, objects: &Path) -> Result<Self> {
         let folder = home.folder().join(&node.short);
         let agent = Self {
             node: node.name.clone(),
@@ -72,6 +68,14 @@ impl Agent {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self, binary: &Path, namespace: &Namespace) -> Result<()> {
+        self.start_with(binary, namespace, &[])
+    }
+
+    /// [`Self::start`] with further arguments.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(&mut self, binary: &Path, namespace: &Namespace, further: &[&str]) -> Result<()> {
         let mut command = Command::new(binary);
         command
             .args(["--node-name", &self.node])
@@ -85,7 +89,8 @@ impl Agent {
             .arg(self.folder.join("run"))
             .arg("--cni-conf-dir")
             .arg(&self.conf_dir)
-            .args(["--health-address", &format!("127.0.0.1:{HEALTH_PORT}")]);
+            .args(["--health-address", &format!("127.0.0.1:{HEALTH_PORT}")])
+            .args(further);
         self.process = Some(Process::start(
             &format!("agent of {}", self.node),
             command,
@@ -289,6 +294,23 @@ impl Cluster {
             .iter()
             .find(|pod| pod.spec.name == name && pod.spec.namespace == "default");
         found.with_context(|| format!("no pod default/{name}"))
+    }
+
+    /// Reads the Services of [`Self::folder`] again, and writes the slices anew if they say otherwise now.
+    ///
+    /// # Errors
+    /// The folder cannot be read: what was known stays.
+    pub fn follow(&mut self) -> Result<bool> {
+        let services = objects::read(&self.folder)?.services;
+        if services == self.objects.services {
+            return Ok(false);
+        }
+        self.objects.services = services;
+        endpoints::publish(
+            &self.folder,
+            &endpoints::slices(&self.objects.services, &self.running()),
+        )?;
+        Ok(true)
     }
 
     /// What the plugin needs to know of a node.

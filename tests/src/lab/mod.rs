@@ -4,7 +4,8 @@
 //! From the bottom up: [`home`] claims a name and takes everything away again, [`namespace`] and [`process`] make the rooms
 //! and put programs into them, [`wire`] and [`topology`] connect them, [`objects`] reads the Kubernetes YAML, [`kubelet`] and
 //! [`endpoints`] play the two controllers that a network relies on, [`cluster`] puts it together. [`probe`] asks [`pod`]'s
-//! servers, [`paths`] knows which answers are right, [`show`] and [`run`] tell a person.
+//! servers, [`paths`] knows which answers are right and [`services`] which pods a Service has, [`traffic`]
+//! keeps asking while something is done to the network, [`show`] and [`run`] tell a person.
 
 pub mod cluster;
 pub mod endpoints;
@@ -21,4 +22,5 @@ pub mod run;
 pub mod services;
 pub mod show;
 pub mod topology;
+pub mod traffic;
 pub mod wire;

@@ -15,7 +15,7 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
-            sockopt::ReceiveTimeout,
+            sockopt::{ReceiveTimeout, UdpGsoSegment},
         },
         time::{TimeVal, TimeValLike},
     },
@@ -40,13 +40,19 @@ pub struct Heard {
 /// # Errors
 /// No connection, no answer in time, or one that is no [`Answer`].
 pub fn http(from: &Namespace, to: SocketAddr) -> Result<Heard> {
-    from.run(|| {
-        let start = Instant::now();
-        let body = exchange(to, "/", b"")?;
-        Ok(Heard {
-            answer: serde_json::from_slice(&body).context("the answer")?,
-            latency: start.elapsed(),
-        })
+    from.run(|| get(to))
+}
+
+/// [`http`] from the calling thread's namespace.
+///
+/// # Errors
+/// As [`http`].
+pub fn get(to: SocketAddr) -> Result<Heard> {
+    let start = Instant::now();
+    let body = exchange(to, "/", b"")?;
+    Ok(Heard {
+        answer: serde_json::from_slice(&body).context("the answer")?,
+        latency: start.elapsed(),
     })
 }
 
@@ -92,6 +98,30 @@ pub fn udp(from: &Namespace, to: SocketAddr) -> Result<Heard> {
             answer,
             latency: start.elapsed(),
         })
+    })
+}
+
+/// Hands the kernel one buffer that it sends as `count` datagrams of `size` bytes each (UDP_SEGMENT): the length of each that
+/// the server got, as it answered.
+///
+/// # Errors
+/// The kernel refuses, or fewer answers than datagrams came.
+pub fn segmented(from: &Namespace, to: SocketAddr, count: usize, size: usize) -> Result<Vec<u64>> {
+    from.run(|| {
+        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        setsockopt(&socket, UdpGsoSegment, &i32::try_from(size)?)?;
+        socket.send(&vec![b'.'; count * size])?;
+        let mut lengths = Vec::new();
+        let mut buffer = [0; 2048];
+        for _ in 0..count {
+            let length = socket
+                .recv(&mut buffer)
+                .map_err(|error| told(error, &format!("{} of {count} answers", lengths.len())))?;
+            lengths.push(serde_json::from_slice::<Answer>(&buffer[..length])?.bytes);
+        }
+        Ok(lengths)
     })
 }
 

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let start = Instant::now();
     let tell = |step: &str| println!("[{:>5.1} s] {step}", start.elapsed().as_secs_f64());
     let home = Home::claim(&arguments.name)?;
-    let cluster = Cluster::start(home, &folder(&arguments.folder), &tell)?;
+    let mut cluster = Cluster::start(home, &folder(&arguments.folder), &tell)?;
     tell("waiting until every node knows every service");
     let settled = services::settle(&cluster);
     let verdict = settled.and_then(|()| {
@@ -62,12 +62,33 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     if !arguments.once && !interrupt::stopped() {
         invite(&cluster)?;
-        while !interrupt::wait(Duration::from_secs(3600)) {}
+        follow(&mut cluster, &tell);
     }
     tell("taking everything down");
     cluster.stop()?;
     tell("nothing is left");
     Ok(verdict)
+}
+
+/// Plays the endpoint controller for whoever edits the objects, until a signal comes.
+fn follow(cluster: &mut Cluster, tell: &dyn Fn(&str)) {
+    let mut said = String::new();
+    while !interrupt::wait(Duration::from_secs(1)) {
+        let problem = match cluster.follow() {
+            Ok(false) => String::new(),
+            Ok(true) => {
+                tell("the Services have changed: their EndpointSlices are written");
+                String::new()
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        if problem != said {
+            if !problem.is_empty() {
+                tell(&problem);
+            }
+            said = problem;
+        }
+    }
 }
 
 /// The example is found from the tree's root, and from anywhere else if the tree is still where it was built.
@@ -226,7 +247,7 @@ fn invite(cluster: &Cluster) -> Result<()> {
         );
     }
     println!(
-        "The agents follow the YAML in {}. Ctrl-C takes everything down.",
+        "Edit the Services in {}: the agents follow. Ctrl-C takes everything down.",
         cluster.folder.display()
     );
     Ok(())

@@ -1,0 +1,318 @@
+//! An API server by script: it lists and watches what a test tells it to hold, over real HTTP on the loopback, and fails
+//! the way real ones do, when told to.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// What the server holds and how it behaves.
+#[derive(Default)]
+struct Script {
+    version: u64,
+    /// By path of their kind, then by namespace and name.
+    objects: BTreeMap<(String, String), Value>,
+    log: Vec<(u64, String, Value)>,
+    /// Watches cannot start before this version.
+    oldest: u64,
+    /// Say 410 as the answer to a watch, not within it.
+    gone_by_status: bool,
+    /// Lists of this path get no answer.
+    withheld: Option<&'static str>,
+    /// The largest page of a list, and whether those after the first fail.
+    page: Option<usize>,
+    later_pages_fail: bool,
+    /// Answered lists, from their first page, by path.
+    lists: BTreeMap<String, usize>,
+}
+
+/// The server. It goes away with the value.
+pub struct ApiServer {
+    script: Arc<Mutex<Script>>,
+    /// Counts changes of the script; connections that began before `cut` end.
+    news: watch::Sender<u64>,
+    address: SocketAddr,
+    serving: Option<JoinHandle<()>>,
+    connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl ApiServer {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Script {
+            version: 100,
+            ..Script::default()
+        };
+        let mut server = Self {
+            script: Arc::new(Mutex::new(script)),
+            news: watch::channel(0).0,
+            address,
+            serving: None,
+            connections: Arc::default(),
+        };
+        server.serve(listener);
+        server
+    }
+
+    pub fn client(&self) -> Client {
+        Client::try_from(Config::new(format!("http://{}", self.address).parse().unwrap())).unwrap()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+
+    /// Adds an object or changes it.
+    pub fn set(&self, object: Value) {
+        let mut script = self.script();
+        script.version += 1;
+        let version = script.version;
+        let (path, name) = place(&object);
+        let mut object = object;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let earlier = script.objects.insert((path.clone(), name), object.clone());
+        let kind = if earlier.is_some() { "MODIFIED" } else { "ADDED" };
+        script
+            .log
+            .push((version, path, json!({"type": kind, "object": object})));
+        drop(script);
+        self.tell();
+    }
+
+    /// Removes an object.
+    pub fn remove(&self, object: &Value) {
+        let mut script = self.script();
+        script.version += 1;
+        let version = script.version;
+        let (path, name) = place(object);
+        let mut object = script.objects.remove(&(path.clone(), name)).unwrap();
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        script
+            .log
+            .push((version, path, json!({"type": "DELETED", "object": object})));
+        drop(script);
+        self.tell();
+    }
+
+    /// Forgets all history: every watch ends with 410 Gone.
+    pub fn forget(&self, by_status: bool) {
+        let mut script = self.script();
+        script.version += 1;
+        script.oldest = script.version;
+        script.gone_by_status = by_status;
+        drop(script);
+        self.tell();
+    }
+
+    /// Lists of a path get no answer until `None` is given.
+    pub fn withhold(&self, path: Option<&'static str>) {
+        self.script().withheld = path;
+        self.tell();
+    }
+
+    /// Lists come in pages of this size; those after the first may fail.
+    pub fn page(&self, size: usize, later_fail: bool) {
+        let mut script = self.script();
+        (script.page, script.later_pages_fail) = (Some(size), later_fail);
+    }
+
+    /// How many lists of a path were begun.
+    pub fn lists(&self, path: &str) -> usize {
+        self.script().lists.get(path).copied().unwrap_or(0)
+    }
+
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        for connection in self.connections.lock().unwrap().drain(..) {
+            connection.abort();
+        }
+    }
+
+    /// Stops to listen, and cuts every connection.
+    pub async fn go_away(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            let _ = serving.await;
+        }
+        self.cut();
+    }
+
+    /// Listens again, on the same address.
+    pub async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serve(listener);
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let (script, news, connections) = (self.script.clone(), self.news.clone(), self.connections.clone());
+        self.serving = Some(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let task = tokio::spawn(connection(stream, script.clone(), news.subscribe()));
+                connections.lock().unwrap().push(task);
+            }
+        }));
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
+        self.cut();
+    }
+}
+
+/// The path of an object's kind, and its namespace and name.
+fn place(object: &Value) -> (String, String) {
+    let path = match object["kind"].as_str().unwrap() {
+        "Node" => super::NODES,
+        "Service" => super::SERVICES,
+        "EndpointSlice" => super::SLICES,
+        other => panic!("no path of {other}"),
+    };
+    let meta = &object["metadata"];
+    (
+        path.into(),
+        format!(
+            "{}/{}",
+            meta["namespace"].as_str().unwrap_or(""),
+            meta["name"].as_str().unwrap()
+        ),
+    )
+}
+
+/// Answers requests until the client goes.
+async fn connection(stream: TcpStream, script: Arc<Mutex<Script>>, mut news: watch::Receiver<u64>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut target = String::new();
+        loop {
+            let mut line = String::new();
+            if !matches!(stream.read_line(&mut line).await, Ok(length) if length > 0) {
+                return;
+            }
+            if target.is_empty() {
+                target = line.split(' ').nth(1).unwrap().to_owned();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let query: BTreeMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        let sent = if query.get("watch") == Some(&"true") {
+            let from = query["resourceVersion"].parse().unwrap();
+            stream_events(&mut stream, path, from, &script, &mut news).await
+        } else {
+            while script.lock().unwrap().withheld == Some(path) {
+                news.changed().await.unwrap();
+            }
+            let (status, body) = list(path, query.get("continue").copied(), &mut script.lock().unwrap());
+            respond(&mut stream, status, &body).await
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+async fn respond(stream: &mut BufReader<TcpStream>, status: u16, body: &Value) -> std::io::Result<()> {
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + &body).as_bytes()).await
+}
+
+fn failure(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+           "message": "as the script says", "reason": reason, "code": code})
+}
+
+fn list(path: &str, token: Option<&str>, script: &mut Script) -> (u16, Value) {
+    let start: usize = token.map_or(0, |token| token.parse().unwrap());
+    if start == 0 {
+        *script.lists.entry(path.to_owned()).or_default() += 1;
+    } else if script.later_pages_fail {
+        return (500, failure(500, "InternalError"));
+    }
+    let all: Vec<_> = script
+        .objects
+        .iter()
+        .filter(|((kind, _), _)| kind == path)
+        .map(|(_, object)| object)
+        .collect();
+    let end = script.page.map_or(all.len(), |page| all.len().min(start + page));
+    let mut meta = json!({"resourceVersion": script.version.to_string()});
+    if end < all.len() {
+        meta["continue"] = json!(end.to_string());
+    }
+    (
+        200,
+        json!({"kind": "List", "apiVersion": "v1", "metadata": meta, "items": &all[start..end]}),
+    )
+}
+
+async fn stream_events(
+    stream: &mut BufReader<TcpStream>,
+    path: &str,
+    mut from: u64,
+    script: &Mutex<Script>,
+    news: &mut watch::Receiver<u64>,
+) -> std::io::Result<()> {
+    let refused = {
+        let script = script.lock().unwrap();
+        script.gone_by_status && from < script.oldest
+    };
+    if refused {
+        return respond(stream, 410, &failure(410, "Expired")).await;
+    }
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head).await?;
+    loop {
+        news.mark_unchanged();
+        let (events, gone) = {
+            let script = script.lock().unwrap();
+            let events: Vec<_> = script
+                .log
+                .iter()
+                .filter(|(version, kind, _)| *version > from && kind == path)
+                .cloned()
+                .collect();
+            (events, from < script.oldest)
+        };
+        if gone {
+            chunk(stream, &json!({"type": "ERROR", "object": failure(410, "Expired")})).await?;
+            return stream.write_all(b"0\r\n\r\n").await;
+        }
+        for (version, _, event) in events {
+            from = version;
+            chunk(stream, &event).await?;
+        }
+        if news.changed().await.is_err() {
+            return stream.write_all(b"0\r\n\r\n").await;
+        }
+    }
+}
+
+async fn chunk(stream: &mut BufReader<TcpStream>, event: &Value) -> std::io::Result<()> {
+    let line = format!("{event}\n");
+    stream
+        .write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())
+        .await
+}

@@ -1,0 +1,183 @@
+//! Agents killed, restarted and exchanged under steady traffic: no datagram is lost, no connection reset.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use netpath_tests::lab::{
+    cluster::Cluster,
+    home::Home,
+    process, services,
+    traffic::{self, Flow, Manner, Tally},
+};
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
+}
+
+fn start() -> Result<Cluster> {
+    let cluster = Cluster::start(Home::unique()?, &example(), &|_| {})?;
+    services::settle(&cluster)?;
+    Ok(cluster)
+}
+
+/// The addresses that flows go to, by name.
+fn targets(cluster: &Cluster) -> Result<BTreeMap<&'static str, SocketAddr>> {
+    let pod = |name, port| -> Result<SocketAddr> { Ok(SocketAddrV4::new(cluster.pod(name)?.address, port).into()) };
+    let ports = services::ports(cluster);
+    let of = |service: &str, protocol: &str| {
+        let found = ports
+            .iter()
+            .find(|port| port.service == service && port.protocol == protocol);
+        found.with_context(|| format!("no Service {service} by {protocol}"))
+    };
+    let (web, events) = (of("watch", "TCP")?, of("watch", "UDP")?);
+    let node = &cluster.topology.nodes[0];
+    let node_port = |port: &services::Port| -> Result<SocketAddr> {
+        Ok(SocketAddrV4::new(node.address, port.node_port.context("no NodePort")?).into())
+    };
+    Ok(BTreeMap::from([
+        ("same node", pod("wear-1", 8080)?),
+        ("direct", pod("watch", 8080)?),
+        ("tunnel", pod("database", 5432)?),
+        ("direct, UDP", pod("watch", 9000)?),
+        ("ClusterIP", SocketAddrV4::new(web.address, web.port).into()),
+        ("ClusterIP, UDP", SocketAddrV4::new(events.address, events.port).into()),
+        ("NodePort", node_port(web)?),
+        ("NodePort, UDP", node_port(events)?),
+    ]))
+}
+
+/// Flows of every manner over every path.
+fn flows<'a>(
+    targets: &BTreeMap<&'static str, SocketAddr>,
+    test: &'a netpath_tests::lab::namespace::Namespace,
+    client: &'a netpath_tests::lab::namespace::Namespace,
+) -> Vec<Flow<'a>> {
+    let mut flows = Vec::new();
+    for (name, to) in targets {
+        let manners: &[Manner] = if name.ends_with("UDP") {
+            &[Manner::Datagrams]
+        } else {
+            &[Manner::Kept, Manner::Fresh]
+        };
+        let from = if name.starts_with("NodePort") { client } else { test };
+        flows.extend(manners.iter().map(|manner| Flow {
+            name: format!("{name}, {manner:?}"),
+            from,
+            to: *to,
+            manner: *manner,
+        }));
+    }
+    flows
+}
+
+fn nothing_lost(tallies: &[Tally], least: u64) {
+    let failures: Vec<_> = tallies
+        .iter()
+        .filter_map(|tally| Some((&tally.name, tally.failure.as_ref()?)))
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    for tally in tallies {
+        assert!(
+            tally.answered >= least,
+            "{}: {} answers are too few to tell",
+            tally.name,
+            tally.answered
+        );
+    }
+}
+
+/// The kernel's number of each node's pinned program.
+fn programs(cluster: &Cluster) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for agent in &cluster.agents {
+        let pins = netpath_agent::datapath::pins::Pins::new(&agent.bpf_root);
+        ids.push(aya::programs::ProgramInfo::from_pin(pins.program(netpath_common::hook::Hook::FromPod))?.id());
+    }
+    Ok(ids)
+}
+
+#[test]
+fn agents_killed_and_started_again_lose_no_packet() -> Result<()> {
+    let mut cluster = start()?;
+    let binary = process::binary("netpath-agent")?;
+    let before = programs(&cluster)?;
+    let targets = targets(&cluster)?;
+    let Cluster {
+        pods, agents, topology, ..
+    } = &mut cluster;
+    let test = &pods
+        .iter()
+        .find(|pod| pod.spec.name == "test")
+        .context("no pod test")?
+        .namespace;
+    let ((), tallies) = traffic::during(&flows(&targets, test, &topology.client), || {
+        for _ in 0..3 {
+            for (agent, node) in agents.iter_mut().zip(&topology.nodes) {
+                agent.kill()?;
+                // Traffic goes on with no agent there.
+                std::thread::sleep(Duration::from_millis(200));
+                agent.start(&binary, &node.namespace)?;
+                agent.wait(&node.namespace)?;
+            }
+        }
+        Ok(())
+    })?;
+    nothing_lost(&tallies, 100);
+    services::settle(&cluster)?;
+    let after = programs(&cluster)?;
+    assert!(
+        before.iter().zip(&after).all(|(old, new)| old != new),
+        "programs {before:?} were not replaced: {after:?}"
+    );
+    cluster.stop()
+}
+
+/// The second build is a copy of the first under another name, with other map sizes. What a build changes for the kernel,
+/// it changes too: all programs are loaded anew, and every map has another shape, so that what it holds is carried over.
+#[test]
+fn an_agent_of_another_build_takes_over_and_hands_back() -> Result<()> {
+    let mut cluster = start()?;
+    let first = process::binary("netpath-agent")?;
+    let second = cluster.home.folder().join("netpath-agent-second");
+    fs::copy(&first, &second)?;
+    let targets = targets(&cluster)?;
+    let Cluster {
+        pods, agents, topology, ..
+    } = &mut cluster;
+    let test = &pods
+        .iter()
+        .find(|pod| pod.spec.name == "test")
+        .context("no pod test")?
+        .namespace;
+    let ((), tallies) = traffic::during(&flows(&targets, test, &topology.client), || {
+        for (binary, sizes) in [(&second, OTHER_SIZES), (&first, &[] as &[&str])] {
+            for (agent, node) in agents.iter_mut().zip(&topology.nodes) {
+                agent.stop()?;
+                agent.start_with(binary, &node.namespace, sizes)?;
+                agent.wait(&node.namespace)?;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    })?;
+    nothing_lost(&tallies, 50);
+    services::settle(&cluster)?;
+    cluster.stop()
+}
+
+/// Another size for every map that has one.
+const OTHER_SIZES: &[&str] = &[
+    "--max-services=1024",
+    "--max-backends=2048",
+    "--max-endpoints=512",
+    "--max-routes=256",
+    "--max-connections=65536",
+    "--max-fragments=1024",
+];
