@@ -19,6 +19,7 @@ use netpath_tests::lab::{
     process::{self, Process},
     services,
     topology::{CLIENT, Topology},
+    ways,
 };
 
 const NODES: [(&str, Ipv4Addr); 3] = [
@@ -209,7 +210,7 @@ const KINDS: &[&str] = &[
 fn every_path_through_the_example_passes() -> Result<()> {
     let cluster = cluster()?;
     let name = cluster.home.name().to_owned();
-    let ways = paths::all(&cluster);
+    let ways = ways::all(&cluster);
     let missing: Vec<_> = KINDS
         .iter()
         .filter(|kind| !ways.iter().any(|way| way.kind == **kind))

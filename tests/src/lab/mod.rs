@@ -4,9 +4,10 @@
 //! From the bottom up: [`home`] claims a name and takes everything away again, [`namespace`] and [`process`] make the rooms
 //! and put programs into them, [`wire`] and [`topology`] connect them, [`objects`] reads the Kubernetes YAML, [`kubelet`] and
 //! [`endpoints`] play the two controllers that a network relies on, [`cluster`] puts it together. [`probe`] asks [`pod`]'s
-//! servers, [`paths`] knows which answers are right and [`services`] which pods a Service has, [`traffic`]
+//! servers, [`ways`] lists whom to ask, [`paths`] knows which answers are right and [`services`] which pods a Service has, [`traffic`]
 //! keeps asking while something is done to the network, [`show`] and [`run`] tell a person.
 
+pub mod agent;
 pub mod cluster;
 pub mod endpoints;
 pub mod home;
@@ -23,4 +24,5 @@ pub mod services;
 pub mod show;
 pub mod topology;
 pub mod traffic;
+pub mod ways;
 pub mod wire;

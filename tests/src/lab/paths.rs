@@ -1,7 +1,6 @@
-//! Every way a packet can take through a cluster, and who should answer, having seen which client.
+//! A way that a packet can take through a cluster: who should answer, having seen which client; and how it went.
 
 use std::{
-    collections::BTreeSet,
     fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Duration,
@@ -11,9 +10,9 @@ use anyhow::{Result, bail};
 use ipnet::Ipv4Net;
 
 use super::{
-    cluster::{Cluster, HOST_PORT},
+    cluster::Cluster,
     namespace::Namespace,
-    probe, services,
+    probe,
     topology::{CLIENT, segment_of},
 };
 
@@ -96,24 +95,6 @@ pub struct Outcome {
     pub result: Result<(Duration, String)>,
 }
 
-/// All ways between all pods, nodes and the client.
-pub fn all(cluster: &Cluster) -> Vec<Way> {
-    let mut ways = Vec::new();
-    pods_to_pods(cluster, &mut ways);
-    to_services(cluster, &mut ways);
-    hosts(cluster, &mut ways);
-    outside(cluster, &mut ways);
-    ways
-}
-
-/// The first way of each kind and question.
-pub fn one_of_each_kind(ways: Vec<Way>) -> Vec<Way> {
-    let mut seen = BTreeSet::new();
-    ways.into_iter()
-        .filter(|way| seen.insert((way.kind.clone(), way.question)))
-        .collect()
-}
-
 /// Tries a way.
 pub fn walk(cluster: &Cluster, way: Way) -> Outcome {
     let result = ask(cluster, &way);
@@ -165,7 +146,7 @@ fn ask(cluster: &Cluster, way: &Way) -> Result<(Duration, String)> {
 }
 
 /// `same node`, `direct` or `tunnel`.
-fn relation(cluster: &Cluster, one: usize, other: usize) -> &'static str {
+pub(super) fn relation(cluster: &Cluster, one: usize, other: usize) -> &'static str {
     let [from, to] = [one, other].map(|place| segment_of(cluster.topology.nodes[place].address));
     match (one == other, from == to) {
         (true, _) => "same node",
@@ -199,7 +180,7 @@ fn address_of(cluster: &Cluster, asker: Asker) -> Ipv4Addr {
 }
 
 /// A node's InternalIP and its gateway addresses, the first of each pod subnet.
-fn addresses_of_node(cluster: &Cluster, place: usize) -> Vec<Ipv4Addr> {
+pub(super) fn addresses_of_node(cluster: &Cluster, place: usize) -> Vec<Ipv4Addr> {
     let subnets = cluster.objects.nodes[place]
         .pod_cidrs
         .iter()
@@ -208,220 +189,4 @@ fn addresses_of_node(cluster: &Cluster, place: usize) -> Vec<Ipv4Addr> {
     std::iter::once(cluster.topology.nodes[place].address)
         .chain(gateways)
         .collect()
-}
-
-/// The servers' ports of a pod: the questions that fit, with the port.
-fn questions(cluster: &Cluster, place: usize) -> Vec<(Question, u16)> {
-    let ports = &cluster.pods[place].spec.ports;
-    let first = |protocol: &str| {
-        ports
-            .iter()
-            .find(|port| port.protocol == protocol)
-            .map(|port| port.port)
-    };
-    let tcp = first("TCP")
-        .into_iter()
-        .flat_map(|port| [(Question::Tcp, port), (Question::Bulk, port)]);
-    let udp = first("UDP").map(|port| (Question::Udp, port));
-    tcp.chain(udp).chain([(Question::Icmp, 0)]).collect()
-}
-
-fn pods_to_pods(cluster: &Cluster, ways: &mut Vec<Way>) {
-    let pods = 0..cluster.pods.len();
-    for (from, to) in pods
-        .clone()
-        .flat_map(|from| pods.clone().map(move |to| (from, to)))
-        .filter(|(from, to)| from != to)
-    {
-        let target = &cluster.pods[to];
-        ways.extend(questions(cluster, to).into_iter().map(|(question, port)| Way {
-            kind: format!(
-                "pod to pod, {}",
-                relation(cluster, cluster.pods[from].node, target.node)
-            ),
-            asker: Asker::Pod(from),
-            to: target.spec.name.clone(),
-            question,
-            address: SocketAddrV4::new(target.address, port),
-            answers: vec![target.spec.name.clone()],
-            seen: Seen::AnyOf(vec![cluster.pods[from].address]),
-        }));
-    }
-}
-
-fn to_services(cluster: &Cluster, ways: &mut Vec<Way>) {
-    let nodes = 0..cluster.topology.nodes.len();
-    for port in services::ports(cluster)
-        .into_iter()
-        .filter(|port| !port.backends.is_empty())
-    {
-        let answers: Vec<_> = port
-            .backends
-            .iter()
-            .map(|place| cluster.pods[*place].spec.name.clone())
-            .collect();
-        let homes: BTreeSet<_> = port.backends.iter().map(|place| cluster.pods[*place].node).collect();
-        let where_from = |node: usize| match homes.len() {
-            1 => homes.iter().map(|home| relation(cluster, node, *home)).collect(),
-            many => format!("pods on {many} nodes"),
-        };
-        let questions: &[Question] = if port.protocol == "UDP" {
-            &[Question::Udp]
-        } else {
-            &[Question::Tcp, Question::Bulk]
-        };
-        for question in questions.iter().copied() {
-            let mut add = |kind: String, asker, address: Ipv4Addr, number, seen| {
-                let to = format!("{} ({address}:{number})", port.service);
-                let address = SocketAddrV4::new(address, number);
-                ways.push(Way {
-                    kind,
-                    asker,
-                    to,
-                    question,
-                    address,
-                    answers: answers.clone(),
-                    seen,
-                });
-            };
-            for (place, pod) in cluster.pods.iter().enumerate() {
-                let itself = port.backends == [place];
-                let maybe = port.backends.contains(&place);
-                let kind = if itself {
-                    "hairpin: pod to itself by its ClusterIP".to_owned()
-                } else {
-                    format!("ClusterIP, {}", where_from(pod.node))
-                };
-                let seen = if maybe {
-                    Seen::Anyone
-                } else {
-                    Seen::AnyOf(vec![pod.address])
-                };
-                add(kind, Asker::Pod(place), port.address, port.port, seen);
-            }
-            for node in nodes.clone() {
-                let seen = Seen::AnyOf(addresses_of_node(cluster, node));
-                add(
-                    format!("node to ClusterIP, {}", where_from(node)),
-                    Asker::Node(node),
-                    port.address,
-                    port.port,
-                    seen,
-                );
-            }
-            let Some(number) = port.node_port else { continue };
-            for node in nodes.clone() {
-                let address = cluster.topology.nodes[node].address;
-                let kind = match where_from(node).as_str() {
-                    "same node" => "NodePort from outside, pod on that node".to_owned(),
-                    "direct" => "NodePort from outside, pod on a direct node".to_owned(),
-                    "tunnel" => "NodePort from outside, pod behind the tunnel".to_owned(),
-                    several => format!("NodePort from outside, {several}"),
-                };
-                add(kind, Asker::Client, address, number, Seen::KeptOn(node));
-                add(
-                    format!("node to its own NodePort, {}", where_from(node)),
-                    Asker::Node(node),
-                    address,
-                    number,
-                    Seen::AnyOf(addresses_of_node(cluster, node)),
-                );
-                for (place, pod) in cluster.pods.iter().enumerate() {
-                    let kind = format!("pod to NodePort, {}", relation(cluster, pod.node, node));
-                    add(kind, Asker::Pod(place), address, number, Seen::Anyone);
-                }
-            }
-        }
-    }
-}
-
-fn hosts(cluster: &Cluster, ways: &mut Vec<Way>) {
-    for (node, net) in cluster.topology.nodes.iter().enumerate() {
-        for (place, pod) in cluster.pods.iter().enumerate() {
-            let relation = relation(cluster, node, pod.node);
-            ways.extend(questions(cluster, place).into_iter().map(|(question, port)| Way {
-                kind: format!("node to pod, {relation}"),
-                asker: Asker::Node(node),
-                to: pod.spec.name.clone(),
-                question,
-                address: SocketAddrV4::new(pod.address, port),
-                answers: vec![pod.spec.name.clone()],
-                seen: Seen::AnyOf(addresses_of_node(cluster, node)),
-            }));
-            let seen = Seen::AnyOf(vec![pod.address]);
-            to_host(
-                ways,
-                format!("pod to node, {relation}"),
-                Asker::Pod(place),
-                &net.name,
-                net.address,
-                seen,
-            );
-        }
-        for (other, target) in cluster
-            .topology
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != node)
-        {
-            let kind = format!("node to node, {}", relation(cluster, node, other));
-            to_host(
-                ways,
-                kind,
-                Asker::Node(node),
-                &target.name,
-                target.address,
-                Seen::AnyOf(vec![net.address]),
-            );
-        }
-    }
-}
-
-fn outside(cluster: &Cluster, ways: &mut Vec<Way>) {
-    for (place, pod) in cluster.pods.iter().enumerate() {
-        let seen = Seen::AnyOf(vec![cluster.topology.nodes[pod.node].address]);
-        to_host(
-            ways,
-            "pod to the outside".to_owned(),
-            Asker::Pod(place),
-            "outside",
-            CLIENT,
-            seen,
-        );
-    }
-    for (node, net) in cluster.topology.nodes.iter().enumerate() {
-        let seen = Seen::AnyOf(vec![net.address]);
-        to_host(
-            ways,
-            "node to the outside".to_owned(),
-            Asker::Node(node),
-            "outside",
-            CLIENT,
-            seen,
-        );
-        let seen = Seen::AnyOf(vec![CLIENT]);
-        to_host(
-            ways,
-            "outside to node".to_owned(),
-            Asker::Client,
-            &net.name,
-            net.address,
-            seen,
-        );
-    }
-}
-
-fn to_host(ways: &mut Vec<Way>, kind: String, asker: Asker, name: &str, address: Ipv4Addr, seen: Seen) {
-    ways.extend(
-        [Question::Tcp, Question::Udp, Question::Icmp, Question::Bulk].map(|question| Way {
-            kind: kind.clone(),
-            asker,
-            to: name.to_owned(),
-            question,
-            address: SocketAddrV4::new(address, HOST_PORT),
-            answers: vec![name.to_owned()],
-            seen: seen.clone(),
-        }),
-    );
 }

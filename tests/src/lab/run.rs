@@ -15,6 +15,7 @@ use super::{
     process, services,
     show::Table,
     topology::{CLIENT, router_on, segment_of},
+    ways,
 };
 
 /// The cluster that `run` starts if it is given none.
@@ -104,9 +105,9 @@ fn folder(given: &Path) -> PathBuf {
 
 fn report(cluster: &Cluster, arguments: &Arguments) -> Result<bool> {
     show_objects(cluster);
-    let mut ways = paths::all(cluster);
+    let mut ways = ways::all(cluster);
     if !arguments.all {
-        ways = paths::one_of_each_kind(ways);
+        ways = ways::one_of_each_kind(ways);
     }
     let mut outcomes = Vec::new();
     for way in ways {
