@@ -6,8 +6,11 @@
 pub mod agent;
 pub mod apply;
 pub mod cni;
+pub mod command;
 pub mod datapath;
 pub mod model;
 pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod source;
+pub mod uninstall;

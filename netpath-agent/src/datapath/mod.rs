@@ -5,6 +5,7 @@ pub mod abi;
 pub mod attach;
 mod carry;
 pub mod error;
+pub mod fill;
 pub mod load;
 #[cfg(test)]
 mod load_tests;

@@ -1,0 +1,254 @@
+//! Status against real maps and links. The programs must be built: `cargo xtask build-ebpf`.
+
+use std::net::{SocketAddr, TcpListener};
+
+use netpath_common::{
+    abi::{
+        ABI_VERSION,
+        bridge::Port,
+        config::Config,
+        endpoint::{Endpoint, KIND_HOST, KIND_POD},
+        route::{
+            VIA_TUNNEL,
+            v4::{Route, RouteKey},
+        },
+        service::{
+            BackendKey, FLAG_NODE_PORT, Service,
+            v4::{Backend, Frontend},
+        },
+    },
+    hook::Hook,
+};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::json;
+
+use super::status::{Status, look};
+use crate::datapath::{attach::attach, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables};
+
+/// An address where nobody answers.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+fn loaded(max_routes: u32) -> Scratch {
+    let scratch = Scratch::fresh();
+    let sizes = Sizes {
+        max_services: 16,
+        max_backends: 16,
+        max_endpoints: 16,
+        max_routes,
+        max_connections: 256,
+        max_fragments: 64,
+    };
+    load(&scratch.0, &sizes).expect("programs that load");
+    scratch
+}
+
+/// The problems beside that of the agent, which no test here runs.
+fn problems(status: &Status) -> Vec<&str> {
+    let all = status.problems.iter().map(String::as_str);
+    all.filter(|problem| !problem.starts_with("netpath-agent does not answer at "))
+        .collect()
+}
+
+/// A node whose every device is `lo`, with a pod, a route and two services.
+fn fill(pins: &Pins) {
+    let config = Config {
+        abi_version: ABI_VERSION,
+        uplink_ifindex: 1,
+        overlay_ifindex: 1,
+        bridge_ifindex: 1,
+        vni: 78,
+        vxlan_port: 4789,
+        uplink_mtu: 1500,
+        pod_mtu: 1450,
+        nat_port_min: 49152,
+        nat_port_max: 65535,
+        node4: [192, 0, 2, 1],
+        gateway4: [10, 244, 1, 1],
+        ..Config::default()
+    };
+    tables::config(pins).expect("pinned").set(&config).expect("written");
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mac = [2, 0, 0, 0, 0, 0xaa];
+    let pod = Endpoint {
+        ifindex: 1,
+        mac,
+        kind: KIND_POD,
+    };
+    endpoints.insert(&[10, 244, 1, 2], &pod).expect("room");
+    let host = Endpoint {
+        kind: KIND_HOST,
+        ..Endpoint::default()
+    };
+    endpoints.insert(&[192, 0, 2, 1], &host).expect("room");
+    let port = Port {
+        mac,
+        address4: [10, 244, 1, 2],
+        ..Port::default()
+    };
+    tables::bridge(pins).expect("pinned").insert(&1, &port).expect("room");
+    let key = RouteKey {
+        address: [10, 244, 2, 0],
+        prefix_len: 24,
+    };
+    let route = Route {
+        node: [198, 51, 100, 7],
+        via: VIA_TUNNEL,
+        ..Route::default()
+    };
+    tables::route4(pins)
+        .expect("pinned")
+        .insert(&key, &route)
+        .expect("room");
+    let mut services = tables::service4(pins).expect("pinned");
+    let frontend = |last, port| Frontend {
+        address: [10, 96, 0, last],
+        port,
+        protocol: 17,
+        reserved: 0,
+    };
+    let one = Service {
+        set: 5,
+        count: 1,
+        flags: FLAG_NODE_PORT,
+        ..Service::default()
+    };
+    services.insert(&frontend(1, 53), &one).expect("room");
+    services.insert(&frontend(2, 54), &Service::default()).expect("room");
+    let backend = Backend {
+        address: [10, 244, 1, 2],
+        port: 5353,
+        ..Backend::default()
+    };
+    let place = BackendKey { set: 5, slot: 0 };
+    tables::backend4(pins)
+        .expect("pinned")
+        .insert(&place, &backend)
+        .expect("room");
+}
+
+#[test]
+fn a_node_without_programs_is_one_problem() {
+    let scratch = Scratch::fresh();
+    let status = look(&scratch.0, nobody());
+    let problems = problems(&status);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].starts_with("map np_config is not pinned at "),
+        "{problems:?}"
+    );
+    assert!(status.to_string().starts_with("Problems:\n"));
+}
+
+#[test]
+fn a_whole_node_is_told_whole() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
+    let scratch = loaded(64);
+    let pins = &scratch.0;
+    fill(pins);
+    let hooks = [
+        Hook::FromPod,
+        Hook::ToPod,
+        Hook::FromOverlay,
+        Hook::FromWire,
+        Hook::ToWire,
+        Hook::FromHost,
+    ];
+    for hook in hooks {
+        attach(pins, hook, "lo").expect("attached");
+    }
+    let status = look(pins, nobody());
+    assert_eq!(problems(&status), [""; 0]);
+
+    let told = serde_json::to_value(&status).expect("JSON");
+    assert_eq!(told["agent"]["state"], "unreachable");
+    assert_eq!(
+        told["node"],
+        json!({
+            "address": "192.0.2.1", "gateway": "10.244.1.1", "uplink": "lo", "overlay": "lo", "bridge": "lo",
+            "uplinkMtu": 1500, "podMtu": 1450, "vni": 78, "vxlanPort": 4789, "natPorts": [49152, 65535],
+        })
+    );
+    assert_eq!(told["hostAddresses"], json!(["192.0.2.1"]));
+    assert_eq!(
+        told["pods"],
+        json!([{ "address": "10.244.1.2", "mac": "02:00:00:00:00:aa", "device": "lo" }])
+    );
+    assert_eq!(
+        told["routes"],
+        json!([{ "subnet": "10.244.2.0/24", "via": "tunnel", "node": "198.51.100.7", "nextHop": null }])
+    );
+    assert_eq!(
+        told["services"],
+        json!([
+            { "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "backends": ["10.244.1.2:5353"] },
+            { "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "backends": [] },
+        ])
+    );
+    assert_eq!(told["links"].as_array().map(Vec::len), Some(hooks.len()));
+    assert_eq!(
+        told["links"][0],
+        json!({ "device": "lo", "hook": "from_pod", "attached": true })
+    );
+    let conntrack = told["maps"]
+        .as_array()
+        .and_then(|maps| maps.iter().find(|map| map["map"] == "np_conntrack4"));
+    assert_eq!(
+        conntrack,
+        Some(&json!({ "map": "np_conntrack4", "entries": 0, "capacity": 256, "evicts": true }))
+    );
+
+    let text = status.to_string();
+    for line in [
+        "node        192.0.2.1 on lo, MTU 1500",
+        "tunnel      VXLAN 78 on UDP port 4789, lo",
+        "  10.244.1.2  02:00:00:00:00:aa  lo",
+        "  10.244.2.0/24  tunnel  198.51.100.7  as the kernel routes",
+        "  10.96.0.1:53/udp  NodePort  10.244.1.2:5353",
+        "  10.96.0.2:54/udp            none: refused",
+        "  lo      from_wire     attached",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line:?} is missing in\n{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
+    let scratch = loaded(1);
+    let pins = &scratch.0;
+    fill(pins);
+    for hook in [
+        Hook::ToPod,
+        Hook::FromOverlay,
+        Hook::FromWire,
+        Hook::ToWire,
+        Hook::FromHost,
+    ] {
+        attach(pins, hook, "lo").expect("attached");
+    }
+    let mut backends = tables::backend4(pins).expect("pinned");
+    backends.remove(&BackendKey { set: 5, slot: 0 }).expect("removed");
+    let gone = Endpoint {
+        ifindex: 4_000_000,
+        kind: KIND_POD,
+        ..Endpoint::default()
+    };
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    endpoints.insert(&[10, 244, 1, 3], &gone).expect("room");
+    assert_eq!(
+        problems(&look(pins, nobody())),
+        [
+            "pod 10.244.1.3: its device (index 4000000) is gone; the runtime's next CNI DEL or GC clears the entry",
+            "service 10.96.0.1:53: set 5 has 0 backends where 1 belong; restart netpath-agent, which mends it",
+            "map np_route4 holds 1 of 1 entries; beyond, new entries are refused: raise --max-routes and restart \
+             netpath-agent",
+            "program from_pod is not on lo: restart netpath-agent; if lo is a pod's, delete the pod",
+        ]
+    );
+}
