@@ -33,7 +33,7 @@ use super::{
 };
 use crate::lab::{
     self,
-    cluster::Agent,
+    agent::Agent,
     home::Home,
     kubelet::{self, Pod},
     objects::PodSpec,

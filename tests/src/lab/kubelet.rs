@@ -108,7 +108,7 @@ struct AddedIp {
 }
 
 /// Calls every plugin of the node's list, each with the result of the one before, in reverse for DEL.
-fn call(node: Node, command: &str, container: &str, netns: &Path, spec: &PodSpec) -> Result<Value> {
+pub(crate) fn call(node: Node, command: &str, container: &str, netns: &Path, spec: &PodSpec) -> Result<Value> {
     let list = List::read(node.conf_dir)?;
     let cache = node.conf_dir.join(format!("{container}.result"));
     // libcni keeps ADD's result and gives it to CHECK and DEL.
