@@ -2,6 +2,7 @@
 
 mod nodes;
 mod properties;
+mod scale;
 mod services;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};

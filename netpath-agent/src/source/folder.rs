@@ -99,3 +99,6 @@ fn wait(changed: &mpsc::Receiver<()>) {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until && changed.recv_timeout(QUIET).is_ok() {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,8 +52,7 @@ async fn synced(server: &ApiServer) -> Receiver {
 /// Waits for a cluster that is as wanted.
 async fn until(receiver: &mut Receiver, what: &str, wanted: impl Fn(&Cluster) -> bool) -> Arc<Cluster> {
     let found = timeout(Duration::from_secs(30), receiver.wait_for(|cluster| wanted(cluster))).await;
-    let cluster = found.unwrap_or_else(|_| panic!("never came: {what}")).unwrap().clone();
-    cluster
+    Arc::clone(&found.unwrap_or_else(|_| panic!("never came: {what}")).unwrap())
 }
 
 /// The services' names and addresses.
