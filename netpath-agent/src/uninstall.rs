@@ -11,6 +11,7 @@ use std::{
 use netpath_common::{hook::Hook, names};
 
 use crate::{
+    agent::state::Lock,
     cni::names::is_pod_device,
     datapath::pins::{self, Pins},
     net::{Netlink, link::Link, sysctl},
@@ -71,13 +72,14 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
         dry_run,
         ..Outcome::default()
     };
-    if !dry_run && matches!(agent::ask(places.agent), Agent::Ready | Agent::NotReady(_)) {
-        outcome.problems.push(format!(
-            "netpath-agent runs and would put everything back: stop it first (it answers at {})",
-            places.agent
-        ));
-        return outcome;
-    }
+    // Held to the end, so that no agent starts in between.
+    let _lock = match stopped(places, dry_run) {
+        Ok(lock) => lock,
+        Err(problem) => {
+            outcome.problems.push(problem);
+            return outcome;
+        }
+    };
     outcome.file(&places.conflist);
     let linked = outcome.links(&places.pins);
     outcome.network(&linked);
@@ -89,6 +91,21 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
     outcome.file(&places.run_dir.join(LOCK));
     outcome.folder(&places.run_dir);
     outcome
+}
+
+/// The agent's lock, if there is one; an error if an agent runs and would put everything back.
+fn stopped(places: &Places, dry_run: bool) -> Result<Option<Lock>, String> {
+    if dry_run {
+        return Ok(None);
+    }
+    if matches!(agent::ask(places.agent), Agent::Ready | Agent::NotReady(_)) {
+        let address = places.agent;
+        return Err(format!(
+            "netpath-agent runs and would put everything back: stop it first (it answers at {address})"
+        ));
+    }
+    let lock = places.run_dir.join(LOCK).exists().then(|| Lock::take(&places.run_dir));
+    lock.transpose().map_err(|error| error.to_string())
 }
 
 impl Outcome {
@@ -402,6 +419,24 @@ mod tests {
 
         let again = uninstall(&places, false);
         assert_eq!(again.to_string(), "nothing of netpath's is on this node\n");
+    }
+
+    #[test]
+    fn a_running_agent_is_not_undone() {
+        let scratch = Scratch::fresh();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let places = node(&scratch.0, folder.path());
+        let lock = Lock::take(&places.run_dir).expect("free");
+        let done = uninstall(&places, false);
+        assert_eq!(done.removed, [""; 0]);
+        assert_eq!(done.problems.len(), 1, "{done}");
+        assert!(
+            done.problems[0].contains("another netpath-agent runs on this node"),
+            "{done}"
+        );
+        assert!(places.conflist.exists() && places.pins.map(names::CONFIG).exists());
+        drop(lock);
+        assert_eq!(uninstall(&places, false).problems, [""; 0]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
 use aya::maps::MapInfo;
 use netpath_common::{
     abi::{
+        ABI_VERSION,
+        config::Config,
         conntrack::v4::{Connection, Tuple},
         endpoint::Endpoint,
     },
@@ -193,6 +195,33 @@ fn a_new_size_carries_everything_over() {
     let connections = tables::conntrack4(pins).expect("pinned");
     assert_eq!(connections.entries().expect("read"), tracked);
     assert_eq!(map_id(pins, names::ROUTE4), adopted);
+}
+
+#[test]
+fn maps_of_another_version_are_made_anew_with_what_they_hold() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
+    let mut config = tables::config(pins).expect("pinned");
+    let old = Config {
+        abi_version: ABI_VERSION + 1,
+        vni: 5,
+        ..Config::default()
+    };
+    config.set(&old).expect("written");
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    endpoints.insert(&[10, 244, 0, 1], &Endpoint::default()).expect("room");
+    let before: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.adopted, [""; 0]);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    for (name, before) in names::MAPS.iter().zip(before) {
+        assert_ne!(map_id(pins, name), before, "{name}");
+    }
+    assert_eq!(tables::config(pins).expect("pinned").get().expect("read"), old);
+    let carried = tables::endpoint4(pins).expect("pinned").entries().expect("read");
+    assert_eq!(carried, [([10, 244, 0, 1], Endpoint::default())]);
 }
 
 #[test]
