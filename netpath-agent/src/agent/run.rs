@@ -18,6 +18,7 @@ use super::state::{self, Lock};
 use crate::datapath::error as datapath;
 use crate::datapath::load::{self, Loaded};
 use crate::datapath::pins::Pins;
+use crate::datapath::requirements;
 use crate::model::Cluster;
 use crate::net::Netlink;
 use crate::net::link::Link;
@@ -51,6 +52,8 @@ fn stopped(signal: &str) -> anyhow::Result<()> {
 }
 
 async fn live(settings: Settings) -> anyhow::Result<()> {
+    // First, since without rights nothing else fails for the reason that matters.
+    requirements::check()?;
     let name = settings.node_name().map_err(anyhow::Error::msg)?;
     let _lock = Lock::take(&settings.run_dir)?;
     let hash_seed = state::hash_seed(&state::prepare(&settings.state_dir)?)?;

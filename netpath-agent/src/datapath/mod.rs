@@ -12,7 +12,7 @@ mod load_tests;
 pub mod maps;
 mod object;
 pub mod pins;
-mod requirements;
+pub mod requirements;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod sizes;

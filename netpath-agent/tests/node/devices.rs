@@ -1,46 +1,18 @@
-//! Devices, routes and sysctls, each test in a network namespace of its own. What netpath did is read back with `ip`.
+//! Devices, routes and sysctls. What netpath did is read back with `ip`.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
 
 use ipnet::IpNet;
 use netpath_agent::net::bridge::Bridge;
 use netpath_agent::net::overlay::Overlay;
 use netpath_agent::net::uplink::NextHop;
-use netpath_agent::net::{Error, Netlink, sysctl};
+use netpath_agent::net::{Error, sysctl};
 use netpath_agent::plan::{KernelRoute, Way};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
+use crate::space::{in_namespace, ip, ip_json};
+
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
-
-/// Runs a test on a thread, a runtime and a network namespace of its own. The namespace goes with the thread.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Netlink) -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async { test(Netlink::connect().unwrap()).await });
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Runs `ip` in the calling thread's namespace.
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn ip_json(arguments: &str) -> Value {
-    serde_json::from_str(&ip(&format!("-j -d {arguments}"))).unwrap()
-}
 
 /// Of each object, these members alone.
 fn members(objects: &Value, names: &[&str]) -> Value {

@@ -1,0 +1,5 @@
+//! The node's agent and what it does to a node, each test in a network namespace of its own. Root is needed.
+
+mod agent;
+mod devices;
+mod space;
