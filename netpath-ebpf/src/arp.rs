@@ -46,7 +46,7 @@ fn parse<P: Packet>(packet: &P) -> Result<Message, Reason> {
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::ArpSpoofed`], [`Reason::ArpUnknown`].
-#[inline(always)]
+#[inline(never)]
 pub fn from_pod<P: Packet, T: Tables<[u8; 4]>>(
     packet: &mut P,
     tables: &T,
@@ -76,7 +76,7 @@ pub fn from_pod<P: Packet, T: Tables<[u8; 4]>>(
 ///
 /// # Errors
 /// [`Reason::Malformed`].
-#[inline(always)]
+#[inline(never)]
 pub fn from_host<P: Packet, T: Tables<[u8; 4]>>(
     packet: &mut P,
     tables: &T,

@@ -6,7 +6,7 @@
 use netpath_common::abi::conntrack::{
     Connection, DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, Tuple,
 };
-use netpath_common::abi::service::Frontend;
+use netpath_common::{abi::service::Frontend, reason::Reason};
 
 use crate::{
     family::Address,
@@ -62,20 +62,22 @@ fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connec
     }
 }
 
-/// What this packet must become, if its connection is known. Follows the connection's state.
-#[inline(always)]
-pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> Option<Tuple<A>> {
-    let connection = tables.connection(&flow.tuple)?;
+/// Writes to `to` what this packet must become, if its connection is known; whether it is. Follows the connection's state.
+#[inline(never)]
+pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>, to: &mut Tuple<A>) -> bool {
+    let Some(connection) = tables.connection(&flow.tuple) else {
+        return false;
+    };
     let target = translated(&connection, flow.tuple.protocol);
     let now = tables.now();
     let idle = now.wrapping_sub(connection.last_seen);
     if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, &connection) {
         tables.remove_connection(&flow.tuple);
         tables.remove_connection(&flow::reversed(&target));
-        return None;
+        return false;
     }
     let state = match flow.kind {
-        Kind::Tcp { flags, .. } if flags & (FIN | RST) != 0 => STATE_CLOSING,
+        Kind::Tcp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
         _ if connection.state == STATE_NEW && connection.direction == DIRECTION_REPLY => STATE_ESTABLISHED,
         _ => connection.state,
     };
@@ -83,17 +85,15 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> Option<
         tables.touch_connection(&flow.tuple, state, now);
         tables.touch_connection(&flow::reversed(&target), state, now);
     }
-    Some(target)
+    *to = target;
+    true
 }
 
 /// Whether the packet opens a new TCP connection under the tuple of an old one: the old one was closing, or its backend
 /// was chosen from a set that its service no longer has, so that the backend may be gone.
 #[inline(always)]
 fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
-    let Kind::Tcp { flags, .. } = flow.kind else {
-        return false;
-    };
-    if flags & (SYN | ACK | RST) != SYN || connection.direction != DIRECTION_ORIGINAL {
+    if flow.kind != Kind::Tcp || flow.flags & (SYN | ACK | RST) != SYN || connection.direction != DIRECTION_ORIGINAL {
         return false;
     }
     if connection.state == STATE_CLOSING {
@@ -116,13 +116,38 @@ pub fn frontend<A: Address>(tuple: &Tuple<A>) -> Frontend<A> {
     }
 }
 
-/// Makes a connection known: packets of `from` become `to`, and answers accordingly. `Exists` means that the answers'
-/// tuple belongs to another connection.
+/// Makes a connection known: packets of `from` become `to`, and answers accordingly. Without a `free` port this only looks
+/// whether another CPU found one for the same flow: then `to` becomes what that CPU wrote, as it does when that CPU was
+/// faster.
 ///
 /// # Errors
-/// [`InsertError`]; nothing is left behind then.
-#[inline(always)]
+/// [`Reason::NatExhausted`], [`Reason::ConntrackFull`]; nothing is left behind then.
+#[inline(never)]
 pub fn open<A: Address, T: Tables<A>>(
+    tables: &mut T,
+    from: &Tuple<A>,
+    to: &mut Tuple<A>,
+    set: u32,
+    free: bool,
+) -> Result<(), Reason> {
+    let opened = if free {
+        insert(tables, from, to, set)
+    } else {
+        Err(InsertError::Exists)
+    };
+    let Err(error) = opened else { return Ok(()) };
+    if let Some(connection) = tables.connection(from) {
+        *to = translated(&connection, from.protocol);
+        return Ok(());
+    }
+    Err(match error {
+        InsertError::Exists => Reason::NatExhausted,
+        InsertError::Full => Reason::ConntrackFull,
+    })
+}
+
+#[inline(always)]
+fn insert<A: Address, T: Tables<A>>(
     tables: &mut T,
     from: &Tuple<A>,
     to: &Tuple<A>,
@@ -130,13 +155,7 @@ pub fn open<A: Address, T: Tables<A>>(
 ) -> Result<(), InsertError> {
     let now = tables.now();
     let answer = flow::reversed(to);
-    let reply = entry(&flow::reversed(from), DIRECTION_REPLY, now, set);
-    if let Err(error) = tables.add_connection(&answer, &reply) {
-        if error == InsertError::Full || !abandoned(tables, &answer, now) {
-            return Err(error);
-        }
-        tables.add_connection(&answer, &reply)?;
-    }
+    tables.add_connection(&answer, &entry(&flow::reversed(from), DIRECTION_REPLY, now, set))?;
     if let Err(error) = tables.add_connection(from, &entry(to, DIRECTION_ORIGINAL, now, set)) {
         tables.remove_connection(&answer);
         return Err(error);
@@ -144,13 +163,13 @@ pub fn open<A: Address, T: Tables<A>>(
     Ok(())
 }
 
-/// Removes the connection whose answers have this tuple, if nobody needs it any more.
+/// Whether no connection's answers have this tuple. One that nobody needs any more is removed.
 #[inline(always)]
-fn abandoned<A: Address, T: Tables<A>>(tables: &mut T, answer: &Tuple<A>, now: u32) -> bool {
+pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, answer: &Tuple<A>) -> bool {
     let Some(connection) = tables.connection(answer) else {
         return true;
     };
-    let idle = now.wrapping_sub(connection.last_seen);
+    let idle = tables.now().wrapping_sub(connection.last_seen);
     let closed = answer.protocol == TCP && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
     if !closed && idle <= timeout(answer.protocol, connection.state) {
         return false;

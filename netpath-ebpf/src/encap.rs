@@ -66,7 +66,7 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Vxlan, Reason> {
 ///
 /// # Errors
 /// [`Reason::RewriteFailed`].
-#[inline(always)]
+#[inline(never)]
 pub fn wrap<P: Packet>(packet: &mut P, config: &Config, node: [u8; 4], hash: u32) -> Result<(), Reason> {
     // A packet larger than 64 KiB that is yet to be segmented (BIG TCP) says 0 in both lengths.
     let ip_len = packet.len() + VXLAN4 - ETHERNET;

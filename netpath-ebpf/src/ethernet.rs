@@ -2,7 +2,7 @@
 
 use netpath_common::{abi::Mac, reason::Reason};
 
-use crate::packet::{ETHERNET, Packet};
+use crate::packet::Packet;
 
 /// IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -36,12 +36,10 @@ impl Header {
 /// [`Reason::Malformed`] if the frame is shorter.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P) -> Result<Header, Reason> {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] =
-        *packet.view::<ETHERNET>(0).ok_or(Reason::Malformed)?;
     Ok(Header {
-        destination: [d0, d1, d2, d3, d4, d5],
-        source: [s0, s1, s2, s3, s4, s5],
-        ethertype: u16::from_be_bytes([t0, t1]),
+        destination: *packet.view(0).ok_or(Reason::Malformed)?,
+        source: *packet.view(6).ok_or(Reason::Malformed)?,
+        ethertype: u16::from_be_bytes(*packet.view(12).ok_or(Reason::Malformed)?),
     })
 }
 
@@ -51,7 +49,6 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Header, Reason> {
 /// [`Reason::Malformed`] if the frame is shorter.
 #[inline(always)]
 pub fn readdress<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Result<(), Reason> {
-    let [d0, d1, d2, d3, d4, d5] = destination;
-    let [s0, s1, s2, s3, s4, s5] = source;
-    packet.store(0, &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5])
+    packet.store(0, &destination)?;
+    packet.store(6, &source)
 }

@@ -120,11 +120,12 @@ pub trait Family {
     /// The prefix lengths that routes have.
     fn route_prefixes(config: &Config) -> [u8; ROUTE_PREFIXES];
 
-    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came.
+    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came. `mtu`
+    /// is the largest IP packet that would have passed, in bytes, and 0 for all but [`Complaint::TooBig`].
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`], [`Reason::Malformed`].
-    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, from: Self::Addr) -> Result<(), Reason>;
+    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: Self::Addr) -> Result<(), Reason>;
 
     /// The tuple of the packet that the ICMP error at this offset quotes; `None` if it cannot be told.
     fn quoted<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<Self::Addr>>;
@@ -139,8 +140,8 @@ pub trait Family {
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Complaint {
-    /// The packet is larger than the way's MTU, in bytes (RFC 1191, section 4; RFC 8201).
-    TooBig(u16),
+    /// The packet is larger than the way's MTU (RFC 1191, section 4; RFC 8201).
+    TooBig,
     /// The time to live ran out.
     Expired,
     /// Nobody listens on the port.

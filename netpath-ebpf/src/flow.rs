@@ -37,35 +37,34 @@ const PARAMETER_PROBLEM4: u8 = 12;
 /// What a packet is to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A TCP segment with these flags, whose header has this many bytes.
-    Tcp {
-        /// `FIN`, `SYN`, `RST`, `ACK`.
-        flags: u8,
-        /// 20 to 60.
-        header_len: usize,
-    },
+    /// A TCP segment.
+    Tcp,
     /// A UDP datagram.
     Udp,
     /// An ICMP echo or its reply: both ports are the identifier.
     Echo,
     /// An ICMP error: it belongs to the connection of the packet that it quotes.
     Error,
-    /// A later fragment: its ports, if known, are in the tuple, but not in the packet.
-    Tail {
-        /// Whether the first fragment was seen.
-        known: bool,
-    },
+    /// A later fragment: its ports are in the tuple, but not in the packet.
+    Tail,
+    /// A later fragment whose first was not seen.
+    LostTail,
     /// Something without ports.
     Other,
 }
 
-/// A packet's place among all connections.
+/// A packet's place among all connections. All fields have a value for every kind: variants that hold them would leave
+/// some unset, and the verifier refuses what the compiler then makes of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow<A> {
     /// What the packet says.
     pub tuple: Tuple<A>,
     /// What kind of packet.
     pub kind: Kind,
+    /// TCP: `FIN`, `SYN`, `RST`, `ACK`.
+    pub flags: u8,
+    /// The length of the transport header: 20 to 60 for TCP, else 8.
+    pub header_len: usize,
     /// The offset of the transport header.
     pub payload: usize,
 }
@@ -101,11 +100,15 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
             ..Tuple::default()
         },
         kind: Kind::Other,
+        flags: 0,
+        header_len: 8,
         payload: header.payload,
     };
     if header.fragment == Fragment::Later {
-        flow.kind = Kind::Tail {
-            known: recall(tables, header, &mut flow.tuple),
+        flow.kind = if recall(tables, &fragment_key(header), &mut flow.tuple) {
+            Kind::Tail
+        } else {
+            Kind::LostTail
         };
         return Ok(flow);
     }
@@ -118,10 +121,9 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
             }
             flow.tuple.source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
             flow.tuple.destination_port = u16::from_be_bytes([tcp[2], tcp[3]]);
-            flow.kind = Kind::Tcp {
-                flags: tcp[13],
-                header_len,
-            };
+            flow.kind = Kind::Tcp;
+            flow.flags = tcp[13];
+            flow.header_len = header_len;
         }
         UDP => {
             let udp = packet.view::<8>(header.payload).ok_or(Reason::Malformed)?;
@@ -143,8 +145,10 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
         }
         _ => {}
     }
-    if header.fragment == Fragment::First {
-        remember(tables, header, &flow);
+    if header.fragment == Fragment::First
+        && let Kind::Tcp | Kind::Udp | Kind::Echo = flow.kind
+    {
+        remember(tables, &fragment_key(header), &flow.tuple);
     }
     Ok(flow)
 }
@@ -161,8 +165,8 @@ fn fragment_key<A: Address>(header: &Header<A>) -> FragmentKey<A> {
 }
 
 #[inline(never)]
-fn recall<A: Address, T: Tables<A>>(tables: &mut T, header: &Header<A>, tuple: &mut Tuple<A>) -> bool {
-    let Some(ports) = tables.fragment(&fragment_key(header)) else {
+fn recall<A: Address, T: Tables<A>>(tables: &mut T, key: &FragmentKey<A>, tuple: &mut Tuple<A>) -> bool {
+    let Some(ports) = tables.fragment(key) else {
         return false;
     };
     tuple.source_port = ports.source_port;
@@ -171,12 +175,10 @@ fn recall<A: Address, T: Tables<A>>(tables: &mut T, header: &Header<A>, tuple: &
 }
 
 #[inline(never)]
-fn remember<A: Address, T: Tables<A>>(tables: &mut T, header: &Header<A>, flow: &Flow<A>) {
-    if let Kind::Tcp { .. } | Kind::Udp | Kind::Echo = flow.kind {
-        let ports = FragmentPorts {
-            source_port: flow.tuple.source_port,
-            destination_port: flow.tuple.destination_port,
-        };
-        tables.remember_fragment(&fragment_key(header), ports);
-    }
+fn remember<A: Address, T: Tables<A>>(tables: &mut T, key: &FragmentKey<A>, tuple: &Tuple<A>) {
+    let ports = FragmentPorts {
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+    };
+    tables.remember_fragment(key, ports);
 }

@@ -9,14 +9,15 @@ use netpath_common::{
 
 use crate::{
     conntrack, encap, ethernet,
-    family::{Address, Complaint, Family, Fragment, Header},
+    family::{Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, UDP},
-    hash, icmp_quote, nat,
+    hash, icmp_quote,
+    nat::{self, Target},
     packet::{ETHERNET, Packet, VXLAN4},
-    service::{self, Answer},
-    tables::{InsertError, Tables},
+    service,
+    tables::Tables,
     verdict::Verdict,
-    way::{self, Way},
+    way::{self, End, Way},
 };
 
 /// Where a packet comes from.
@@ -32,17 +33,6 @@ pub enum Origin {
     Host,
 }
 
-/// What a packet must become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target<A> {
-    /// It stays.
-    Same,
-    /// This.
-    New(Tuple<A>),
-    /// A refusal.
-    Refusal,
-}
-
 /// Sends an IP packet on its way.
 ///
 /// # Errors
@@ -56,52 +46,52 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
     origin: Origin,
 ) -> Result<Verdict<F::Addr>, Reason> {
     let flow = flow::parse::<F, P, T>(packet, tables, header)?;
-    let mut target = match target::<F, P, T>(packet, tables, config, &flow, origin)? {
-        Target::Same => None,
-        Target::New(tuple) => Some(tuple),
+    let mut to = flow.tuple;
+    let mut translated = match target::<F, P, T>(packet, tables, config, &flow, &mut to, origin) {
+        Target::Drop(reason) => return Err(reason),
+        Target::Same => false,
+        Target::New => true,
         Target::Refusal => {
             return complain::<F, P>(
                 packet,
                 header,
                 &flow,
                 origin,
-                Complaint::PortUnreachable,
+                (Complaint::PortUnreachable, 0),
                 header.destination,
             );
         }
     };
-    let destination = match &target {
-        Some(tuple) => tuple.destination,
-        None => flow.tuple.destination,
-    };
-    let way = way::find::<F, T>(tables, config, destination)?;
-    match (origin, &way) {
-        (Origin::Pod, Way::Outside) if target.is_none() => {
-            target = Some(masquerade::<F, T>(tables, config, &flow)?);
+    let mut way = Way::outside();
+    way::find::<F, T>(tables, config, to.destination, &mut way)?;
+    match (origin, way.end) {
+        (Origin::Pod, End::Outside) if !translated => {
+            masquerade::<F, T>(tables, config, &flow, &mut to)?;
+            translated = true;
         }
-        (Origin::Pod, Way::Host) => no_tunnel(config, &flow)?,
-        (Origin::Pod, Way::Direct { node, .. } | Way::Tunnel { node, .. }) if *node == destination => {
+        (Origin::Pod, End::Host) => no_tunnel(config, &flow)?,
+        (Origin::Pod, End::Direct | End::Tunnel) if way.node == to.destination => {
             no_tunnel(config, &flow)?;
         }
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
-        (Origin::Wire | Origin::Tunnel, Way::Direct { .. } | Way::Tunnel { .. } | Way::Outside) if target.is_none() => {
+        (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside) if !translated => {
             return Ok(Verdict::Pass(Reason::ToStack));
         }
-        (Origin::Host, _) if target.is_none() => return Ok(Verdict::Pass(Reason::ToStack)),
-        (Origin::Host, Way::Host) => return Err(Reason::NoRoute),
+        (Origin::Host, _) if !translated => return Ok(Verdict::Pass(Reason::ToStack)),
+        (Origin::Host, End::Host) => return Err(Reason::NoRoute),
         _ => {}
     }
 
-    let limit = match &way {
-        Way::Pod { .. } | Way::Host => usize::MAX,
-        Way::Direct { .. } | Way::Outside => usize::from(config.uplink_mtu),
-        Way::Tunnel { .. } => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
+    let limit = match way.end {
+        End::Pod | End::Host => usize::MAX,
+        End::Direct | End::Outside => usize::from(config.uplink_mtu),
+        End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
     };
     let mut left_to_stack = false;
     if limit != usize::MAX {
         if packet.len() - ETHERNET > limit && segment_len(packet, header, &flow) > limit {
             if header.dont_fragment {
-                let complaint = Complaint::TooBig(limit as u16);
+                let complaint = (Complaint::TooBig, limit as u16);
                 return complain::<F, P>(packet, header, &flow, origin, complaint, speaker::<F>(config, origin));
             }
             left_to_stack = true;
@@ -109,130 +99,92 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
         if origin != Origin::Host && !left_to_stack {
             if header.ttl <= 1 {
                 let speaker = speaker::<F>(config, origin);
-                return complain::<F, P>(packet, header, &flow, origin, Complaint::Expired, speaker);
+                return complain::<F, P>(packet, header, &flow, origin, (Complaint::Expired, 0), speaker);
             }
             F::age(packet)?;
         }
     }
-    if let Some(tuple) = &target {
-        nat::rewrite::<F, P>(packet, &flow, tuple)?;
+    if translated {
+        nat::rewrite::<F, P>(packet, &flow, &to)?;
     }
     if left_to_stack {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    send(packet, config, &flow, target.is_some(), origin, &way)
+    send(packet, config, &flow, translated, origin, &way)
 }
 
-/// What the connection table and the services make of a packet.
+/// What the connection table and the services make of a packet; `to` is its tuple, and becomes what it must become.
 #[inline(always)]
 fn target<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
     flow: &Flow<F::Addr>,
+    to: &mut Tuple<F::Addr>,
     origin: Origin,
-) -> Result<Target<F::Addr>, Reason> {
+) -> Target {
     match flow.kind {
-        Kind::Other | Kind::Tail { known: false } => return Ok(Target::Same),
-        Kind::Error => {
-            return Ok(match icmp_quote::translate::<F, P, T>(packet, tables, flow)? {
-                Some(tuple) => Target::New(tuple),
-                None => Target::Same,
-            });
-        }
-        Kind::Tcp { .. } | Kind::Udp | Kind::Echo | Kind::Tail { known: true } => {}
+        Kind::Other | Kind::LostTail => return Target::Same,
+        Kind::Error => return icmp_quote::translate::<F, P, T>(packet, tables, flow, to),
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => {}
     }
-    if let Some(tuple) = conntrack::find(tables, flow) {
-        return Ok(Target::New(tuple));
+    if conntrack::find(tables, flow, to) {
+        return Target::New;
     }
     if flow.kind == Kind::Echo {
-        return Ok(Target::Same);
+        return Target::Same;
     }
-    match service::choose(tables, config, &flow.tuple)? {
-        Answer::NotOurs => Ok(Target::Same),
-        Answer::Refused => Ok(Target::Refusal),
-        Answer::Backend(backend, set) => {
-            let mut to = flow.tuple;
-            to.destination = backend.address;
-            to.destination_port = backend.port;
-            serve::<F, T>(tables, config, flow, &mut to, set, origin)?;
-            Ok(Target::New(to))
+    let mut set = 0;
+    let target = service::choose(tables, config, &flow.tuple, to, &mut set);
+    if target == Target::New {
+        to.source = client::<F, T>(tables, config, flow, to.destination, origin);
+        if let Err(reason) = nat::open(tables, config, &flow.tuple, to, set) {
+            return Target::Drop(reason);
         }
     }
+    target
 }
 
-/// Opens the connection of a frontend's client with a backend; `to` has its destination already.
+/// The address under which a frontend's client comes to a backend.
 ///
-/// The client's address stays wherever the answer comes back through this node by itself. It does not where the backend
-/// is the client, where neither is on this node, and where the backend is outside the cluster.
+/// The client's own stays wherever the answer comes back through this node by itself. It does not where the backend is the
+/// client, where neither is on this node, and where the backend is outside the cluster.
 #[inline(never)]
-fn serve<F: Family, T: Tables<F::Addr>>(
-    tables: &mut T,
+fn client<F: Family, T: Tables<F::Addr>>(
+    tables: &T,
     config: &Config,
     flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
-    set: u32,
+    backend: F::Addr,
     origin: Origin,
-) -> Result<(), Reason> {
-    let backend = to.destination;
-    let local = tables.endpoint(backend).is_some();
-    let source = match origin {
-        _ if backend == flow.tuple.source => Some(F::gateway(config)),
-        Origin::Wire | Origin::Tunnel if !local => Some(F::node(config)),
-        Origin::Pod if !local && way::via::<F, T>(tables, config, backend).is_none() => Some(F::node(config)),
-        _ => None,
-    };
-    let opened = match source {
-        Some(address) => {
-            to.source = address;
-            nat::open_with_port(tables, config, &flow.tuple, to, set)
-        }
-        None => match conntrack::open(tables, &flow.tuple, to, set) {
-            Ok(()) => Ok(()),
-            Err(InsertError::Full) => Err(Reason::ConntrackFull),
-            // The client uses one port toward two frontends of the same backend: to it, this one must come from another.
-            Err(InsertError::Exists) => nat::open_with_port(tables, config, &flow.tuple, to, set),
-        },
-    };
-    overtaken(tables, flow, to, opened)
+) -> F::Addr {
+    let own = flow.tuple.source;
+    if backend == own {
+        return F::gateway(config);
+    }
+    if origin == Origin::Host || tables.endpoint(backend).is_some() {
+        return own;
+    }
+    if origin == Origin::Pod && way::via::<F, T>(tables, config, backend).is_some() {
+        return own;
+    }
+    F::node(config)
 }
 
 /// Source NAT of a pod's packet to the outside.
-#[inline(never)]
+#[inline(always)]
 fn masquerade<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
     config: &Config,
     flow: &Flow<F::Addr>,
-) -> Result<Tuple<F::Addr>, Reason> {
+    to: &mut Tuple<F::Addr>,
+) -> Result<(), Reason> {
     match flow.kind {
-        Kind::Tcp { .. } | Kind::Udp | Kind::Echo => {}
-        Kind::Tail { .. } => return Err(Reason::FragmentWithoutHead),
+        Kind::Tcp | Kind::Udp | Kind::Echo => {}
+        Kind::Tail | Kind::LostTail => return Err(Reason::FragmentWithoutHead),
         Kind::Error | Kind::Other => return Err(Reason::UnknownProtocol),
     }
-    let mut to = flow.tuple;
     to.source = F::node(config);
-    let opened = nat::open_with_port(tables, config, &flow.tuple, &mut to, 0);
-    overtaken(tables, flow, &mut to, opened)?;
-    Ok(to)
-}
-
-/// Where opening a connection failed because another CPU was faster with the same flow, its entry is the one.
-#[inline(always)]
-fn overtaken<A: Address, T: Tables<A>>(
-    tables: &T,
-    flow: &Flow<A>,
-    to: &mut Tuple<A>,
-    opened: Result<(), Reason>,
-) -> Result<(), Reason> {
-    let Err(reason) = opened else { return Ok(()) };
-    let Some(connection) = tables.connection(&flow.tuple) else {
-        return Err(reason);
-    };
-    to.source = connection.source;
-    to.destination = connection.destination;
-    to.source_port = connection.source_port;
-    to.destination_port = connection.destination_port;
-    Ok(())
+    nat::open(tables, config, &flow.tuple, to, 0)
 }
 
 /// A pod must not speak VXLAN to a node: it could put packets of any sender into the network.
@@ -251,11 +203,7 @@ fn segment_len<P: Packet, A>(packet: &P, header: &Header<A>, flow: &Flow<A>) -> 
     if gso_size == 0 {
         return packet.len() - ETHERNET;
     }
-    let transport = match flow.kind {
-        Kind::Tcp { header_len, .. } => header_len,
-        _ => 8,
-    };
-    header.payload - ETHERNET + transport + gso_size
+    header.payload - ETHERNET + flow.header_len + gso_size
 }
 
 /// The address under which this node complains.
@@ -276,11 +224,11 @@ fn complain<F: Family, P: Packet>(
     header: &Header<F::Addr>,
     flow: &Flow<F::Addr>,
     origin: Origin,
-    complaint: Complaint,
+    (complaint, mtu): (Complaint, u16),
     from: F::Addr,
 ) -> Result<Verdict<F::Addr>, Reason> {
     let (reason, silent) = match complaint {
-        Complaint::TooBig(_) => (Reason::TooBig, Reason::TooBigSilent),
+        Complaint::TooBig => (Reason::TooBig, Reason::TooBigSilent),
         Complaint::Expired => (Reason::Expired, Reason::ExpiredSilent),
         Complaint::PortUnreachable => (Reason::Refused, Reason::RefusedSilent),
     };
@@ -288,7 +236,7 @@ fn complain<F: Family, P: Packet>(
     if flow.kind == Kind::Error || later || header.options || origin == Origin::Tunnel {
         return Err(silent);
     }
-    F::complain(packet, complaint, from)?;
+    F::complain(packet, complaint, mtu, from)?;
     Ok(Verdict::Bounce(reason))
 }
 
@@ -302,30 +250,30 @@ fn send<P: Packet>(
     origin: Origin,
     way: &Way<[u8; 4]>,
 ) -> Result<Verdict<[u8; 4]>, Reason> {
-    Ok(match *way {
-        Way::Pod { ifindex, mac } => {
+    Ok(match way.end {
+        End::Pod => {
             // Between two pods of a node the frame is right already, unless a service changed whom it is for.
             if origin != Origin::Pod || translated {
-                ethernet::readdress(packet, mac, config.bridge_mac)?;
+                ethernet::readdress(packet, way.mac, config.bridge_mac)?;
             }
-            Verdict::Endpoint { ifindex }
+            Verdict::Endpoint { ifindex: way.ifindex }
         }
-        Way::Host => Verdict::Pass(Reason::ToHost),
-        Way::Direct { node, next_hop } => Verdict::Wire {
-            next_hop: Some(next_hop.unwrap_or(node)),
+        End::Host => Verdict::Pass(Reason::ToHost),
+        End::Direct => Verdict::Wire {
             reason: Reason::ToPeer,
+            next_hop: if way.next_hop == [0; 4] { way.node } else { way.next_hop },
         },
-        Way::Tunnel { node, next_hop } => {
+        End::Tunnel => {
             let hash = hash::tuple(&flow.tuple, config.hash_seed);
-            encap::wrap(packet, config, node, hash)?;
+            encap::wrap(packet, config, way.node, hash)?;
             Verdict::Wire {
-                next_hop,
                 reason: Reason::ToTunnel,
+                next_hop: way.next_hop,
             }
         }
-        Way::Outside => Verdict::Wire {
-            next_hop: None,
+        End::Outside => Verdict::Wire {
             reason: Reason::ToOutside,
+            next_hop: [0; 4],
         },
     })
 }

@@ -17,13 +17,13 @@ const TOTAL: usize = ipv4::HEADER + ICMP_HEADER + QUOTE;
 
 const ICMP: u8 = 1;
 
-/// Type, code and the MTU that goes with it.
+/// Type and code.
 #[inline(always)]
-fn says(complaint: Complaint) -> (u8, u8, u16) {
+fn says(complaint: Complaint) -> (u8, u8) {
     match complaint {
-        Complaint::TooBig(mtu) => (3, 4, mtu),
-        Complaint::PortUnreachable => (3, 3, 0),
-        Complaint::Expired => (11, 0, 0),
+        Complaint::TooBig => (3, 4),
+        Complaint::PortUnreachable => (3, 3),
+        Complaint::Expired => (11, 0),
     }
 }
 
@@ -32,19 +32,32 @@ fn says(complaint: Complaint) -> (u8, u8, u16) {
 /// # Errors
 /// [`Reason::Malformed`] if there is less than a header and 8 bytes; [`Reason::RewriteFailed`].
 #[inline(never)]
-pub fn complain4<P: Packet>(packet: &mut P, complaint: Complaint, from: [u8; 4]) -> Result<(), Reason> {
+pub fn complain4<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: [u8; 4]) -> Result<(), Reason> {
+    const QUOTED: usize = ETHERNET + ipv4::HEADER + ICMP_HEADER;
     let ethernet = ethernet::parse(packet)?;
-    let quote = *packet.view::<QUOTE>(ETHERNET).ok_or(Reason::Malformed)?;
-    let (kind, code, mtu) = says(complaint);
-    let [m0, m1] = mtu.to_be_bytes();
-    let mut icmp = [kind, code, 0, 0, 0, 0, m0, m1];
-    let [c0, c1] = csum::finish(csum::sum(&icmp) + csum::sum(&quote));
-    icmp[2] = c0;
-    icmp[3] = c1;
-    let to = [quote[12], quote[13], quote[14], quote[15]];
+    let to = *packet.view(ETHERNET + 12).ok_or(Reason::Malformed)?;
+    packet.view::<QUOTE>(ETHERNET).ok_or(Reason::Malformed)?;
     packet.resize(ETHERNET + TOTAL)?;
-    ethernet::readdress(packet, ethernet.source, ethernet.destination)?;
+    // Word by word, since the whole quote in registers would take most of a program's stack. The two do not overlap.
+    let mut sum = 0;
+    for word in 0..QUOTE / 4 {
+        copy_word(packet, ETHERNET + 4 * word, QUOTED + 4 * word, &mut sum)?;
+    }
+    let (kind, code) = says(complaint);
+    let [m0, m1] = mtu.to_be_bytes();
+    let icmp = [kind, code, 0, 0, 0, 0, m0, m1];
+    let [c0, c1] = csum::finish(csum::sum(&icmp) + sum);
+    packet.store(ETHERNET + ipv4::HEADER, &[kind, code, c0, c1, 0, 0, m0, m1])?;
     packet.store(ETHERNET, &ipv4::header(from, to, ICMP, TOTAL as u16))?;
-    packet.store(ETHERNET + ipv4::HEADER, &icmp)?;
-    packet.store(ETHERNET + ipv4::HEADER + ICMP_HEADER, &quote)
+    ethernet::readdress(packet, ethernet.source, ethernet.destination)
 }
+
+/// Copies four bytes, and adds them to a sum.
+#[inline(never)]
+fn copy_word<P: Packet>(packet: &mut P, from: usize, to: usize, sum: &mut u32) -> Result<(), Reason> {
+    let bytes = *packet.view::<4>(from).ok_or(Reason::Malformed)?;
+    *sum += csum::sum(&bytes);
+    packet.store(to, &bytes)
+}
+
+const _: () = assert!(QUOTE.is_multiple_of(4) && QUOTE <= ipv4::HEADER + ICMP_HEADER);

@@ -8,6 +8,7 @@ use crate::{
     family::Family,
     flow::{self, Flow, TCP, UDP},
     ipv4,
+    nat::Target,
     packet::{Covered, Packet},
     tables::Tables,
 };
@@ -17,25 +18,25 @@ const ICMP_HEADER: usize = 8;
 /// What is read of the quote: a header without options and 8 bytes.
 const QUOTE: usize = ipv4::HEADER + 8;
 
-/// Rewrites what an error about a translated packet quotes, and gives the addresses that the error itself must have.
-/// `None`: the error is about a packet that was not translated.
+/// Rewrites what an error about a translated packet quotes, and gives `to`, which is the error's own tuple, the addresses
+/// that it must have.
 ///
 /// The quoted packet is what left after translation. So its reversed tuple is that of an answer, and the connection knows
 /// what an answer becomes; reversed again, that is the packet as it was before.
 ///
-/// # Errors
-/// Those of [`Family::requote`].
+/// It drops for the reasons of [`Family::requote`].
 #[inline(never)]
 pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
     flow: &Flow<F::Addr>,
-) -> Result<Option<Tuple<F::Addr>>, Reason> {
+    to: &mut Tuple<F::Addr>,
+) -> Target {
     let Some(sent) = F::quoted(packet, flow.payload) else {
-        return Ok(None);
+        return Target::Same;
     };
     let Some(answer) = tables.connection(&flow::reversed(&sent)) else {
-        return Ok(None);
+        return Target::Same;
     };
     let original = Tuple {
         source: answer.destination,
@@ -45,39 +46,36 @@ pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
         protocol: sent.protocol,
         reserved: [0; 3],
     };
-    F::requote(packet, flow.payload, &original)?;
-    let mut target = flow.tuple;
-    target.destination = original.source;
-    // The target itself complains: under the address that the receiver knows it by. A router keeps its own.
-    if target.source == sent.destination {
-        target.source = original.destination;
+    if let Err(reason) = F::requote(packet, flow.payload, &original) {
+        return Target::Drop(reason);
     }
-    Ok(Some(target))
+    to.destination = original.source;
+    // The target itself complains: under the address that the receiver knows it by. A router keeps its own.
+    if to.source == sent.destination {
+        to.source = original.destination;
+    }
+    Target::New
 }
 
 /// Reads an IPv4 quote. Those with options, of a later fragment or of a protocol without ports are not translated.
 #[inline(always)]
 pub fn quoted4<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<[u8; 4]>> {
-    let quote = packet.view::<QUOTE>(icmp + ICMP_HEADER)?;
+    let at = icmp + ICMP_HEADER;
+    let quote = packet.view::<QUOTE>(at)?;
     if quote[0] != 0x45 || quote[6] & 0x1f != 0 || quote[7] != 0 {
         return None;
     }
     let protocol = quote[9];
+    let port = |from: usize| packet.view::<2>(at + from).map(|bytes| u16::from_be_bytes(*bytes));
     let (source_port, destination_port) = match protocol {
-        TCP | UDP => (
-            u16::from_be_bytes([quote[20], quote[21]]),
-            u16::from_be_bytes([quote[22], quote[23]]),
-        ),
+        TCP | UDP => (port(20)?, port(22)?),
         // An echo: both ports are its identifier.
-        1 => (
-            u16::from_be_bytes([quote[24], quote[25]]),
-            u16::from_be_bytes([quote[24], quote[25]]),
-        ),
+        1 => (port(24)?, port(24)?),
         _ => return None,
     };
     Some(Tuple {
-        source: [quote[12], quote[13], quote[14], quote[15]],
-        destination: [quote[16], quote[17], quote[18], quote[19]],
+        source: *packet.view(at + 12)?,
+        destination: *packet.view(at + 16)?,
         source_port,
         destination_port,
         protocol,
@@ -92,42 +90,45 @@ pub fn quoted4<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<[u8; 4]>> {
 #[inline(always)]
 pub fn requote4<P: Packet>(packet: &mut P, icmp: usize, tuple: &Tuple<[u8; 4]>) -> Result<(), Reason> {
     let at = icmp + ICMP_HEADER;
-    let old = *packet.view::<QUOTE>(at).ok_or(Reason::Malformed)?;
-    let mut new = old;
-    let mut addresses = [0; 8];
-    addresses[..4].copy_from_slice(&tuple.source);
-    addresses[4..].copy_from_slice(&tuple.destination);
-    new[12..20].copy_from_slice(&addresses);
-    let old_addresses = [old[12], old[13], old[14], old[15], old[16], old[17], old[18], old[19]];
-    let of_addresses = csum::difference(&old_addresses, &addresses);
-    let [c0, c1] = csum::adapt([old[10], old[11]], of_addresses);
-    new[10] = c0;
-    new[11] = c1;
-    let [s0, s1] = tuple.source_port.to_be_bytes();
-    let [d0, d1] = tuple.destination_port.to_be_bytes();
+    // Piece by piece: the whole quote in registers would take most of a program's stack.
+    let mut addresses = replace(packet, at + 12, &tuple.source)?;
+    addresses += replace(packet, at + 16, &tuple.destination)?;
+    let mut all = addresses + adapt(packet, at + 10, addresses, false)?;
     match tuple.protocol {
         TCP | UDP => {
-            new[20] = s0;
-            new[21] = s1;
-            new[22] = d0;
-            new[23] = d1;
-            let of_ports = csum::difference(&[old[20], old[21], old[22], old[23]], &[s0, s1, d0, d1]);
-            // TCP's checksum lies beyond what an error must quote; UDP's does not, and 0 means that there is none.
-            if tuple.protocol == UDP && (old[26] != 0 || old[27] != 0) {
-                let [c0, c1] = csum::adapt([old[26], old[27]], of_addresses + of_ports);
-                let zero = c0 == 0 && c1 == 0;
-                new[26] = if zero { 0xff } else { c0 };
-                new[27] = if zero { 0xff } else { c1 };
+            let mut ports = replace(packet, at + 20, &tuple.source_port.to_be_bytes())?;
+            ports += replace(packet, at + 22, &tuple.destination_port.to_be_bytes())?;
+            all += ports;
+            // TCP's checksum lies beyond what an error must quote; UDP's does not.
+            if tuple.protocol == UDP {
+                all += adapt(packet, at + 26, addresses + ports, true)?;
             }
         }
         _ => {
-            new[24] = s0;
-            new[25] = s1;
-            let [c0, c1] = csum::adapt([old[22], old[23]], csum::difference(&[old[24], old[25]], &[s0, s1]));
-            new[22] = c0;
-            new[23] = c1;
+            let identifier = replace(packet, at + 24, &tuple.source_port.to_be_bytes())?;
+            all += identifier + adapt(packet, at + 22, identifier, false)?;
         }
     }
+    packet.adapt_checksum(icmp + 2, all, Covered::Segment, false)
+}
+
+/// Writes a piece of the quote; gives what that adds to a sum over it.
+#[inline(always)]
+fn replace<const N: usize, P: Packet>(packet: &mut P, at: usize, new: &[u8; N]) -> Result<u32, Reason> {
+    let old = *packet.view::<N>(at).ok_or(Reason::Malformed)?;
+    packet.store(at, new)?;
+    Ok(csum::difference(&old, new))
+}
+
+/// Adapts a checksum within the quote; gives what that adds to a sum over it. An `optional` one of 0 is none.
+#[inline(always)]
+fn adapt<P: Packet>(packet: &mut P, at: usize, difference: u32, optional: bool) -> Result<u32, Reason> {
+    let old = *packet.view::<2>(at).ok_or(Reason::Malformed)?;
+    if optional && old == [0, 0] {
+        return Ok(0);
+    }
+    let new = csum::adapt(old, difference);
+    let new = if optional && new == [0, 0] { [0xff, 0xff] } else { new };
     packet.store(at, &new)?;
-    packet.adapt_checksum(icmp + 2, csum::difference(&old, &new), Covered::Segment, false)
+    Ok(csum::difference(&old, &new))
 }

@@ -11,7 +11,7 @@ use netpath_common::{
 
 use crate::{
     csum, ethernet,
-    family::{Complaint, Family, Fragment, Header},
+    family::{Address, Complaint, Family, Fragment, Header},
     icmp, icmp_quote,
     packet::{ETHERNET, Packet},
 };
@@ -22,6 +22,7 @@ pub const HEADER: usize = 20;
 const TTL: usize = ETHERNET + 8;
 const CHECKSUM: usize = ETHERNET + 10;
 const SOURCE: usize = ETHERNET + 12;
+const DESTINATION: usize = ETHERNET + 16;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -62,8 +63,9 @@ impl Family for V4 {
             Fragment::Whole
         };
         Ok(Header {
-            source: [ip[12], ip[13], ip[14], ip[15]],
-            destination: [ip[16], ip[17], ip[18], ip[19]],
+            // Whole, not byte by byte: the compiler would keep four registers for each, and spill them.
+            source: *packet.view(SOURCE).ok_or(Reason::Malformed)?,
+            destination: *packet.view(DESTINATION).ok_or(Reason::Malformed)?,
             protocol: ip[9],
             ttl: ip[8],
             dont_fragment: flags & DONT_FRAGMENT != 0,
@@ -76,20 +78,13 @@ impl Family for V4 {
 
     #[inline(always)]
     fn readdress<P: Packet>(packet: &mut P, source: [u8; 4], destination: [u8; 4]) -> Result<(), Reason> {
-        let [c0, c1, old @ ..] = *packet.view::<10>(CHECKSUM).ok_or(Reason::Malformed)?;
-        let new = [
-            source[0],
-            source[1],
-            source[2],
-            source[3],
-            destination[0],
-            destination[1],
-            destination[2],
-            destination[3],
-        ];
-        let checksum = csum::adapt([c0, c1], csum::difference::<8>(&old, &new));
-        packet.store(CHECKSUM, &checksum)?;
-        packet.store(SOURCE, &new)
+        let checksum = *packet.view(CHECKSUM).ok_or(Reason::Malformed)?;
+        let old_source: [u8; 4] = *packet.view(SOURCE).ok_or(Reason::Malformed)?;
+        let old_destination: [u8; 4] = *packet.view(DESTINATION).ok_or(Reason::Malformed)?;
+        let difference = old_source.difference(&source) + old_destination.difference(&destination);
+        packet.store(CHECKSUM, &csum::adapt(checksum, difference))?;
+        packet.store(SOURCE, &source)?;
+        packet.store(DESTINATION, &destination)
     }
 
     #[inline(always)]
@@ -121,8 +116,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, from: [u8; 4]) -> Result<(), Reason> {
-        icmp::complain4(packet, complaint, from)
+    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: [u8; 4]) -> Result<(), Reason> {
+        icmp::complain4(packet, complaint, mtu, from)
     }
 
     #[inline(always)]

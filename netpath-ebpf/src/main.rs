@@ -1,2 +1,113 @@
-//! The programs: entry points only.
-fn main() {}
+//! The programs: entry points only, one a hook. The kernel's names of the programs are the hooks' names.
+
+#![no_std]
+#![no_main]
+// The BPF target exists only in nightly compilers; these two are for `kernel::direct` alone.
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "nothing else tells whether an offset is a constant after inlining"
+)]
+
+mod kernel;
+
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use kernel::{skb, xdp};
+use netpath_common::hook::Hook;
+use netpath_ebpf::path;
+
+/// Runs a hook's steps over a packet. A macro, since a function that is handed another as an argument may stay one, and the
+/// kernel refuses the type information of functions whose arguments have no names.
+macro_rules! run {
+    ($kernel:ident, $hook:ident, $ctx:ident, |$work:ident| $steps:expr) => {
+        match $kernel::Work::begin(Hook::$hook, &$ctx) {
+            Ok(mut $work) => {
+                let verdict = $steps;
+                $work.end(verdict)
+            }
+            Err(answer) => answer,
+        }
+    };
+}
+
+/// tc ingress of a pod's veth on the node.
+#[classifier]
+pub fn from_pod(ctx: TcContext) -> i32 {
+    run!(skb, FromPod, ctx, |work| path::from_pod::run(
+        &mut work.packet,
+        &mut work.tables,
+        work.config
+    ))
+}
+
+/// tc egress of a pod's veth on the node.
+#[classifier]
+pub fn to_pod(ctx: TcContext) -> i32 {
+    run!(skb, ToPod, ctx, |work| path::to_pod::run(
+        &mut work.packet,
+        &mut work.tables
+    ))
+}
+
+/// tc ingress of the vxlan device.
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    run!(skb, FromOverlay, ctx, |work| path::from_overlay::run(
+        &mut work.packet,
+        &mut work.tables,
+        work.config
+    ))
+}
+
+/// tc ingress of the uplink.
+#[classifier]
+pub fn from_wire(ctx: TcContext) -> i32 {
+    run!(skb, FromWire, ctx, |work| path::from_wire::run(
+        &mut work.packet,
+        &mut work.tables,
+        work.config
+    ))
+}
+
+/// tc egress of the uplink.
+#[classifier]
+pub fn to_wire(ctx: TcContext) -> i32 {
+    run!(skb, ToWire, ctx, |work| path::to_wire::run(
+        &mut work.packet,
+        &mut work.tables
+    ))
+}
+
+/// tc egress of the bridge.
+#[classifier]
+pub fn from_host(ctx: TcContext) -> i32 {
+    run!(skb, FromHost, ctx, |work| path::from_host::run(
+        &mut work.packet,
+        &mut work.tables,
+        work.config
+    ))
+}
+
+/// XDP on the uplink.
+#[xdp]
+pub fn from_wire_xdp(ctx: XdpContext) -> u32 {
+    run!(xdp, FromWireXdp, ctx, |work| path::from_wire::run(
+        &mut work.packet,
+        &mut work.tables,
+        work.config
+    ))
+}
+
+/// No step of ours panics: the checks that the compiler could not remove end the program here.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Helpers that read sockets and redirect are for programs under the kernel's own licence alone.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -11,66 +11,92 @@ use crate::{
     flow::{self, Flow, Kind, TCP, UDP},
     hash,
     packet::{Covered, Packet},
-    tables::{InsertError, Tables},
+    tables::Tables,
 };
 
 /// How many ports are tried. At nine tenths taken, 24 tries find a free one in 92 of 100 cases; the client's next attempt
 /// tries others.
 const ATTEMPTS: u32 = 24;
 
-/// Opens a connection whose source is translated, on a port that neither another connection nor a socket of the node
-/// has. `to` has everything but its source port, which is filled in.
+/// What a packet must become. One word, also with a reason in it: it is handed from function to function in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing: it is thrown away.
+    Drop(Reason),
+    /// It stays as it is.
+    Same,
+    /// Another tuple, which is written beside.
+    New,
+    /// A refusal.
+    Refusal,
+}
+
+const _: () = assert!(size_of::<Target>() == size_of::<Reason>());
+
+/// Opens a connection: packets of `from` become `to`. Where the source's address changes, `to` gets a source port that
+/// neither another connection nor a socket of the node has. Where it stays, the port stays too, unless the client uses it
+/// toward two frontends of the same backend: to the backend, the second must come from another port.
+///
+/// Where another CPU was faster with the same flow, its entry decides.
 ///
 /// # Errors
 /// [`Reason::NatExhausted`], [`Reason::ConntrackFull`].
-#[inline(never)]
-pub fn open_with_port<A: Address, T: Tables<A>>(
+#[inline(always)]
+pub fn open<A: Address, T: Tables<A>>(
     tables: &mut T,
     config: &Config,
     from: &Tuple<A>,
     to: &mut Tuple<A>,
     set: u32,
 ) -> Result<(), Reason> {
+    // Two calls, one after the other, so that their stacks do not add up.
+    let found = pick_port(tables, config, from, to);
+    conntrack::open(tables, from, to, set, found)
+}
+
+/// Gives `to` a source port that is free; whether there was one.
+#[inline(never)]
+fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, from: &Tuple<A>, to: &mut Tuple<A>) -> bool {
+    let keeps = to.source == from.source;
     let span = u32::from(config.nat_port_max.saturating_sub(config.nat_port_min)) + 1;
     let first = hash::choose(hash::tuple(from, config.hash_seed), span);
-    // An echo has one identifier, which stands in both places.
-    let echo = !matches!(to.protocol, TCP | UDP);
-    for attempt in 0..ATTEMPTS {
-        let offset = first + attempt;
-        let offset = if offset >= span { offset - span } else { offset };
-        // Adding to a 16-bit minimum stays below 2^16: the span ends at the maximum. With fewer ports than attempts
-        // the sum may pass it; such a port is not ours.
-        let port = u32::from(config.nat_port_min) + offset;
-        if port > u32::from(config.nat_port_max) {
-            continue;
+    tables.repeat(ATTEMPTS, |tables, attempt| {
+        let kept = keeps && attempt == 0;
+        // An echo has one identifier, which stands in both places.
+        let echo = !matches!(to.protocol, TCP | UDP);
+        if !kept {
+            let offset = first + attempt;
+            let offset = if offset >= span { offset - span } else { offset };
+            // Adding to a 16-bit minimum stays below 2^16: the span ends at the maximum. With fewer ports than attempts
+            // the sum may pass it; such a port is not ours.
+            let port = u32::from(config.nat_port_min) + offset;
+            if port > u32::from(config.nat_port_max) {
+                return false;
+            }
+            to.source_port = port as u16;
+            if echo {
+                to.destination_port = to.source_port;
+            }
         }
-        to.source_port = port as u16;
-        if echo {
-            to.destination_port = to.source_port;
+        let answer = flow::reversed(to);
+        if !kept && !echo && tables.host_socket(&answer) {
+            return false;
         }
-        if !echo && tables.host_socket(&flow::reversed(to)) {
-            continue;
-        }
-        match conntrack::open(tables, from, to, set) {
-            Ok(()) => return Ok(()),
-            Err(InsertError::Exists) => {}
-            Err(InsertError::Full) => return Err(Reason::ConntrackFull),
-        }
-    }
-    Err(Reason::NatExhausted)
+        conntrack::is_free(tables, &answer)
+    })
 }
 
 /// Changes the packet of a flow so that it has the tuple `to`.
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
-#[inline(always)]
+#[inline(never)]
 pub fn rewrite<F: Family, P: Packet>(packet: &mut P, flow: &Flow<F::Addr>, to: &Tuple<F::Addr>) -> Result<(), Reason> {
     let from = &flow.tuple;
     F::readdress(packet, to.source, to.destination)?;
     let of_addresses = from.source.difference(&to.source) + from.destination.difference(&to.destination);
     match flow.kind {
-        Kind::Tcp { .. } => transport(packet, flow, to, 16, of_addresses, false),
+        Kind::Tcp => transport(packet, flow, to, 16, of_addresses, false),
         Kind::Udp => transport(packet, flow, to, 6, of_addresses, true),
         Kind::Echo => {
             let old = from.source_port.to_be_bytes();
@@ -79,7 +105,7 @@ pub fn rewrite<F: Family, P: Packet>(packet: &mut P, flow: &Flow<F::Addr>, to: &
             packet.adapt_checksum(flow.payload + 2, csum::difference(&old, &new), Covered::Segment, false)
         }
         // Later fragments have neither ports nor a checksum; an error's quote is rewritten where it is understood.
-        Kind::Error | Kind::Tail { .. } | Kind::Other => Ok(()),
+        Kind::Error | Kind::Tail | Kind::LostTail | Kind::Other => Ok(()),
     }
 }
 

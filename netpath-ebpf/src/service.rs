@@ -1,43 +1,36 @@
 //! Services: whom a new connection to a frontend goes to.
 
 use netpath_common::{
-    abi::{
-        config::Config,
-        conntrack::Tuple,
-        service::{Backend, BackendKey},
-    },
+    abi::{config::Config, conntrack::Tuple, service::BackendKey},
     reason::Reason,
 };
 
-use crate::{conntrack, family::Address, hash, tables::Tables};
-
-/// What the services say of a packet that belongs to no known connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer<A> {
-    /// Its destination is no frontend.
-    NotOurs,
-    /// The frontend has no backends.
-    Refused,
-    /// The connection goes to this backend of this set.
-    Backend(Backend<A>, u32),
-}
+use crate::{conntrack, family::Address, hash, nat::Target, tables::Tables};
 
 /// Looks for a frontend, and chooses among its backends by the hash of the whole tuple: every connection anew, every
-/// packet of one alike.
+/// packet of one alike. The chosen one becomes the destination of `to`, and `set` the number of its set.
 ///
-/// # Errors
 /// [`Reason::NoBackend`] if the chosen place is empty.
-#[inline(always)]
-pub fn choose<A: Address, T: Tables<A>>(tables: &T, config: &Config, tuple: &Tuple<A>) -> Result<Answer<A>, Reason> {
+#[inline(never)]
+pub fn choose<A: Address, T: Tables<A>>(
+    tables: &T,
+    config: &Config,
+    tuple: &Tuple<A>,
+    to: &mut Tuple<A>,
+    set: &mut u32,
+) -> Target {
     let Some(service) = tables.service(conntrack::frontend(tuple)) else {
-        return Ok(Answer::NotOurs);
+        return Target::Same;
     };
     if service.count == 0 {
-        return Ok(Answer::Refused);
+        return Target::Refusal;
     }
     let slot = hash::choose(hash::tuple(tuple, config.hash_seed), service.count);
-    let backend = tables
-        .backend(BackendKey { set: service.set, slot })
-        .ok_or(Reason::NoBackend)?;
-    Ok(Answer::Backend(backend, service.set))
+    let Some(backend) = tables.backend(BackendKey { set: service.set, slot }) else {
+        return Target::Drop(Reason::NoBackend);
+    };
+    to.destination = backend.address;
+    to.destination_port = backend.port;
+    *set = service.set;
+    Target::New
 }

@@ -54,4 +54,11 @@ pub trait Tables<A> {
     fn host_socket(&self, tuple: &Tuple<A>) -> bool;
     /// Seconds of a clock that never goes back.
     fn now(&self) -> u32;
+
+    /// Calls `turn` with 0, 1, 2 … until it says that it is done, at most `times` times; whether it did. In the kernel the
+    /// verifier looks at such a loop's body once, and not once a turn.
+    #[inline(always)]
+    fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, mut turn: F) -> bool {
+        (0..times).any(|index| turn(self, index))
+    }
 }

@@ -3,7 +3,11 @@
 use netpath_common::reason::Reason;
 
 /// The end of a packet's way, with the reason that is counted. `A` is the address type of the underlay.
+///
+/// The layout is fixed so that all variants have a word in the same place: the compiler then keeps a verdict in registers.
+/// Otherwise it copies one by words, some of them never written, and the verifier refuses such a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Verdict<A> {
     /// Go on into the node's stack, as if no program had been there.
     Pass(Reason),
@@ -16,10 +20,10 @@ pub enum Verdict<A> {
     },
     /// Out of the uplink; the kernel's neighbour table gives the MAC address.
     Wire {
-        /// The next hop; `None` lets the kernel's routes decide.
-        next_hop: Option<A>,
         /// `ToPeer`, `ToTunnel` or `ToOutside`.
         reason: Reason,
+        /// The next hop; all zero lets the kernel's routes decide.
+        next_hop: A,
     },
     /// Back out of the device it came from; the frame's addresses are turned already.
     Bounce(Reason),

@@ -15,76 +15,79 @@ use crate::{
     tables::Tables,
 };
 
-/// The way to a destination.
+/// Where a way ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way<A> {
+pub enum End {
     /// A pod behind a port of the bridge.
-    Pod {
-        /// The port.
-        ifindex: u32,
-        /// The pod's address.
-        mac: Mac,
-    },
+    Pod,
     /// The node itself.
     Host,
     /// A node on the segment, or a pod there.
-    Direct {
-        /// The node.
-        node: A,
-        /// The next hop, if known.
-        next_hop: Option<A>,
-    },
+    Direct,
     /// A node behind a router, or a pod there.
-    Tunnel {
-        /// The node.
-        node: A,
-        /// The next hop on the way to the node, if known.
-        next_hop: Option<A>,
-    },
+    Tunnel,
     /// None of ours.
     Outside,
 }
 
-/// Finds the way.
+/// The way to a destination. All fields have a value at every end: variants of an enum would leave some unset, and the
+/// verifier refuses what the compiler then makes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way<A> {
+    /// Where it ends.
+    pub end: End,
+    /// [`End::Pod`]: the port.
+    pub ifindex: u32,
+    /// [`End::Pod`]: the pod's MAC address.
+    pub mac: Mac,
+    /// [`End::Direct`] and [`End::Tunnel`]: the node.
+    pub node: A,
+    /// The same: the next hop on the way there; all zero if it is not known.
+    pub next_hop: A,
+}
+
+impl<A: Address> Way<A> {
+    /// The way to all that is not ours.
+    #[inline(always)]
+    pub fn outside() -> Self {
+        Self {
+            end: End::Outside,
+            ifindex: 0,
+            mac: [0; 6],
+            node: A::default(),
+            next_hop: A::default(),
+        }
+    }
+}
+
+/// Finds the way: `way` must lead outside, and becomes it. (A `Result` with a way within would have its mark at an offset
+/// that the kernel refuses in type information.)
 ///
 /// # Errors
 /// [`Reason::NoEndpoint`] and [`Reason::NoFrontend`] for addresses of ours that nobody has, [`Reason::NoRoute`].
-#[inline(always)]
+#[inline(never)]
 pub fn find<F: Family, T: Tables<F::Addr>>(
     tables: &T,
     config: &Config,
     destination: F::Addr,
-) -> Result<Way<F::Addr>, Reason> {
+    way: &mut Way<F::Addr>,
+) -> Result<(), Reason> {
     if let Some(endpoint) = tables.endpoint(destination) {
-        return Ok(match endpoint.kind {
-            KIND_POD => Way::Pod {
-                ifindex: endpoint.ifindex,
-                mac: endpoint.mac,
-            },
-            _ => Way::Host,
-        });
+        way.end = if endpoint.kind == KIND_POD { End::Pod } else { End::Host };
+        way.ifindex = endpoint.ifindex;
+        way.mac = endpoint.mac;
+    } else if let Some(route) = route::<F, T>(tables, config, destination) {
+        way.end = match route.via {
+            VIA_DIRECT => End::Direct,
+            VIA_TUNNEL => End::Tunnel,
+            VIA_LOCAL => return Err(Reason::NoEndpoint),
+            VIA_SERVICE => return Err(Reason::NoFrontend),
+            _ => return Err(Reason::NoRoute),
+        };
+        way.node = route.node;
+        way.next_hop = route.next_hop;
     }
-    let Some(route) = route::<F, T>(tables, config, destination) else {
-        return Ok(Way::Outside);
-    };
-    let next_hop = if route.next_hop == F::Addr::default() {
-        None
-    } else {
-        Some(route.next_hop)
-    };
-    match route.via {
-        VIA_DIRECT => Ok(Way::Direct {
-            node: route.node,
-            next_hop,
-        }),
-        VIA_TUNNEL => Ok(Way::Tunnel {
-            node: route.node,
-            next_hop,
-        }),
-        VIA_LOCAL => Err(Reason::NoEndpoint),
-        VIA_SERVICE => Err(Reason::NoFrontend),
-        _ => Err(Reason::NoRoute),
-    }
+    Ok(())
 }
 
 /// The route with the longest prefix that has the address.

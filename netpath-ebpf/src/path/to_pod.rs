@@ -9,7 +9,7 @@ use crate::{
     flow::{self, Kind},
     icmp_quote,
     ipv4::V4,
-    nat,
+    nat::{self, Target},
     packet::Packet,
     tables::Tables,
     verdict::Verdict,
@@ -38,14 +38,18 @@ fn steps<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Resul
 pub(super) fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(packet: &mut P, tables: &mut T) -> Result<(), Reason> {
     let header = F::parse(packet)?;
     let flow = flow::parse::<F, P, T>(packet, tables, &header)?;
-    let target = match flow.kind {
-        Kind::Other | Kind::Tail { known: false } => None,
-        Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, &flow)?,
-        Kind::Tcp { .. } | Kind::Udp | Kind::Echo | Kind::Tail { known: true } => conntrack::find(tables, &flow),
+    let mut to = flow.tuple;
+    let translated = match flow.kind {
+        Kind::Other | Kind::LostTail => false,
+        Kind::Error => match icmp_quote::translate::<F, P, T>(packet, tables, &flow, &mut to) {
+            Target::Drop(reason) => return Err(reason),
+            target => target == Target::New,
+        },
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, &flow, &mut to),
     };
-    match target {
-        // The stack has chosen the way by the destination: only the source may still change.
-        Some(tuple) if tuple.destination == flow.tuple.destination => nat::rewrite::<F, P>(packet, &flow, &tuple),
-        _ => Ok(()),
+    // The stack has chosen the way by the destination: only the source may still change.
+    if translated && to.destination == flow.tuple.destination {
+        nat::rewrite::<F, P>(packet, &flow, &to)?;
     }
+    Ok(())
 }

@@ -1,0 +1,141 @@
+//! The end of a packet's way: every verdict is counted under its hook and reason, and becomes what tc or XDP asks for.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_INGRESS, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+        tcx_action_base::{TCX_DROP, TCX_NEXT},
+    },
+    helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
+};
+use netpath_common::{abi::counter, hook::Hook, reason::Reason};
+use netpath_ebpf::{packet::Packet, verdict::Verdict};
+
+use super::{
+    skb::SkbPacket,
+    tables::{COUNTER, config},
+};
+
+/// Go on: programs of others on the same hook run, then the kernel goes its way. `TC_ACT_OK` would keep theirs from running.
+pub const NEXT: i32 = TCX_NEXT;
+
+const DROP: i32 = TCX_DROP;
+const AF_INET: u32 = 2;
+/// `PACKET_HOST` and `PACKET_OTHERHOST` of linux/if_packet.h.
+const FOR_US: u32 = 0;
+const FOR_OTHERS: u32 = 3;
+
+/// What a program tells of its verdict in `skb->cb`, in this order: the kind as numbered here, the device, the reason and
+/// the next hop (network order). On a packet's real way the kernel uses none of it; a test run hands it back, and so the
+/// tests can compare, and `netpath explain` can tell, what the return value alone does not say.
+#[derive(Clone, Copy)]
+enum Kind {
+    Pass = 1,
+    Drop = 2,
+    Endpoint = 3,
+    Wire = 4,
+    Bounce = 5,
+}
+
+#[inline(always)]
+fn tell(skb: *mut __sk_buff, kind: Kind, ifindex: u32, reason: Reason, next_hop: u32) {
+    // SAFETY: the kernel hands the program a valid context, and tc programs may write the control buffer.
+    unsafe {
+        let cb = &raw mut (*skb).cb;
+        (*cb)[0] = ifindex;
+        (*cb)[1] = kind as u32;
+        (*cb)[2] = reason as u32;
+        (*cb)[3] = next_hop;
+    }
+}
+
+/// Counts a packet that came in with so many bytes.
+#[inline(always)]
+pub fn count(hook: Hook, reason: Reason, bytes: usize) {
+    if let Some(counter) = COUNTER.get_ptr_mut(counter::index(hook, reason)) {
+        // SAFETY: the entry is this processor's own, and a tc or XDP program is not interrupted by another on it.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += bytes as u64;
+        }
+    }
+}
+
+/// Whether the hook is on a way into the node: the kernel redirects differently from there.
+const fn is_ingress(hook: Hook) -> bool {
+    match hook {
+        Hook::FromPod | Hook::FromOverlay | Hook::FromWire | Hook::FromWireXdp => true,
+        Hook::ToPod | Hook::ToWire | Hook::FromHost => false,
+    }
+}
+
+/// Carries a verdict out and gives the program's return value.
+#[inline(always)]
+pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<[u8; 4]>) -> i32 {
+    let skb = packet.skb;
+    let reason = verdict.reason();
+    match verdict {
+        Verdict::Pass(_) => {
+            tell(skb, Kind::Pass, 0, reason, 0);
+            // The MAC address within a tunnel is not this node's, yet the packet is: without this the stack drops it.
+            if is_ingress(hook) && matches!(reason, Reason::ToHost | Reason::ToStack) {
+                accept(skb);
+            }
+            NEXT
+        }
+        Verdict::Drop(_) => {
+            tell(skb, Kind::Drop, 0, reason, 0);
+            DROP
+        }
+        Verdict::Endpoint { ifindex } => {
+            tell(skb, Kind::Endpoint, ifindex, reason, 0);
+            // SAFETY: the helpers only note where the packet shall go.
+            unsafe {
+                if is_ingress(hook) {
+                    accept(skb);
+                    bpf_redirect_peer(ifindex, 0) as i32
+                } else {
+                    bpf_redirect(ifindex, 0) as i32
+                }
+            }
+        }
+        Verdict::Wire { next_hop, .. } => {
+            let Some(uplink) = config().map(|config| config.uplink_ifindex) else {
+                return DROP;
+            };
+            packet.set_sent(true);
+            let next_hop = u32::from_ne_bytes(next_hop);
+            tell(skb, Kind::Wire, uplink, reason, next_hop);
+            if next_hop == 0 {
+                // SAFETY: without parameters the kernel's routes give the next hop.
+                return unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) as i32 };
+            }
+            let mut neighbour = bpf_redir_neigh {
+                nh_family: AF_INET,
+                __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
+                    ipv6_nh: [next_hop, 0, 0, 0],
+                },
+            };
+            // SAFETY: the helper copies the parameters, whose size it is told.
+            unsafe { bpf_redirect_neigh(uplink, &raw mut neighbour, size_of_val(&neighbour) as i32, 0) as i32 }
+        }
+        Verdict::Bounce(_) => {
+            let ifindex = packet.ifindex();
+            tell(skb, Kind::Bounce, ifindex, reason, 0);
+            let flags = if is_ingress(hook) { 0 } else { u64::from(BPF_F_INGRESS) };
+            // SAFETY: the helper only notes where the packet shall go.
+            unsafe { bpf_redirect(ifindex, flags) as i32 }
+        }
+    }
+}
+
+/// Makes the stack take a packet that was addressed to another MAC.
+#[inline(always)]
+fn accept(skb: *mut __sk_buff) {
+    // SAFETY: the kernel hands the program a valid context.
+    unsafe {
+        if (*skb).pkt_type == FOR_OTHERS {
+            // It refuses no change between these two.
+            bpf_skb_change_type(skb, FOR_US);
+        }
+    }
+}

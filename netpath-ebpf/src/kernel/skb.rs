@@ -1,0 +1,264 @@
+//! tc: the packet logic over a socket buffer, by direct packet access. Helpers are called only where a buffer's offload
+//! state must follow: checksums that are only begun, and segmentation.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
+        BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
+    },
+    bpf_f_adj_room_encap_l2,
+    helpers::{
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
+    },
+    programs::TcContext,
+};
+use core::mem::offset_of;
+use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
+use netpath_ebpf::{
+    csum, ethernet, flow,
+    packet::{Covered, ETHERNET, Packet, VXLAN4},
+    verdict::Verdict,
+};
+
+use super::{direct::Window, report, tables::KernelTables};
+
+/// What the logic may look at: VXLAN's headers, and within them an ICMP error that quotes the longest IPv4 header and the
+/// ports behind it.
+const DEEPEST: usize = ETHERNET + VXLAN4 + 20 + 8 + 60 + 8;
+
+/// `skb->tc_index` of a packet that a program of ours sent out of the uplink: `to_wire` has nothing to add to it.
+const SENT: u32 = 0x4e50;
+
+/// A socket buffer, as a tc program has it.
+pub struct SkbPacket {
+    pub(super) skb: *mut __sk_buff,
+}
+
+impl SkbPacket {
+    #[inline(always)]
+    fn window(&self) -> Window {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { Window::of::<{ offset_of!(__sk_buff, data) }, { offset_of!(__sk_buff, data_end) }, _>(self.skb) }
+    }
+
+    /// Makes readable and writable what the logic may look at. Senders and receive offload leave all headers of TCP, and
+    /// nothing more, in a buffer's linear part: such a buffer is left as it is, since pulling costs more than the steps.
+    #[inline(always)]
+    fn pull(&mut self) {
+        let reach = self.len().min(DEEPEST);
+        if self.window().len() < reach && !self.has_tcp_headers() {
+            // SAFETY: the context is valid, and no view is alive. If it fails, the logic finds the packet too short.
+            unsafe { bpf_skb_pull_data(self.skb, reach as u32) };
+        }
+    }
+
+    /// Whether the linear part holds the headers of a TCP segment, or of one within VXLAN.
+    #[inline(always)]
+    fn has_tcp_headers(&self) -> bool {
+        const OUTER: usize = ETHERNET;
+        const INNER: usize = ETHERNET + VXLAN4;
+        let tcp_at = |ip: usize| {
+            self.view::<{ 20 + 20 }>(ip)
+                .is_some_and(|ip| ip[0] == 0x45 && ip[9] == flow::TCP)
+        };
+        let udp = || {
+            self.view::<20>(OUTER)
+                .is_some_and(|ip| ip[0] == 0x45 && ip[9] == flow::UDP)
+        };
+        let ethertype = |at: usize| {
+            self.view::<2>(at)
+                .is_some_and(|bytes| *bytes == ethernet::IPV4.to_be_bytes())
+        };
+        ethertype(OUTER - 2) && (tcp_at(OUTER) || udp() && ethertype(INNER - 2) && tcp_at(INNER))
+    }
+
+    /// Whether a program of ours sent this packet already.
+    #[inline(always)]
+    fn sent(&self) -> bool {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).tc_index == SENT }
+    }
+
+    /// Marks the packet as sent by a program of ours, or not.
+    #[inline(always)]
+    pub(super) fn set_sent(&mut self, sent: bool) {
+        // SAFETY: as above; tc programs may write the field.
+        unsafe { (*self.skb).tc_index = if sent { SENT } else { 0 } };
+    }
+}
+
+impl Packet for SkbPacket {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.skb).gso_size as usize }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn tunnel(&self) -> Option<([u8; 4], u32)> {
+        // The oldest layout, which only an IPv4 tunnel has: the identifier and the sender, both in host order.
+        const SIZE: usize = offset_of!(bpf_tunnel_key, __bindgen_anon_1) + size_of::<u32>();
+        let mut key = [0u32; SIZE / size_of::<u32>()];
+        // SAFETY: the context is valid and `key` has the size that the kernel is told.
+        let failed = unsafe { bpf_skb_get_tunnel_key(self.skb, key.as_mut_ptr().cast(), SIZE as u32, 0) };
+        (failed == 0).then(|| (key[1].to_be_bytes(), key[0]))
+    }
+
+    #[inline(always)]
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        // SAFETY: the view borrows the packet, and every change takes it mutably.
+        unsafe { self.window().view(offset) }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason> {
+        // SAFETY: the packet is borrowed mutably, so no view is alive.
+        unsafe { self.window().store(offset, bytes) }
+    }
+
+    #[inline(always)]
+    fn adapt_checksum(
+        &mut self,
+        offset: usize,
+        difference: u32,
+        covered: Covered,
+        optional: bool,
+    ) -> Result<(), Reason> {
+        // The kernel would write a sum of 0xffff back as 0, though nothing changed.
+        if difference == 0 {
+            return Ok(());
+        }
+        let pseudo = if covered == Covered::PseudoHeader {
+            BPF_F_PSEUDO_HDR
+        } else {
+            0
+        };
+        let mangled = if optional { BPF_F_MARK_MANGLED_0 } else { 0 };
+        // No size in the flags: `to` is the difference itself, a sum of words in native order.
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe {
+            bpf_l4_csum_replace(
+                self.skb,
+                offset as u32,
+                0,
+                u64::from(csum::fold(difference)),
+                u64::from(pseudo | mangled),
+            )
+        };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
+    }
+
+    #[inline(always)]
+    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
+        // FIXED_GSO: segments stay as large as the sender made them; the pods' MTU leaves room for the headers. The other
+        // flags tell segmentation where the inner headers begin.
+        const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
+            | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
+            | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
+            | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
+            | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+        let flags = FLAGS | bpf_f_adj_room_encap_l2(ETHERNET as u64);
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
+        if failed != 0 {
+            return Err(Reason::RewriteFailed);
+        }
+        self.store(0, headers).map_err(|_| Reason::RewriteFailed)
+    }
+
+    #[inline(always)]
+    fn decapsulate(&mut self) -> Result<(), Reason> {
+        const FLAGS: u64 =
+            BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_DECAP_L3_IPV4 as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_adjust_room(self.skb, -(VXLAN4 as i32), BPF_ADJ_ROOM_MAC, FLAGS) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
+    }
+}
+
+/// What the steps of a hook work on.
+pub struct Work {
+    /// The packet.
+    pub packet: SkbPacket,
+    /// The maps.
+    pub tables: KernelTables,
+    /// The node.
+    pub config: &'static Config,
+    hook: Hook,
+    bytes: usize,
+}
+
+impl Work {
+    /// Takes a packet up.
+    ///
+    /// # Errors
+    /// The program's return value, if there is nothing to do.
+    #[inline(always)]
+    pub fn begin(hook: Hook, ctx: &TcContext) -> Result<Self, i32> {
+        let mut packet = SkbPacket { skb: ctx.skb.skb };
+        if packet.sent() {
+            if matches!(hook, Hook::ToWire) {
+                return Err(report::NEXT);
+            }
+            // Veth carries the mark to its other end: from another node, or from a pod that would like to pass for one.
+            packet.set_sent(false);
+        }
+        let bytes = packet.len();
+        let Some(config) = super::tables::config() else {
+            report::count(hook, Reason::NotConfigured, bytes);
+            return Err(report::answer_tc(
+                hook,
+                &mut packet,
+                Verdict::Pass(Reason::NotConfigured),
+            ));
+        };
+        packet.pull();
+        let tables = KernelTables::new(packet.skb.cast());
+        Ok(Self {
+            packet,
+            tables,
+            config,
+            hook,
+            bytes,
+        })
+    }
+
+    /// Counts the verdict and carries it out; gives the program's return value.
+    #[inline(always)]
+    pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> i32 {
+        report::count(self.hook, verdict.reason(), self.bytes);
+        report::answer_tc(self.hook, &mut self.packet, verdict)
+    }
+}

@@ -1,0 +1,215 @@
+//! XDP: the packet logic over a frame that has no socket buffer yet. Nothing is offloaded here, so checksums are plain
+//! arithmetic and headers are moved by hand.
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, xdp_action, xdp_md},
+    helpers::{bpf_fib_lookup as fib_lookup, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
+use core::mem::offset_of;
+use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
+use netpath_ebpf::{
+    csum,
+    packet::{Covered, ETHERNET, Packet, VXLAN4},
+    verdict::Verdict,
+};
+
+use super::{direct::Window, report, tables::KernelTables};
+
+const AF_INET: u8 = 2;
+
+/// A frame, as an XDP program has it.
+pub struct XdpPacket {
+    ctx: *mut xdp_md,
+}
+
+impl XdpPacket {
+    #[inline(always)]
+    fn window(&self) -> Window {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { Window::of::<{ offset_of!(xdp_md, data) }, { offset_of!(xdp_md, data_end) }, _>(self.ctx) }
+    }
+
+    /// Moves the frame's beginning.
+    #[inline(always)]
+    fn move_head(&mut self, by: i32) -> Result<(), Reason> {
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_xdp_adjust_head(self.ctx, by) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
+    }
+}
+
+impl Packet for XdpPacket {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.window().len()
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn tunnel(&self) -> Option<([u8; 4], u32)> {
+        None
+    }
+
+    #[inline(always)]
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        // SAFETY: the view borrows the packet, and every change takes it mutably.
+        unsafe { self.window().view(offset) }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason> {
+        // SAFETY: the packet is borrowed mutably, so no view is alive.
+        unsafe { self.window().store(offset, bytes) }
+    }
+
+    #[inline(always)]
+    fn adapt_checksum(
+        &mut self,
+        offset: usize,
+        difference: u32,
+        _covered: Covered,
+        optional: bool,
+    ) -> Result<(), Reason> {
+        let field = *self.view::<2>(offset).ok_or(Reason::RewriteFailed)?;
+        if optional && field == [0, 0] {
+            return Ok(());
+        }
+        let adapted = csum::adapt(field, difference);
+        let adapted = if optional && adapted == [0, 0] {
+            [0xff, 0xff]
+        } else {
+            adapted
+        };
+        self.store(offset, &adapted)
+    }
+
+    #[inline(always)]
+    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
+        self.move_head(-(VXLAN4 as i32))?;
+        self.store(0, headers).map_err(|_| Reason::RewriteFailed)
+    }
+
+    #[inline(always)]
+    fn decapsulate(&mut self) -> Result<(), Reason> {
+        let outer = *self.view::<ETHERNET>(0).ok_or(Reason::RewriteFailed)?;
+        self.move_head(VXLAN4 as i32)?;
+        self.store(0, &outer).map_err(|_| Reason::RewriteFailed)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Result<(), Reason> {
+        let by = len as i32 - self.len() as i32;
+        // SAFETY: the context is valid, and no view is alive. The kernel fills what is new with zeros.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, by) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
+        }
+    }
+}
+
+/// What the steps of a hook work on.
+pub struct Work {
+    /// The packet.
+    pub packet: XdpPacket,
+    /// The maps.
+    pub tables: KernelTables,
+    /// The node.
+    pub config: &'static Config,
+    hook: Hook,
+    bytes: usize,
+}
+
+impl Work {
+    /// Takes a packet up.
+    ///
+    /// # Errors
+    /// The program's return value, if there is nothing to do.
+    #[inline(always)]
+    pub fn begin(hook: Hook, ctx: &XdpContext) -> Result<Self, u32> {
+        let packet = XdpPacket { ctx: ctx.ctx };
+        let bytes = packet.len();
+        let Some(config) = super::tables::config() else {
+            report::count(hook, Reason::NotConfigured, bytes);
+            return Err(xdp_action::XDP_PASS);
+        };
+        let tables = KernelTables::new(packet.ctx.cast());
+        Ok(Self {
+            packet,
+            tables,
+            config,
+            hook,
+            bytes,
+        })
+    }
+
+    /// Counts the verdict and carries it out; gives the program's return value.
+    #[inline(always)]
+    pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> u32 {
+        report::count(self.hook, verdict.reason(), self.bytes);
+        match verdict {
+            // Into pods the programs of tc deliver: the frame goes on to them as it now is.
+            Verdict::Pass(_) | Verdict::Endpoint { .. } => xdp_action::XDP_PASS,
+            Verdict::Drop(_) => xdp_action::XDP_DROP,
+            Verdict::Bounce(_) => xdp_action::XDP_TX,
+            Verdict::Wire { next_hop, .. } => send(&mut self.packet, next_hop, self.config.uplink_ifindex),
+        }
+    }
+}
+
+/// Out of the uplink, to the MAC address that the kernel's neighbour table has. Where it has none, the stack gets the
+/// frame and asks for it.
+#[inline(always)]
+fn send(packet: &mut XdpPacket, next_hop: [u8; 4], uplink: u32) -> u32 {
+    const DESTINATION: usize = ETHERNET + 16;
+    let Some(&destination) = packet.view::<4>(DESTINATION) else {
+        return xdp_action::XDP_DROP;
+    };
+    // SAFETY: all fields are integers, or unions of integers.
+    let mut fib: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    fib.family = AF_INET;
+    fib.ifindex = uplink;
+    fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(if next_hop == [0; 4] { destination } else { next_hop });
+    // SAFETY: the context is the program's own, and the kernel is told the parameters' size.
+    let found = unsafe {
+        fib_lookup(
+            packet.ctx.cast(),
+            &raw mut fib,
+            size_of_val(&fib) as i32,
+            BPF_FIB_LOOKUP_OUTPUT,
+        )
+    };
+    if found != 0 {
+        return xdp_action::XDP_PASS;
+    }
+    let [d0, d1, d2, d3, d4, d5] = fib.dmac;
+    let [s0, s1, s2, s3, s4, s5] = fib.smac;
+    if packet
+        .store(0, &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5])
+        .is_err()
+    {
+        return xdp_action::XDP_DROP;
+    }
+    if fib.ifindex == packet.ifindex() {
+        xdp_action::XDP_TX
+    } else {
+        // SAFETY: the helper only notes where the frame shall go.
+        unsafe { bpf_redirect(fib.ifindex, 0) as u32 }
+    }
+}
