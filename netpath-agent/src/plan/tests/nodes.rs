@@ -103,6 +103,15 @@ fn three_nodes_fill_the_tables_of_one() {
 }
 
 #[test]
+fn the_order_of_documents_does_not_matter() {
+    let turned: Vec<_> = NODES.split("---").collect::<Vec<_>>().into_iter().rev().collect();
+    assert_eq!(
+        plan(&cluster(&turned.join("---")), &facts()),
+        plan(&cluster(NODES), &facts())
+    );
+}
+
+#[test]
 fn a_node_that_is_gone_leaves_nothing_behind() {
     let three = plan(&cluster(NODES), &facts()).unwrap();
     let alone = plan(&cluster(NODES.split("---").next().unwrap()), &facts()).unwrap();

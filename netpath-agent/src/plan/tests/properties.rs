@@ -163,6 +163,16 @@ proptest! {
     }
 
     #[test]
+    fn the_order_within_slices_does_not_matter(cluster in any_cluster()) {
+        let mut turned = cluster.clone();
+        for slice in turned.slices.values_mut() {
+            slice.endpoints.reverse();
+            slice.ports.reverse();
+        }
+        prop_assert_eq!(plan(&turned, &facts()), plan(&cluster, &facts()));
+    }
+
+    #[test]
     fn a_service_gives_its_place_to_no_newcomer(cluster in any_cluster(), newcomer in service(), slice in slice()) {
         let Ok(before) = plan(&cluster, &facts()) else { return Ok(()) };
         let mut grown = cluster.clone();

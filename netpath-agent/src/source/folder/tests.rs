@@ -362,6 +362,12 @@ async fn changes_are_published_wherever_they_are_made() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("d.yaml"), service("four", "10.96.0.4")).unwrap();
     until(&mut receiver, &["four"]).await;
+    let began = Instant::now();
     fs::write(root.join("d.yaml"), service("five", "10.96.0.5")).unwrap();
     until(&mut receiver, &["five"]).await;
+    assert!(
+        began.elapsed() < LOOK * 3 / 4,
+        "the new folder is watched too: {:?}",
+        began.elapsed()
+    );
 }
