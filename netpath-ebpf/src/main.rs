@@ -36,7 +36,7 @@ macro_rules! run {
 
 /// tc ingress of a pod's veth on the node.
 #[classifier]
-pub fn from_pod(ctx: TcContext) -> i32 {
+fn from_pod(ctx: TcContext) -> i32 {
     run!(skb, FromPod, ctx, |work| path::from_pod::run(
         &mut work.packet,
         &mut work.tables,
@@ -46,7 +46,7 @@ pub fn from_pod(ctx: TcContext) -> i32 {
 
 /// tc egress of a pod's veth on the node.
 #[classifier]
-pub fn to_pod(ctx: TcContext) -> i32 {
+fn to_pod(ctx: TcContext) -> i32 {
     run!(skb, ToPod, ctx, |work| path::to_pod::run(
         &mut work.packet,
         &mut work.tables
@@ -55,7 +55,7 @@ pub fn to_pod(ctx: TcContext) -> i32 {
 
 /// tc ingress of the vxlan device.
 #[classifier]
-pub fn from_overlay(ctx: TcContext) -> i32 {
+fn from_overlay(ctx: TcContext) -> i32 {
     run!(skb, FromOverlay, ctx, |work| path::from_overlay::run(
         &mut work.packet,
         &mut work.tables,
@@ -65,7 +65,7 @@ pub fn from_overlay(ctx: TcContext) -> i32 {
 
 /// tc ingress of the uplink.
 #[classifier]
-pub fn from_wire(ctx: TcContext) -> i32 {
+fn from_wire(ctx: TcContext) -> i32 {
     run!(skb, FromWire, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
@@ -75,7 +75,7 @@ pub fn from_wire(ctx: TcContext) -> i32 {
 
 /// tc egress of the uplink.
 #[classifier]
-pub fn to_wire(ctx: TcContext) -> i32 {
+fn to_wire(ctx: TcContext) -> i32 {
     run!(skb, ToWire, ctx, |work| path::to_wire::run(
         &mut work.packet,
         &mut work.tables
@@ -84,7 +84,7 @@ pub fn to_wire(ctx: TcContext) -> i32 {
 
 /// tc egress of the bridge.
 #[classifier]
-pub fn from_host(ctx: TcContext) -> i32 {
+fn from_host(ctx: TcContext) -> i32 {
     run!(skb, FromHost, ctx, |work| path::from_host::run(
         &mut work.packet,
         &mut work.tables,
@@ -94,7 +94,7 @@ pub fn from_host(ctx: TcContext) -> i32 {
 
 /// XDP on the uplink.
 #[xdp]
-pub fn from_wire_xdp(ctx: XdpContext) -> u32 {
+fn from_wire_xdp(ctx: XdpContext) -> u32 {
     run!(xdp, FromWireXdp, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,

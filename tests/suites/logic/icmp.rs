@@ -56,7 +56,7 @@ fn a_packet_yet_to_be_segmented_is_judged_by_its_segments() -> Result<()> {
         let verdict = path::from_pod::run(&mut packet, &mut tables(), &config());
         let expected = if fits {
             Verdict::Wire {
-                next_hop: Some(ROUTER),
+                next_hop: ROUTER,
                 reason: Reason::ToTunnel,
             }
         } else {

@@ -25,7 +25,7 @@ fn out_and_back() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: None,
+            next_hop: [0; 4],
             reason: Reason::ToOutside
         }
     );
@@ -52,7 +52,7 @@ fn an_echo_and_its_reply() {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: None,
+            next_hop: [0; 4],
             reason: Reason::ToOutside
         }
     );
@@ -86,7 +86,7 @@ fn no_port_twice_and_none_of_the_nodes_own() -> Result<()> {
         assert_eq!(
             verdict,
             Verdict::Wire {
-                next_hop: None,
+                next_hop: [0; 4],
                 reason: Reason::ToOutside
             }
         );
@@ -109,7 +109,7 @@ fn exhaustion_is_named_and_ends_with_the_connections() -> Result<()> {
     assert_eq!(
         out(&mut tables, last)?.0,
         Verdict::Wire {
-            next_hop: None,
+            next_hop: [0; 4],
             reason: Reason::ToOutside
         }
     );

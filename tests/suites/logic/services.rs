@@ -82,7 +82,7 @@ fn cluster_ip_through_the_tunnel_over_udp() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: Some(ROUTER),
+            next_hop: ROUTER,
             reason: Reason::ToTunnel
         }
     );
@@ -132,7 +132,7 @@ fn node_port_with_a_backend_here_keeps_the_client() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: None,
+            next_hop: [0; 4],
             reason: Reason::ToOutside
         }
     );
@@ -152,7 +152,7 @@ fn node_port_with_a_backend_elsewhere_comes_back_through_this_node() -> Result<(
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: Some(ROUTER),
+            next_hop: ROUTER,
             reason: Reason::ToTunnel
         }
     );
@@ -174,7 +174,7 @@ fn node_port_with_a_backend_elsewhere_comes_back_through_this_node() -> Result<(
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: None,
+            next_hop: [0; 4],
             reason: Reason::ToOutside
         }
     );
@@ -287,7 +287,7 @@ fn a_connection_keeps_its_backend_and_a_new_one_takes_the_new() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: Some(ROUTER),
+            next_hop: ROUTER,
             reason: Reason::ToTunnel
         }
     );

@@ -29,7 +29,7 @@ fn a_node_on_the_segment_directly() -> Result<()> {
         assert_eq!(
             verdict,
             Verdict::Wire {
-                next_hop: Some(PEER),
+                next_hop: PEER,
                 reason: Reason::ToPeer
             }
         );
@@ -60,7 +60,7 @@ fn a_node_behind_a_router_through_the_tunnel() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: Some(ROUTER),
+            next_hop: ROUTER,
             reason: Reason::ToTunnel
         }
     );
