@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::conflist::Conflist;
 use super::facts::{self, device};
 use super::health::{Health, Part};
+use super::log;
 use super::settings::{Settings, Xdp};
 use super::state;
 use crate::apply::Applier;
@@ -282,6 +283,6 @@ impl Node {
 fn outcome<T>(result: &anyhow::Result<T>) -> Result<(), String> {
     match result {
         Ok(_) => Ok(()),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(log::text(error)),
     }
 }

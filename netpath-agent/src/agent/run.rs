@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::client::client;
 use super::health::{self, Health, Part};
+use super::log;
 use super::node::{Node, Round};
 use super::settings::{Settings, Xdp};
 use super::state::{self, Lock};
@@ -163,7 +164,8 @@ async fn rounds(
                 resync
             }
             Err(error) => {
-                error!("{error:#}; trying again in {} s", retry.as_secs());
+                let reason = log::text(&error);
+                error!("{reason}; trying again in {} s", retry.as_secs());
                 let next = Instant::now() + retry;
                 (ready, retry) = (false, (retry * 2).min(RETRY.1));
                 next.min(resync)

@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error:#}");
+            let reason = agent::log::text(&error);
+            error!("{reason}");
             ExitCode::FAILURE
         }
     }
