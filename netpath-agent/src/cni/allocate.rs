@@ -12,19 +12,21 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Read, Write},
     net::Ipv4Addr,
-    ops::RangeInclusive,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    config::Pool,
     error::{Code, Error},
     names::Attachment,
+    pool::{Pool, candidates, exhausted},
 };
 
-/// The last address that was given out: the next one comes after it, so that an address rests before it is used again.
+/// The last address that was given out: the next one comes after it, so that an address rests before it is used again. It
+/// is the target of a symbolic link that leads nowhere: a file that is replaced is written to the disk first, and that can
+/// take longer than all the rest.
 const LAST: &str = ".last";
 /// The folder's lock: whoever removes files holds it.
 const LOCK: &str = ".lock";
@@ -61,13 +63,6 @@ impl Record {
             ifname: self.ifname.clone(),
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Last {
-    address: Ipv4Addr,
-    #[serde(rename = "bootID")]
-    boot_id: String,
 }
 
 /// The addresses of a network.
@@ -114,12 +109,12 @@ impl Addresses {
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         record.boot_id.clone_from(&self.boot_id);
         let last = self.last();
-        if last.as_ref().is_none_or(|last| last.boot_id != self.boot_id) {
+        if last.as_ref().is_none_or(|(boot_id, _)| *boot_id != self.boot_id) {
             self.forget_other_boots()?;
         }
         let attachment = record.attachment();
         let (staged, held) = Staged::write(self.staged(&attachment, "address"), &record)?;
-        let last = last.map(|last| last.address);
+        let last = last.map(|(_, address)| address);
         let found = match self.link_first(pools, last, &staged.0)? {
             Some(found) => Some(found),
             // Files that another boot tore or left since the last address was given out.
@@ -234,8 +229,8 @@ impl Addresses {
     /// # Errors
     /// [`Code::Io`].
     pub fn free(&self, pools: &[Pool]) -> Result<u64, Error> {
-        let all: u64 = pools.iter().map(|pool| capacity(*pool)).sum();
-        let ours = |address: &Ipv4Addr| pools.iter().any(|pool| is_candidate(*pool, *address));
+        let all: u64 = pools.iter().map(Pool::capacity).sum();
+        let ours = |address: &Ipv4Addr| pools.iter().any(|pool| pool.gives(*address));
         let in_use = self.names()?.iter().filter(|address| ours(address)).count() as u64;
         if in_use < all {
             return Ok(all - in_use);
@@ -274,18 +269,19 @@ impl Addresses {
         Ok(forgotten)
     }
 
-    /// The last address that was given out, if that is known. It is a hint: nothing breaks without it.
-    fn last(&self) -> Option<Last> {
-        serde_json::from_slice(&read_bounded(&self.folder.join(LAST)).ok()?).ok()
+    /// The boot and the address that were last given out, if that is known. It is a hint: nothing breaks without it.
+    fn last(&self) -> Option<(String, Ipv4Addr)> {
+        let target = fs::read_link(self.folder.join(LAST)).ok()?;
+        let (boot_id, address) = target.to_str()?.rsplit_once('/')?;
+        Some((boot_id.to_owned(), address.parse().ok()?))
     }
 
+    /// Without the hint an address may be used again sooner than need be, and that is all: errors do not matter.
     fn remember(&self, address: Ipv4Addr, attachment: &Attachment) {
-        let last = Last {
-            address,
-            boot_id: self.boot_id.clone(),
-        };
-        // Without the hint an address may be used again sooner than need be, and that is all.
-        if let Ok((staged, _)) = Staged::write(self.staged(attachment, "last"), &last) {
+        let staged = Staged(self.staged(attachment, "last"));
+        let _ = fs::remove_file(&staged.0);
+        let target = format!("{}/{address}", self.boot_id);
+        if symlink(target, &staged.0).is_ok() {
             let _ = fs::rename(&staged.0, self.folder.join(LAST));
         }
     }
@@ -305,7 +301,7 @@ impl Addresses {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(listed)?;
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
                 names.extend(entry.file_name().into_string().ok());
             }
         }
@@ -369,47 +365,6 @@ impl Drop for Staged {
 /// What the names of an attachment's files under way begin with.
 fn staged_prefix(attachment: &Attachment) -> String {
     format!("{NEW}{}-", attachment.device())
-}
-
-/// Every address that a pod can have, once: those after `last` first, then from the beginning.
-fn candidates(pools: &[Pool], last: Option<Ipv4Addr>) -> impl Iterator<Item = (Pool, Ipv4Addr)> {
-    let mut ranges: Vec<_> = pools.iter().map(|pool| (*pool, hosts(*pool))).collect();
-    let last = last.and_then(|last| Some((pools.iter().position(|pool| is_candidate(*pool, last))?, last.to_bits())));
-    if let Some((index, last)) = last {
-        ranges.rotate_left(index);
-        let (pool, range) = ranges[0].clone();
-        ranges[0].1 = last + 1..=*range.end();
-        ranges.push((pool, *range.start()..=last));
-    }
-    ranges
-        .into_iter()
-        .flat_map(|(pool, range)| range.map(move |bits| (pool, Ipv4Addr::from_bits(bits))))
-        .filter(|(pool, address)| *address != pool.gateway)
-}
-
-/// The subnet without its own address and the broadcast address.
-fn hosts(pool: Pool) -> RangeInclusive<u32> {
-    pool.subnet.network().to_bits() + 1..=pool.subnet.broadcast().to_bits() - 1
-}
-
-fn is_candidate(pool: Pool, address: Ipv4Addr) -> bool {
-    hosts(pool).contains(&address.to_bits()) && address != pool.gateway
-}
-
-/// How many pods can have an address of a subnet.
-fn capacity(pool: Pool) -> u64 {
-    (1 << (32 - pool.subnet.prefix_len())) - 3
-}
-
-/// What to say when no address is free.
-pub fn exhausted(pools: &[Pool]) -> String {
-    let list = pools
-        .iter()
-        .map(|pool| format!("all {} of {}", capacity(*pool), pool.subnet));
-    format!(
-        "no address is free: {} are in use",
-        list.collect::<Vec<_>>().join(" and ")
-    )
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netpath_common::names;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     error::{Code, Error},
     names::{is_identifier, is_interface_name},
+    pool::Pool,
     version::Version,
 };
 
@@ -81,15 +82,6 @@ pub struct Network {
     pub prev_result: Option<Map<String, Value>>,
     /// GC: the attachments to keep. None means that the key is missing, which says nothing about any attachment.
     pub valid_attachments: Option<Vec<ValidAttachment>>,
-}
-
-/// A subnet to give addresses out of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
-    /// The subnet.
-    pub subnet: Ipv4Net,
-    /// The pods' gateway: an address of the subnet that no pod gets.
-    pub gateway: Ipv4Addr,
 }
 
 impl Network {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod detach;
 pub mod error;
 pub mod names;
+pub mod pool;
 pub mod request;
 pub mod result;
 pub mod status;

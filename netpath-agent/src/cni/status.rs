@@ -3,9 +3,10 @@
 use nix::net::if_::if_nametoindex;
 
 use super::{
-    allocate::{Addresses, boot_id, exhausted},
+    allocate::{Addresses, boot_id},
     config::Network,
     error::{Code, Error},
+    pool::exhausted,
     tables::require_datapath,
 };
 use crate::datapath::pins::Pins;
