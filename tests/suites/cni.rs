@@ -4,7 +4,13 @@ mod faults;
 mod node;
 mod reference;
 
-use std::{fs, net::Ipv4Addr, path::Path, process::Command};
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use netlink_packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo};
@@ -161,6 +167,38 @@ fn when_add_returns_the_pod_is_ready_and_the_node_knows_it() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_first_packet_after_add_arrives() -> Result<()> {
+    let node = Node::new()?;
+    let pods = (0..6).map(|n| node.pod(&format!("p{n}"))).collect::<Result<Vec<_>>>()?;
+    let mut servers: Vec<UdpSocket> = Vec::new();
+    let mut echo = [0; 16];
+    for (number, pod) in pods.iter().enumerate() {
+        let own = address(&node.add(&format!("c{number}"), pod)?)?;
+        // Straight after ADD: from the new pod to every older one, and from the node to the new pod.
+        let client = pod.run(|| Ok(UdpSocket::bind((own, 7000))?))?;
+        client.set_read_timeout(Some(Duration::from_millis(500)))?;
+        for server in &servers {
+            client.send_to(b"first", server.local_addr()?)?;
+            let (length, from) = server.recv_from(&mut echo).with_context(|| {
+                format!(
+                    "{own} to {}",
+                    server.local_addr().map(|to| to.to_string()).unwrap_or_default()
+                )
+            })?;
+            assert_eq!((&echo[..length], from), (&b"first"[..], client.local_addr()?));
+        }
+        let host = node.namespace.run(|| Ok(UdpSocket::bind((GATEWAY, 0))?))?;
+        host.send_to(b"probe", client.local_addr()?)?;
+        let (length, from) = client
+            .recv_from(&mut echo)
+            .with_context(|| format!("the node to {own}"))?;
+        assert_eq!((&echo[..length], from), (&b"probe"[..], host.local_addr()?));
+        servers.push(client);
+    }
+    Ok(())
+}
+
 async fn bridge_port(handle: &rtnetlink::Handle, device: &str) -> Result<Vec<InfoBridgePort>> {
     use futures::TryStreamExt;
     let answers = handle.link().get().match_name(device).execute();
@@ -204,7 +242,7 @@ fn an_interface_that_exists_is_not_touched_and_neither_is_the_attachment_that_ha
 }
 
 #[test]
-fn a_container_may_have_several_interfaces_each_detached_alone() -> Result<()> {
+fn an_add_that_fails_at_its_last_step_leaves_nothing() -> Result<()> {
     let node = Node::new()?;
     let pod = node.pod("p")?;
     node.add("c1", &pod)?;
@@ -212,7 +250,7 @@ fn a_container_may_have_several_interfaces_each_detached_alone() -> Result<()> {
     let config = node.config(json!({})).to_string();
     let mut plugin = node.plugin("ADD", "c1", Some(&pod))?;
     plugin.env("CNI_IFNAME", "net1");
-    // The second default route is refused: the pod has one already.
+    // The kernel refuses a second default route.
     let (code, text) = node.run(plugin, config.as_bytes())?.error()?;
     assert_eq!(code, 100);
     assert!(text.contains("default route via 10.244.1.1"), "{text}");

@@ -1,10 +1,16 @@
 //! What goes wrong around the plugin: it is killed, the machine restarts, tables are full, namespaces go, requests are
 //! hostile and many at once. Nothing may leak, and nothing may be given twice.
 
-use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use netpath_agent::cni::{
+    allocate::{Addresses, Record, boot_id},
+    collect,
+    config::Network,
+};
 use netpath_tests::lab::namespace::Namespace;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use super::{
@@ -238,6 +244,88 @@ fn after_a_reboot_all_addresses_are_free() -> Result<()> {
     }
     let (code, _) = node.call("ADD", "d9", Some(&node.pod("q")?), small)?.error()?;
     assert_eq!(code, 11);
+    Ok(())
+}
+
+/// A file system of a few inodes and pages, gone with the test.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    fn mount(path: PathBuf, inodes: u32) -> Result<Self> {
+        fs::create_dir_all(&path)?;
+        let options = format!("size=64k,nr_inodes={inodes}");
+        mount(
+            Some("tmpfs"),
+            &path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("cannot unmount {}: {error}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_fails_add_by_name_and_does_not_stop_del() -> Result<()> {
+    let node = Node::new()?;
+    let pod = node.pod("p")?;
+    // Room for the folder, its lock, one address and what is under way.
+    let _state = Tiny::mount(node.state(), 5)?;
+    node.add("c1", &pod)?;
+    fs::write(node.state().join("other"), "")?;
+    let before = node.remains_of(&["netpath"])?;
+    let (code, text) = node.call("ADD", "c2", Some(&node.pod("q")?), json!({}))?.error()?;
+    assert_eq!(code, 5);
+    assert!(text.contains("No space left on device"), "{text}");
+    assert!(text.contains("make room on that file system"), "{text}");
+    assert_eq!(node.remains_of(&["netpath"])?, before);
+    node.del("c1", None)?;
+    assert_eq!(node.remains_of(&["netpath"])?, Remains::default());
+    Ok(())
+}
+
+#[test]
+fn reconciling_takes_what_is_gone_and_leaves_what_lives_or_is_under_way() -> Result<()> {
+    let node = Node::new()?;
+    let (alive, dies) = (node.pod("p")?, node.pod("q")?);
+    node.add("c1", &alive)?;
+    let kept = node.remains()?;
+    node.add("c2", &dies)?;
+    let two = node.remains()?;
+    drop(dies);
+    wait_until(|| Ok(node.remains()?.devices == kept.devices))?;
+
+    let network = Network::parse(node.config(json!({})).to_string().as_bytes())?;
+    // An ADD that has its address, and nothing else yet.
+    let addresses = Addresses::new(&node.state(), "netpath", boot_id()?);
+    let record = Record {
+        container_id: "c3".into(),
+        ifname: "eth0".into(),
+        boot_id: String::new(),
+        netns: None,
+        pod: None,
+    };
+    let under_way = addresses.reserve(&network.pools()?, record)?;
+    let reconcile = || node.netlink(async |_| Ok(collect::reconcile(&network).await?));
+    reconcile()?;
+    let mut expected = kept;
+    expected.files.insert(format!("netpath/{}", under_way.address).into());
+    assert_eq!(node.remains()?, expected);
+    assert_eq!((two.files.len(), two.links.len()), (2, 4));
+
+    // The ADD was killed there.
+    drop(under_way);
+    reconcile()?;
+    expected.files.retain(|file| file.ends_with("10.244.1.2"));
+    assert_eq!(node.remains()?, expected);
     Ok(())
 }
 

@@ -226,9 +226,21 @@ impl Node {
 
     /// All that is on the node because of attachments.
     pub fn remains(&self) -> Result<Remains> {
+        let networks = match fs::read_dir(self.state()) {
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name()))
+                .collect::<Result<Vec<_>>>()?,
+            Err(_) => Vec::new(),
+        };
+        let networks: Vec<&str> = networks.iter().filter_map(|name| name.to_str()).collect();
+        self.remains_of(&networks)
+    }
+
+    /// The same, with the files of these networks alone.
+    pub fn remains_of(&self, networks: &[&str]) -> Result<Remains> {
         let mut remains = Remains::default();
-        for network in fs::read_dir(self.state()).into_iter().flatten() {
-            for file in fs::read_dir(network?.path())? {
+        for network in networks {
+            for file in fs::read_dir(self.state().join(network))? {
                 let path = file?.path();
                 // The lock and the hint are the network's, not an attachment's.
                 if !path.ends_with(".lock") && !path.ends_with(".last") {
