@@ -9,7 +9,7 @@ use super::{
     rivals::{self, Pair, Way},
     rules::{self, Rules},
     site::{FAR_SERVICE, Ground, NEAR_SERVICE, Site},
-    workload::{Ends, PORT},
+    workload::{Ends, PORT, SECOND_PORT},
 };
 
 /// One bare veth pair between two pods.
@@ -80,8 +80,12 @@ pub fn own(selection: &Selection<'_>, site: &Site) -> Result<Vec<Arm>> {
             continue;
         }
         let pair = if near { site.near()? } else { site.far()? };
-        let target = target.unwrap_or(SocketAddrV4::new(pair.address, PORT));
-        arms.push(arm(name, group, pair, target)?);
+        // A service leads to the first port, where another arm's server may listen on the same pod.
+        let (port, target) = match target {
+            Some(service) => (PORT, service),
+            None => (SECOND_PORT, SocketAddrV4::new(pair.address, SECOND_PORT)),
+        };
+        arms.push(arm(name, group, pair, port, target)?);
     }
     Ok(arms)
 }
@@ -114,8 +118,8 @@ const OWN: [Own; 5] = [
     ),
 ];
 
-fn arm(name: &'static str, group: Group, pair: Pair, target: SocketAddrV4) -> Result<Arm> {
-    let ends = Ends::open(&pair.client, &pair.server, target).with_context(|| name.to_owned())?;
+fn arm(name: &'static str, group: Group, pair: Pair, port: u16, target: SocketAddrV4) -> Result<Arm> {
+    let ends = Ends::open(&pair.client, &pair.server, port, target).with_context(|| name.to_owned())?;
     Ok(Arm {
         name,
         group,
@@ -148,7 +152,7 @@ pub fn rivals(selection: &Selection<'_>) -> Result<Vec<Arm>> {
             Group::Service => SocketAddrV4::new(rules::SERVICE, rules::SERVICE_PORT),
             Group::SameNode | Group::AcrossNodes => SocketAddrV4::new(pair.address, PORT),
         };
-        arms.push(arm(name, group, pair, target)?);
+        arms.push(arm(name, group, pair, PORT, target)?);
     }
     Ok(arms)
 }

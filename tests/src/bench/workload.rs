@@ -16,6 +16,8 @@ use super::netns::Namespace;
 
 /// Port servers listen on.
 pub const PORT: u16 = 8080;
+/// Port of a second server in the same pod.
+pub const SECOND_PORT: u16 = 8081;
 /// What one write of [`Workload::Stream`] carries.
 const CHUNK: usize = 64 * 1024;
 /// What one datagram of [`Workload::Udp`] carries.
@@ -79,12 +81,12 @@ impl Ends {
     ///
     /// # Errors
     /// When the path does not carry a connection within five seconds.
-    pub fn open(client: &Arc<Namespace>, server: &Namespace, target: SocketAddrV4) -> Result<Self> {
+    pub fn open(client: &Arc<Namespace>, server: &Namespace, port: u16, target: SocketAddrV4) -> Result<Self> {
         // Each connection is closed by the server first. Without this its namespace keeps every one of them for a minute.
         server.sysctl("ipv4/tcp_max_tw_buckets", "0")?;
         let (listener, receiver) = server.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen on TCP")?;
-            let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen on UDP")?;
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context("cannot listen on TCP")?;
+            let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).context("cannot listen on UDP")?;
             receiver.set_read_timeout(Some(PATIENCE))?;
             Ok((listener, receiver))
         })?;
