@@ -44,9 +44,9 @@ pub const NETPATH_DIRECT: &str = "netpath direct";
 /// Pods of two nodes with a router between.
 pub const NETPATH_TUNNEL: &str = "netpath tunnel";
 /// A ClusterIP whose backend is on the client's node.
-pub const NETPATH_SERVICE: &str = "netpath, backend on the same node";
+pub const NETPATH_SERVICE: &str = "netpath, local backend";
 /// A ClusterIP whose backend is on another node, reached directly.
-pub const NETPATH_SERVICE_DIRECT: &str = "netpath, backend on another node";
+pub const NETPATH_SERVICE_DIRECT: &str = "netpath, remote backend";
 
 /// Whether an arm is netpath's.
 pub fn is_own(arm: &str) -> bool {
