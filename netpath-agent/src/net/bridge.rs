@@ -1,4 +1,7 @@
 //! The bridge that owns the node's pod subnets: their gateway addresses are its own, the pods' veths its ports.
+//!
+//! `net.bridge.bridge-nf-call-iptables` is left as it is: what programs redirect never meets netfilter, and the few packets
+//! that are bridged after all meet the rules that the node's owner wanted for them.
 
 use std::net::IpAddr;
 

@@ -10,7 +10,7 @@ use rtnetlink::{LinkMessageBuilder, LinkVxlan};
 
 use super::bridge::{described, gone};
 use super::link::{Link, by_index, stable_mac};
-use super::{Error, Netlink, Result, is_errno, kernel};
+use super::{Error, Netlink, Result, is_errno, kernel, sysctl};
 
 /// What the vxlan device is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ impl Netlink {
             answer => answer.map_err(kernel(format!("create vxlan device {name}")))?,
         }
         let link = self.link(name).await?.ok_or_else(|| gone(name))?;
+        // What the kernel would announce there has no tunnel to go to, and would count as the device's losses.
+        sysctl::no_link_local(name)?;
         // The device opens its socket when it is set up: only now does the kernel say that the port is taken.
         match self
             .handle

@@ -31,6 +31,16 @@ pub fn prepare(devices: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the kernel from giving a device an IPv6 link-local address, and from announcing it there. Nothing to do in a kernel
+/// without IPv6.
+pub fn no_link_local(device: &str) -> Result<()> {
+    const NONE: &str = "1";
+    match set(&format!("ipv6/conf/{device}/addr_gen_mode"), NONE) {
+        Err(Error::Sysctl { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// The file that remembers which reserved ports are netpath's.
 fn record(state: &Path) -> PathBuf {
     state.join("reserved-ports")

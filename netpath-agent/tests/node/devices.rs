@@ -154,6 +154,7 @@ fn the_overlay_is_made_once_and_follows_port_and_mtu() {
             link["flags"],
             json!(["BROADCAST", "MULTICAST", "NOARP", "UP", "LOWER_UP"])
         );
+        assert_eq!(ip_json("address show netpath-vx")[0]["addr_info"], json!([]));
         let data = &link["linkinfo"]["info_data"];
         assert_eq!((&data["external"], &data["port"]), (&json!(true), &json!(4789)));
         assert_eq!(
