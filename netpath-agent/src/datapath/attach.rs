@@ -160,7 +160,9 @@ fn failed(action: &'static str, hook: Hook, device: &str, error: &(dyn std::erro
     let old = direction(hook).is_some()
         && KernelVersion::current().is_ok_and(|version| version.code() < KernelVersion::new(6, 6, 0).code());
     match errno(error) {
-        Some(libc::EPERM) => reason.push_str("; this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN"),
+        Some(libc::EPERM | libc::EACCES) => {
+            reason.push_str("; this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN")
+        }
         Some(libc::EINVAL) if old => reason.push_str("; links of this kind (tcx) need Linux 6.6 or newer"),
         Some(libc::EOPNOTSUPP) if hook == Hook::FromWireXdp => {
             reason.push_str("; the device's driver has no native XDP: run the agent with --xdp off");

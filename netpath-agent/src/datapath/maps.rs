@@ -52,7 +52,7 @@ impl Place {
 
     fn error(&self, action: &'static str, error: MapError) -> Error {
         let mut reason = chain(&error);
-        if errno(&error) == Some(libc::EPERM) {
+        if let Some(libc::EPERM | libc::EACCES) = errno(&error) {
             reason.push_str("; this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN");
         }
         Error::Map {

@@ -1,6 +1,9 @@
 //! A node's state for a person: what is wrong first, then what there is.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    net::Ipv4Addr,
+};
 
 use super::{agent::Agent, status::Status};
 
@@ -62,14 +65,12 @@ impl Status {
         table(f, "Pods", ["ADDRESS", "MAC", "DEVICE"], pods.collect())?;
 
         let routes = self.routes.iter().map(|route| {
-            let next_hop = route
-                .next_hop
-                .map_or("as the kernel routes".to_owned(), |hop| hop.to_string());
+            let shown = |address: Option<Ipv4Addr>| address.map_or("-".to_owned(), |address| address.to_string());
             [
                 route.subnet.clone(),
                 route.via.clone(),
-                route.node.to_string(),
-                next_hop,
+                shown(route.node),
+                shown(route.next_hop),
             ]
         });
         table(f, "Routes", ["SUBNET", "WAY", "NODE", "NEXT HOP"], routes.collect())?;

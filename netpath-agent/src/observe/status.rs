@@ -11,7 +11,7 @@ use netpath_common::{
         ABI_VERSION, Mac,
         config::Config,
         endpoint::{KIND_HOST, KIND_POD},
-        route::{VIA_DIRECT, VIA_TUNNEL},
+        route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
         service::{BackendKey, FLAG_NODE_PORT, v4::Backend},
     },
     hook::Hook,
@@ -106,11 +106,12 @@ pub struct Pod {
 pub struct RouteLine {
     /// The subnet.
     pub subnet: String,
-    /// `direct`, `tunnel` or the number that neither is.
+    /// `direct` or `tunnel`; `local` for the node's own subnet and `services` for the services' range, of which what no
+    /// entry takes is nobody's; or a number that none of these is.
     pub via: String,
-    /// The node that has it.
-    pub node: Ipv4Addr,
-    /// The next hop; none if the kernel's routes decide.
+    /// The node that has it, if one does.
+    pub node: Option<Ipv4Addr>,
+    /// The next hop, where the agent knows one.
     pub next_hop: Option<Ipv4Addr>,
 }
 
@@ -181,11 +182,10 @@ pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
     }
     match tables::config(pins).and_then(|config| config.get()) {
         // One sentence for all that follows from it.
-        Err(error @ Error::MapMissing { .. }) => {
+        Err(error) => {
             status.problems.push(error.to_string());
             return status;
         }
-        Err(error) => status.problems.push(error.to_string()),
         Ok(config) => configuration(&config, &mut status),
     }
     let parts: [fn(&Pins, &mut Status) -> Result<()>; 6] = [endpoints, routes, services, maps, links, verdicts];
@@ -259,16 +259,18 @@ fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
 
 fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
     for (key, route) in tables::route4(pins)?.entries()? {
-        let next_hop = Ipv4Addr::from(route.next_hop);
+        let given = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
         status.routes.push(RouteLine {
             subnet: format!("{}/{}", Ipv4Addr::from(key.address), key.prefix_len),
             via: match route.via {
                 VIA_DIRECT => "direct".to_owned(),
                 VIA_TUNNEL => "tunnel".to_owned(),
+                VIA_LOCAL => "local".to_owned(),
+                VIA_SERVICE => "services".to_owned(),
                 other => other.to_string(),
             },
-            node: route.node.into(),
-            next_hop: (!next_hop.is_unspecified()).then_some(next_hop),
+            node: given(route.node),
+            next_hop: given(route.next_hop),
         });
     }
     Ok(())

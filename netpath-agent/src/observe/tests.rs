@@ -205,7 +205,7 @@ fn a_whole_node_is_told_whole() {
         "node        192.0.2.1 on lo, MTU 1500",
         "tunnel      VXLAN 78 on UDP port 4789, lo",
         "  10.244.1.2  02:00:00:00:00:aa  lo",
-        "  10.244.2.0/24  tunnel  198.51.100.7  as the kernel routes",
+        "  10.244.2.0/24  tunnel  198.51.100.7  -",
         "  10.96.0.1:53/udp  NodePort  10.244.1.2:5353",
         "  10.96.0.2:54/udp            none: refused",
         "  lo      from_wire     attached",
