@@ -36,6 +36,8 @@ pub struct Node {
     xdp: bool,
     /// Warnings that have been logged and still hold.
     said: BTreeSet<String>,
+    /// What could not be cleared away of pods that are gone.
+    left_over: Option<String>,
 }
 
 /// What a round is for.
@@ -72,6 +74,7 @@ impl Node {
             health,
             xdp,
             said: BTreeSet::new(),
+            left_over: None,
         })
     }
 
@@ -81,15 +84,19 @@ impl Node {
     /// # Errors
     /// What the node lacks, with the remedy.
     pub async fn bring_to(&mut self, cluster: &Cluster, round: Round) -> anyhow::Result<()> {
-        let mut warnings = BTreeSet::new();
         if round == Round::Resync {
-            self.applier = Applier::adopt(&self.pins)?;
+            let adopted = Applier::adopt(&self.pins).map_err(anyhow::Error::from);
+            self.health.set(Part::Datapath, outcome(&adopted));
+            self.applier = adopted?;
         }
+        let mut warnings = BTreeSet::new();
         let applied = self.apply(cluster, &mut warnings).await;
         self.health.set(Part::Applied, outcome(&applied));
         let (uplink, plan) = match applied {
             Ok(done) => done,
             Err(error) => {
+                // What was not looked at this time is not over.
+                warnings.append(&mut self.said.clone());
                 self.say(warnings);
                 return Err(error);
             }
@@ -98,8 +105,9 @@ impl Node {
         self.health.set(Part::Attached, outcome(&attached));
         let conflist = self.conflist(&plan);
         if round == Round::Resync {
-            self.clear_pods(&conflist, &mut warnings).await;
+            self.left_over = clear_pods(&conflist).await.err();
         }
+        warnings.extend(self.left_over.clone());
         self.say(warnings);
         attached?;
         let written = self.write(&conflist);
@@ -244,15 +252,6 @@ impl Node {
         }
     }
 
-    /// Clears away what pods left that are gone without a DEL, as the runtime's crash or a reboot leaves them.
-    async fn clear_pods(&self, conflist: &Conflist, warnings: &mut BTreeSet<String>) {
-        let cleared = match conflist.network() {
-            Ok(network) => cni::collect::reconcile(&network).await,
-            Err(error) => Err(error),
-        };
-        warnings.extend(cleared.err().map(|error| error.to_string()));
-    }
-
     fn write(&self, conflist: &Conflist) -> anyhow::Result<()> {
         let (folder, file) = (&self.settings.cni_conf_dir, &self.settings.conflist_name);
         if conflist.write(folder, file)? {
@@ -277,6 +276,16 @@ impl Node {
         }
         self.said = warnings;
     }
+}
+
+/// Clears away what pods left that are gone without a DEL, as the runtime's crash or a reboot leaves them. What could not be
+/// is the error.
+async fn clear_pods(conflist: &Conflist) -> Result<(), String> {
+    let cleared = match conflist.network() {
+        Ok(network) => cni::collect::reconcile(&network).await,
+        Err(error) => Err(error),
+    };
+    cleared.map_err(|error| error.to_string())
 }
 
 /// A step's outcome, for the answer to whether the node is ready.
