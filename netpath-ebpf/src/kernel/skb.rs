@@ -30,6 +30,9 @@ const DEEPEST: usize = ETHERNET + VXLAN4 + 20 + 8 + 60 + 8;
 /// `skb->tc_index` of a packet that a program of ours sent out of the uplink: `to_wire` has nothing to add to it.
 const SENT: u32 = 0x4e50;
 
+/// What the kernel answers where a buffer holds a tunnel already (EALREADY).
+const ALREADY: i64 = 114;
+
 /// A socket buffer, as a tc program has it.
 pub struct SkbPacket {
     pub(super) skb: *mut __sk_buff,
@@ -78,6 +81,20 @@ impl SkbPacket {
     fn sent(&self) -> bool {
         // SAFETY: the kernel hands the program a valid context.
         unsafe { (*self.skb).tc_index == SENT }
+    }
+
+    /// Whether this program took the headers of a tunnel off. Kept with the buffer and not in the program, where the verifier
+    /// would follow both cases to the end.
+    #[inline(always)]
+    fn unwrapped(&self) -> bool {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).cb[0] != 0 }
+    }
+
+    #[inline(always)]
+    fn set_unwrapped(&mut self, unwrapped: bool) {
+        // SAFETY: as above; tc programs may write the field.
+        unsafe { (*self.skb).cb[0] = u32::from(unwrapped) };
     }
 
     /// Marks the packet as sent by a program of ours, or not.
@@ -167,6 +184,7 @@ impl Packet for SkbPacket {
 
     #[inline(always)]
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
+        const PLAIN: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // FIXED_GSO: segments stay as large as the sender made them; the pods' MTU leaves room for the headers. The other
         // flags tell segmentation where the inner headers begin.
         const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
@@ -176,7 +194,14 @@ impl Packet for SkbPacket {
             | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         let flags = FLAGS | bpf_f_adj_room_encap_l2(ETHERNET as u64);
         // SAFETY: the context is valid, and no view is alive.
-        let failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
+        let mut failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
+        // The buffer says that it holds a tunnel already. If that is the one we took off, all it says of inner headers is
+        // right again once they are back where they were. If it is a pod's own, that is so for whole packets alone: no
+        // buffer can tell segmentation of two tunnels.
+        if failed == -ALREADY && (self.unwrapped() || self.gso_size() == 0) {
+            // SAFETY: as above.
+            failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, PLAIN) };
+        }
         if failed != 0 {
             return Err(Reason::RewriteFailed);
         }
@@ -189,6 +214,7 @@ impl Packet for SkbPacket {
             BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_DECAP_L3_IPV4 as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // SAFETY: the context is valid, and no view is alive.
         let failed = unsafe { bpf_skb_adjust_room(self.skb, -(VXLAN4 as i32), BPF_ADJ_ROOM_MAC, FLAGS) };
+        self.set_unwrapped(true);
         if failed == 0 {
             Ok(())
         } else {
@@ -244,6 +270,7 @@ impl Work {
                 Verdict::Pass(Reason::NotConfigured),
             ));
         };
+        packet.set_unwrapped(false);
         packet.pull();
         let tables = KernelTables::new(packet.skb.cast());
         Ok(Self {
