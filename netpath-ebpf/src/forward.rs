@@ -138,6 +138,11 @@ fn target<F: Family, P: Packet, T: Tables<F::Addr>>(
     let target = service::choose(tables, config, &flow.tuple, to, &mut set);
     if target == Target::New {
         to.source = client::<F, T>(tables, config, flow, to.destination, origin);
+        if origin == Origin::Host {
+            // Its sockets also speak to the backend by its own address, on ports of their own choice: on the same one in two
+            // cases of ten, since reserved ports make their search begin at the lowest. The answers would be mistaken.
+            to.source_port = 0;
+        }
         if let Err(reason) = nat::open(tables, config, &flow.tuple, to, set) {
             return Target::Drop(reason);
         }

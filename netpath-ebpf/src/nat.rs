@@ -34,8 +34,8 @@ pub enum Target {
 const _: () = assert!(size_of::<Target>() == size_of::<Reason>());
 
 /// Opens a connection: packets of `from` become `to`. Where the source's address changes, `to` gets a source port that
-/// neither another connection nor a socket of the node has. Where it stays, the port stays too, unless the client uses it
-/// toward two frontends of the same backend: to the backend, the second must come from another port.
+/// neither another connection nor a socket of the node has. Where it stays, the port stays too, unless it is 0 in `to`, or
+/// the client uses it toward two frontends of the same backend: to the backend, the second must come from another port.
 ///
 /// Where another CPU was faster with the same flow, its entry decides.
 ///
@@ -57,7 +57,7 @@ pub fn open<A: Address, T: Tables<A>>(
 /// Gives `to` a source port that is free; whether there was one.
 #[inline(never)]
 fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, from: &Tuple<A>, to: &mut Tuple<A>) -> bool {
-    let keeps = to.source == from.source;
+    let keeps = to.source == from.source && to.source_port != 0;
     let span = u32::from(config.nat_port_max.saturating_sub(config.nat_port_min)) + 1;
     let first = hash::choose(hash::tuple(from, config.hash_seed), span);
     tables.repeat(ATTEMPTS, |tables, attempt| {

@@ -209,6 +209,7 @@ fn hairpin_seems_to_come_from_the_gateway() -> Result<()> {
     Ok(())
 }
 
+/// From a port that no socket of the node has: one may speak to the same pod by the pod's own address.
 #[test]
 fn the_host_reaches_a_service_too() -> Result<()> {
     let mut tables = tables();
@@ -216,14 +217,25 @@ fn the_host_reaches_a_service_too() -> Result<()> {
     let sent = Frame::new(MAC_BRIDGE, MAC_OVERLAY);
     let (verdict, frame) = host_sends(&mut tables, sent.tcp(host, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
+    let port = u16::from_be_bytes([frame[34], frame[35]]);
+    assert!(NAT.contains(&port), "{port}");
+    let seen = (GATEWAY, port);
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_B).tcp(host, BACKEND, TcpFlags::SYN, b"")?
+        Frame::new(MAC_BRIDGE, MAC_B).tcp(seen, BACKEND, TcpFlags::SYN, b"")?
     );
     let answer = Frame::new(MAC_B, MAC_BRIDGE);
-    let (verdict, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, host, TcpFlags::SYN_ACK, b"")?);
+    let (verdict, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, seen, TcpFlags::SYN_ACK, b"")?);
     assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
     assert_eq!(frame, answer.tcp(FRONTEND, host, TcpFlags::SYN_ACK, b"")?);
+
+    let (verdict, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, host, TcpFlags::SYN_ACK, b"")?);
+    assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
+    assert_eq!(
+        frame,
+        answer.tcp(BACKEND, host, TcpFlags::SYN_ACK, b"")?,
+        "an answer to the pod's own address stays"
+    );
     Ok(())
 }
 
