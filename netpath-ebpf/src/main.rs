@@ -8,7 +8,6 @@
     internal_features,
     reason = "nothing else tells whether an offset is a constant after inlining"
 )]
-#![expect(missing_docs, reason = "aya's macros make functions of their own that have none")]
 
 mod kernel;
 

@@ -3,5 +3,7 @@
 mod cni;
 mod lab;
 mod logic;
+mod parity;
+mod programs;
 mod restart;
 mod run;

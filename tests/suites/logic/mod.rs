@@ -4,7 +4,7 @@
 mod arp;
 mod icmp;
 mod nat;
-mod node;
+pub mod node;
 mod services;
 mod spoof;
 mod ways;

@@ -1,0 +1,267 @@
+//! Random frames of addresses and ports that the tables know, so that they go deep; some are answers to what left before,
+//! some are broken on the way.
+
+use anyhow::{Result, anyhow};
+use netpath_common::{abi::Mac, hook::Hook};
+use netpath_tests::frame::{Frame, Socket, TcpFlags};
+use proptest::{
+    prelude::{Just, Strategy, any, prop_oneof},
+    sample::select,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+
+use super::{Pair, Visit, with_devices};
+use crate::logic::node::{
+    BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK, NODE, OVERLAY,
+    PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, UPLINK, VNI, WEB,
+};
+
+/// What is carried.
+#[derive(Clone, Debug)]
+enum Load {
+    Tcp(u8),
+    Udp,
+    UdpWithoutChecksum,
+    Echo,
+    EchoReply,
+    Error(u8),
+    Fragment(u16, bool),
+    Other(u8),
+}
+
+/// A frame to be.
+#[derive(Clone, Debug)]
+struct Plan {
+    place: (Hook, u32, Mac, Mac),
+    source: Socket,
+    destination: Socket,
+    load: Load,
+    ttl: u8,
+    dont_fragment: bool,
+    payload: usize,
+    gso_size: usize,
+    tunnel: Option<([u8; 4], u32)>,
+    answers: bool,
+    damage: Option<(usize, u8)>,
+    cut: Option<usize>,
+}
+
+fn places() -> impl Strategy<Value = (Hook, u32, Mac, Mac)> {
+    select(vec![
+        (Hook::FromPod, PORT_A, MAC_A, MAC_BRIDGE),
+        (Hook::FromPod, PORT_A, MAC_A, MAC_B),
+        (Hook::FromPod, PORT_B, MAC_B, MAC_BRIDGE),
+        (Hook::FromPod, PORT_B, MAC_A, MAC_BRIDGE),
+        (Hook::FromWire, UPLINK, MAC_ROUTER, MAC_UPLINK),
+        (Hook::FromWire, UPLINK, MAC_ROUTER, MAC_UPLINK),
+        (Hook::FromWire, UPLINK, MAC_ROUTER, MAC_A),
+        (Hook::FromWireXdp, UPLINK, MAC_ROUTER, MAC_UPLINK),
+        (Hook::FromHost, BRIDGE, MAC_BRIDGE, MAC_A),
+        (Hook::ToPod, PORT_A, MAC_BRIDGE, MAC_A),
+        (Hook::ToWire, UPLINK, MAC_UPLINK, MAC_ROUTER),
+        (Hook::FromOverlay, OVERLAY, MAC_UPLINK, MAC_BRIDGE),
+    ])
+}
+
+fn sockets() -> impl Strategy<Value = Socket> {
+    let address = select(vec![
+        POD_A,
+        POD_A,
+        POD_B,
+        POD_B,
+        POD_PEER,
+        POD_FAR,
+        NODE,
+        GATEWAY,
+        PEER,
+        FAR,
+        ROUTER,
+        CLIENT,
+        WEB,
+        DATABASE,
+        EMPTY,
+        SELF,
+        [10, 244, 1, 99],
+    ]);
+    let port = prop_oneof![
+        6 => select(vec![80, 8080, 53, 5353, 5432, 30_080, 30_054, 4789, 40_000]),
+        1 => 50_000u16..50_010,
+        1 => any::<u16>(),
+    ];
+    (address, port)
+}
+
+fn loads() -> impl Strategy<Value = Load> {
+    prop_oneof![
+        4 => select(vec![0x02, 0x12, 0x10, 0x11, 0x04]).prop_map(Load::Tcp),
+        2 => Just(Load::Udp),
+        1 => Just(Load::UdpWithoutChecksum),
+        1 => Just(Load::Echo),
+        1 => Just(Load::EchoReply),
+        2 => select(vec![6, 17, 1, 132]).prop_map(Load::Error),
+        1 => (0u16..3, any::<bool>()).prop_map(|(offset, more)| Load::Fragment(offset, more)),
+        1 => select(vec![2, 47, 50, 132]).prop_map(Load::Other),
+    ]
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let rest = (
+        select(vec![64, 64, 64, 2, 1, 0]),
+        any::<bool>(),
+        select(vec![0, 1, 7, 8, 33, 600, 1397, 1452, 1500, 3000]),
+        select(vec![0, 0, 0, 1300, 1460]),
+        prop_oneof![
+            3 => Just(None),
+            1 => (select(vec![FAR, PEER, CLIENT]), select(vec![VNI, VNI, 5])).prop_map(Some),
+        ],
+    );
+    let spoilt = (
+        any::<bool>(),
+        prop_oneof![9 => Just(None), 1 => (12usize..90, any::<u8>()).prop_map(Some)],
+        prop_oneof![9 => Just(None), 1 => (34usize..110).prop_map(Some)],
+    );
+    (places(), sockets(), sockets(), loads(), rest, spoilt).prop_map(
+        |(
+            place,
+            source,
+            destination,
+            load,
+            (ttl, dont_fragment, payload, gso_size, tunnel),
+            (answers, damage, cut),
+        )| {
+            Plan {
+                place,
+                source,
+                destination,
+                load,
+                ttl,
+                dont_fragment,
+                payload,
+                gso_size,
+                tunnel,
+                answers,
+                damage,
+                cut,
+            }
+        },
+    )
+}
+
+impl Plan {
+    /// The frame; `before` is what left last.
+    fn visit(&self, before: &[u8]) -> Result<Visit> {
+        let (hook, ifindex, from, to) = self.place;
+        let mut frame = match answer(before, from, to) {
+            Some(answer) if self.answers => answer,
+            _ => self.frame(from, to)?,
+        };
+        if let (Some((sender, vni)), Hook::FromWire | Hook::FromWireXdp) = (self.tunnel, hook) {
+            frame = Frame::new(from, to).vxlan((sender, 51_000), (NODE, 4789), vni, &frame)?;
+        }
+        if let Some((at, value)) = self.damage
+            && let Some(byte) = frame.get_mut(at)
+        {
+            *byte = value;
+        }
+        frame.truncate(self.cut.unwrap_or(usize::MAX));
+        // XDP knows no segments to be, and in a test run the kernel takes no headers off them.
+        let whole = hook == Hook::FromWireXdp || self.tunnel.is_some();
+        let gso_size = if whole { 0 } else { self.gso_size };
+        Ok(Visit {
+            hook,
+            ifindex,
+            frame,
+            gso_size,
+        })
+    }
+
+    fn frame(&self, from: Mac, to: Mac) -> Result<Vec<u8>> {
+        let mut frame = Frame::new(from, to).ttl(self.ttl);
+        if !self.dont_fragment {
+            frame = frame.may_fragment();
+        }
+        let (source, destination) = (self.source, self.destination);
+        let payload = &vec![0xa5; self.payload][..];
+        match self.load {
+            Load::Tcp(flags) => {
+                let flags = TcpFlags {
+                    syn: flags & 2 != 0,
+                    ack: flags & 16 != 0,
+                    fin: flags & 1 != 0,
+                    rst: flags & 4 != 0,
+                };
+                frame.tcp(source, destination, flags, payload)
+            }
+            Load::Udp => frame.udp(source, destination, payload),
+            Load::UdpWithoutChecksum => frame.udp_without_checksum(source, destination, payload),
+            Load::Echo => Ok(frame.echo(source.0, destination.0, source.1, payload)),
+            Load::EchoReply => Ok(frame.echo_reply(source.0, destination.0, source.1, payload)),
+            // An error about a packet that the receiver sent, or seems to have.
+            Load::Error(protocol) => {
+                let ports = [
+                    destination.1.to_be_bytes(),
+                    source.1.to_be_bytes(),
+                    [0, 16],
+                    [0x12, 0x34],
+                ]
+                .concat();
+                let quote = Frame::new(from, to).ipv4(destination.0, source.0, protocol, &ports);
+                let error =
+                    etherparse::Icmpv4Type::TimeExceeded(etherparse::icmpv4::TimeExceededCode::TtlExceededInTransit);
+                Ok(frame.icmp(source.0, destination.0, error, &quote[14..]))
+            }
+            Load::Fragment(offset, more) => {
+                let frame = frame.fragment(7, offset, more || offset == 0);
+                frame.udp(source, destination, payload)
+            }
+            Load::Other(protocol) => Ok(frame.ipv4(source.0, destination.0, protocol, payload)),
+        }
+    }
+}
+
+/// The frame that its receiver would send back: addresses and ports are exchanged, which changes no checksum.
+fn answer(frame: &[u8], from: Mac, to: Mac) -> Option<Vec<u8>> {
+    let mut answer = frame.to_vec();
+    if answer.get(12..15)? != [8, 0, 0x45] || answer.len() < 38 {
+        return None;
+    }
+    answer[..6].copy_from_slice(&to);
+    answer[6..12].copy_from_slice(&from);
+    let (source, destination) = answer[26..34].split_at_mut(4);
+    source.swap_with_slice(destination);
+    if matches!(answer[23], 6 | 17) {
+        let (source, destination) = answer[34..38].split_at_mut(2);
+        source.swap_with_slice(destination);
+    }
+    Some(answer)
+}
+
+fn play(pair: &mut Pair, plans: &[Plan]) -> Result<()> {
+    pair.reset()?;
+    let mut before = Vec::new();
+    for plan in plans {
+        before = pair.visit(&plan.visit(&before)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn random_frames() -> Result<()> {
+    with_devices(|pair| {
+        let cases = std::env::var("NETPATH_PARITY_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(256);
+        let mut runner = TestRunner::new(Config {
+            cases,
+            failure_persistence: None,
+            ..Config::default()
+        });
+        let pair = std::cell::RefCell::new(pair);
+        runner
+            .run(&proptest::collection::vec(plans(), 1..6), |plans| {
+                play(&mut pair.borrow_mut(), &plans).map_err(|error| TestCaseError::fail(format!("{error:#}")))
+            })
+            .map_err(|error| anyhow!("{error}"))
+    })
+}
