@@ -6,6 +6,7 @@
 //! everything pass.
 
 mod config;
+mod forget;
 mod mirror;
 mod report;
 mod sets;
@@ -21,6 +22,7 @@ use std::{
 use netpath_common::{
     abi::{
         config::Config,
+        conntrack::v4::{Connection, Tuple},
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
@@ -54,6 +56,7 @@ pub struct Applier {
     routes: Mirror<RouteKey, Route>,
     services: Mirror<Frontend, Service>,
     sets: Sets,
+    connections: Table<Tuple, Connection>,
 }
 
 impl Applier {
@@ -70,6 +73,7 @@ impl Applier {
             routes: Mirror::adopt(names::ROUTE4, tables::route4(pins)?)?,
             services: Mirror::adopt(names::SERVICE4, tables::service4(pins)?)?,
             sets: Sets::adopt(tables::backend4(pins)?)?,
+            connections: tables::conntrack4(pins)?,
         })
     }
 
@@ -82,7 +86,9 @@ impl Applier {
         }
         self.add_endpoints(&plan.endpoints4, &mut report);
         self.routes(&plan.routes4, &mut report);
+        let before = self.datagram_backends();
         self.services(&plan.services4, &mut report);
+        self.forget(&before, &mut report);
         self.remove_endpoints(&plan.endpoints4, &mut report);
         self.configure(plan.config, &mut report);
         report
@@ -190,6 +196,39 @@ impl Applier {
                 report.fail(describe(&frontend), &error);
             }
             return;
+        }
+    }
+
+    /// Which backends every frontend of UDP has in the kernel.
+    fn datagram_backends(&self) -> Vec<(Frontend, Arc<[Backend]>)> {
+        let services = self.services.held().iter();
+        let datagrams = services.filter(|(frontend, _)| frontend.protocol == forget::UDP);
+        let backends = datagrams.filter_map(|(frontend, service)| Some((*frontend, self.sets.backends(service.set)?)));
+        backends.collect()
+    }
+
+    /// Forgets the connections over UDP to backends that their frontends no longer have.
+    fn forget(&mut self, before: &[(Frontend, Arc<[Backend]>)], report: &mut Report) {
+        let mut gone = forget::Gone::new();
+        for (frontend, old) in before {
+            let service = self.services.held().get(frontend);
+            let now = service.and_then(|service| self.sets.backends(service.set));
+            if now.as_ref() == Some(old) {
+                continue;
+            }
+            let now: HashSet<&Backend> = now.iter().flat_map(|list| list.iter()).collect();
+            let left = old.iter().filter(|backend| !now.contains(backend));
+            gone.extend(left.map(|backend| (*frontend, backend.address, backend.port)));
+        }
+        if gone.is_empty() {
+            return;
+        }
+        // A program that chose before the frontend moved has made its connection known by then.
+        sys::grace_period();
+        match forget::forget(&mut self.connections, &gone) {
+            Ok(0) => {}
+            Ok(count) => report.table(names::CONNTRACK4).removed += 2 * count,
+            Err(error) => report.fail("connections to backends that are gone".to_owned(), &error),
         }
     }
 

@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, time::Instant};
 use netpath_common::abi::{
     ABI_VERSION,
     config::Config,
+    conntrack::{
+        DIRECTION_ORIGINAL, DIRECTION_REPLY,
+        v4::{Connection, Tuple},
+    },
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
     route::{
         VIA_DIRECT,
@@ -261,6 +265,92 @@ fn frontends_beyond_the_room_are_named_and_the_others_served() {
     assert_eq!(report.errors, []);
     assert_eq!(serves(pins, frontend(1, 80)), None);
     assert_eq!(serves(pins, frontend(3, 80)), Some((0, vec![backend(3)])));
+}
+
+/// A client's connection over a frontend to a backend, in both directions, as the programs write it.
+fn connection(pins: &Pins, client: u16, frontend: Frontend, backend: Backend) -> [Tuple; 2] {
+    let source = [10, 244, 1, 77];
+    let original = Tuple {
+        source,
+        destination: frontend.address,
+        source_port: client,
+        destination_port: frontend.port,
+        protocol: frontend.protocol,
+        reserved: [0; 3],
+    };
+    let answer = Tuple {
+        source: backend.address,
+        destination: source,
+        source_port: backend.port,
+        destination_port: client,
+        protocol: frontend.protocol,
+        reserved: [0; 3],
+    };
+    let there = Connection {
+        source,
+        destination: backend.address,
+        source_port: client,
+        destination_port: backend.port,
+        direction: DIRECTION_ORIGINAL,
+        ..Connection::default()
+    };
+    let back = Connection {
+        source: frontend.address,
+        destination: source,
+        source_port: frontend.port,
+        destination_port: client,
+        direction: DIRECTION_REPLY,
+        ..Connection::default()
+    };
+    let mut connections = tables::conntrack4(pins).expect("pinned");
+    connections.insert(&original, &there).expect("room");
+    connections.insert(&answer, &back).expect("room");
+    [original, answer]
+}
+
+#[test]
+fn datagrams_to_a_backend_that_is_gone_are_forgotten_and_no_others() {
+    let scratch = maps(64, 64);
+    let pins = &scratch.0;
+    let udp = |last| Frontend {
+        protocol: 17,
+        ..frontend(last, 53)
+    };
+    let mut applier = Applier::adopt(pins).expect("maps");
+    let tcp = frontend(1, 53);
+    applier.apply(&plan(
+        [udp(1), udp(2), tcp].map(|frontend| (frontend, service(0, &[1, 2]))),
+    ));
+    let gone = connection(pins, 1001, udp(1), backend(1));
+    let mut kept = [
+        connection(pins, 1002, udp(1), backend(2)),
+        connection(pins, 1003, udp(2), backend(1)),
+        connection(pins, 1004, tcp, backend(1)),
+    ]
+    .concat();
+
+    // Also by an agent that was not there when the backend was.
+    let mut applier = Applier::adopt(pins).expect("maps");
+    let report = applier.apply(&plan([
+        (udp(1), service(0, &[2])),
+        (udp(2), service(0, &[1, 2])),
+        (tcp, service(0, &[2])),
+    ]));
+    assert_eq!(report.errors, []);
+    assert_eq!(report.tables[names::CONNTRACK4], changes(0, 0, 2));
+    let left = || {
+        let entries = tables::conntrack4(pins).expect("pinned").entries().expect("read");
+        let tuples: HashSet<Tuple> = entries.into_iter().map(|(tuple, _)| tuple).collect();
+        tuples
+    };
+    assert_eq!(left(), kept.iter().copied().collect());
+    assert!(gone.iter().all(|tuple| !left().contains(tuple)));
+
+    // A frontend that goes takes its own with it.
+    let report = applier.apply(&plan([(udp(2), service(0, &[1, 2])), (tcp, service(0, &[2]))]));
+    assert_eq!(report.errors, []);
+    kept.drain(..2);
+    assert_eq!(left(), kept.into_iter().collect());
 }
 
 #[test]
