@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod counters;
+mod read;
 mod render;
 pub mod status;
 #[cfg(test)]

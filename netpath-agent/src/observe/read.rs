@@ -1,0 +1,248 @@
+//! The parts of a node's state, each read from its maps or links. What is wrong with a part is added to the problems.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use netpath_common::{
+    abi::{
+        ABI_VERSION, Mac,
+        config::Config,
+        endpoint::{KIND_HOST, KIND_POD},
+        route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
+        service::{BackendKey, FLAG_NODE_PORT, v4::Backend},
+    },
+    hook::Hook,
+};
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use super::{
+    counters,
+    status::{LinkLine, MapLine, Node, Pod, RouteLine, ServiceLine, Status},
+};
+use crate::datapath::{
+    error::{Error, Result},
+    fill::{self, Fill},
+    pins::Pins,
+    sys, tables,
+};
+
+/// From this fill level on, in percent, a map is a problem.
+const NEARLY_FULL: usize = 90;
+
+/// What the programs know of their node.
+pub fn configuration(config: &Config, status: &mut Status) {
+    match config.abi_version {
+        0 => status.problems.push(
+            "the programs are loaded and not yet configured, and let everything pass: netpath-agent's log says what it \
+             waits for"
+                .to_owned(),
+        ),
+        ABI_VERSION => {}
+        other => status.problems.push(format!(
+            "the maps have the layouts of version {other}, this command knows version {ABI_VERSION}: use the command of \
+             the running agent's release"
+        )),
+    }
+    if config.abi_version != ABI_VERSION {
+        return;
+    }
+    status.node = Some(Node {
+        address: config.node4.into(),
+        gateway: config.gateway4.into(),
+        uplink: device(config.uplink_ifindex),
+        overlay: device(config.overlay_ifindex),
+        bridge: device(config.bridge_ifindex),
+        uplink_mtu: config.uplink_mtu,
+        pod_mtu: config.pod_mtu,
+        vni: config.vni,
+        vxlan_port: config.vxlan_port,
+        nat_ports: (config.nat_port_min, config.nat_port_max),
+    });
+}
+
+/// The node's own addresses and its pods.
+pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
+    let ports: BTreeMap<u32, _> = tables::bridge(pins)?.entries()?.into_iter().collect();
+    for (address, endpoint) in tables::endpoint4(pins)?.entries()? {
+        let ip = Ipv4Addr::from(address);
+        if endpoint.kind == KIND_HOST {
+            status.host_addresses.push(ip);
+        }
+        if endpoint.kind != KIND_POD {
+            continue;
+        }
+        let name = device(endpoint.ifindex);
+        if existing(endpoint.ifindex).is_none() {
+            status.problems.push(format!(
+                "pod {ip}: its device (index {}) is gone; the runtime's next CNI DEL or GC clears the entry",
+                endpoint.ifindex
+            ));
+        } else if ports.get(&endpoint.ifindex).is_none_or(|port| port.address4 != address) {
+            status.problems.push(format!(
+                "pod {ip}: np_bridge has no entry of it for {name}, so that all it sends is dropped: delete the pod"
+            ));
+        }
+        status.pods.push(Pod {
+            address: ip,
+            mac: mac(endpoint.mac),
+            device: name,
+        });
+    }
+    Ok(())
+}
+
+/// The ways to other nodes.
+pub fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
+    for (key, route) in tables::route4(pins)?.entries()? {
+        let given = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
+        status.routes.push(RouteLine {
+            subnet: format!("{}/{}", Ipv4Addr::from(key.address), key.prefix_len),
+            via: match route.via {
+                VIA_DIRECT => "direct".to_owned(),
+                VIA_TUNNEL => "tunnel".to_owned(),
+                VIA_LOCAL => "local".to_owned(),
+                VIA_SERVICE => "services".to_owned(),
+                other => other.to_string(),
+            },
+            node: given(route.node),
+            next_hop: given(route.next_hop),
+        });
+    }
+    Ok(())
+}
+
+/// The services, each with who answers.
+pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
+    let sets: BTreeMap<(u32, u32), Backend> = tables::backend4(pins)?
+        .entries()?
+        .into_iter()
+        .map(|(BackendKey { set, slot }, backend)| ((set, slot), backend))
+        .collect();
+    for (frontend, service) in tables::service4(pins)?.entries()? {
+        let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
+        // A broken count must not make this walk four billion places.
+        let places = sets.range((service.set, 0)..=(service.set, u32::MAX));
+        let backends: Vec<String> = places
+            .filter(|((_, slot), _)| *slot < service.count)
+            .map(|(_, backend)| format!("{}:{}", Ipv4Addr::from(backend.address), backend.port))
+            .collect();
+        if backends.len() != service.count as usize {
+            status.problems.push(format!(
+                "service {name}: set {} has {} backends where {} belong; restart netpath-agent, which mends it",
+                service.set,
+                backends.len(),
+                service.count
+            ));
+        }
+        status.services.push(ServiceLine {
+            frontend: name,
+            protocol: match frontend.protocol {
+                6 => "tcp".to_owned(),
+                17 => "udp".to_owned(),
+                other => other.to_string(),
+            },
+            node_port: service.flags & FLAG_NODE_PORT != 0,
+            backends,
+        });
+    }
+    Ok(())
+}
+
+/// How full the maps are.
+pub fn maps(pins: &Pins, status: &mut Status) -> Result<()> {
+    for Fill {
+        map,
+        entries,
+        capacity,
+        evicts,
+        setting,
+    } in fill::levels(pins)?
+    {
+        if entries * 100 >= capacity as usize * NEARLY_FULL {
+            let then = if evicts {
+                "the oldest entries make room"
+            } else {
+                "new entries are refused"
+            };
+            status.problems.push(format!(
+                "map {map} holds {entries} of {capacity} entries; beyond, {then}: raise {setting} and restart netpath-agent"
+            ));
+        }
+        status.maps.push(MapLine {
+            map,
+            entries,
+            capacity,
+            evicts,
+        });
+    }
+    Ok(())
+}
+
+/// The programs on devices, and those that ought to be.
+pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
+    let mut alive = BTreeSet::new();
+    for (device, hook) in pins.links()? {
+        let path = pins.link(&device, hook);
+        let link = sys::pinned_link(&path).map_err(|reason| Error::File {
+            action: "look at link",
+            path,
+            reason,
+        })?;
+        let index = if_nametoindex(device.as_str()).ok();
+        let attached = link.is_some_and(|link| link.ifindex.is_some() && link.ifindex == index);
+        if attached {
+            alive.insert((device.clone(), hook));
+        }
+        status.links.push(LinkLine {
+            device,
+            hook: hook.name(),
+            attached,
+        });
+    }
+    let mut wanted: Vec<(String, &[Hook])> = Vec::new();
+    if let Some(node) = &status.node {
+        wanted.push((node.uplink.clone(), &[Hook::FromWire, Hook::FromWireXdp]));
+        wanted.push((node.uplink.clone(), &[Hook::ToWire]));
+        wanted.push((node.overlay.clone(), &[Hook::FromOverlay]));
+        wanted.push((node.bridge.clone(), &[Hook::FromHost]));
+    }
+    // Of a device that is gone the pod's own line tells.
+    for pod in status.pods.iter().filter(|pod| !pod.device.starts_with('#')) {
+        wanted.push((pod.device.clone(), &[Hook::FromPod]));
+        wanted.push((pod.device.clone(), &[Hook::ToPod]));
+    }
+    for (device, hooks) in wanted {
+        let found = hooks.iter().any(|hook| alive.contains(&(device.clone(), *hook)));
+        if let (false, Some(hook)) = (found, hooks.first()) {
+            let name = hook.name();
+            status.problems.push(format!(
+                "program {name} is not on {device}: restart netpath-agent; if {device} is a pod's, delete the pod"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What was counted.
+pub fn verdicts(pins: &Pins, status: &mut Status) -> Result<()> {
+    status.verdicts = counters::verdicts(pins)?;
+    Ok(())
+}
+
+/// A device's name, or its number where it has none in this network namespace.
+fn device(index: u32) -> String {
+    existing(index).unwrap_or_else(|| format!("#{index}"))
+}
+
+/// The name of a device that is there.
+fn existing(index: u32) -> Option<String> {
+    // nix tells an empty name where the kernel has none.
+    let name = if_indextoname(index).ok()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
+}
+
+fn mac(address: Mac) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
+}
