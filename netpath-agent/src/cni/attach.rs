@@ -160,9 +160,13 @@ impl Work<'_> {
     async fn finish(&self, port: &Link, mac: Mac, reservation: &Reservation) -> Result<(), Error> {
         let address: Ipv4Addr = reservation.address;
         self.netlink.settle_port(port, &self.bridge, mac, address).await?;
-        PodTables::open(&self.pins)?.add(address, port.index, mac)?;
-        for hook in HOOKS {
-            attach(&self.pins, hook, &port.name)?;
+        // Twice: an agent that puts new maps and programs in place of the pinned ones moves over what it sees, and may have
+        // looked just before the first time. The second time finds everything done, or the new ones.
+        for _ in 0..2 {
+            PodTables::open(&self.pins)?.add(address, port.index, mac)?;
+            for hook in HOOKS {
+                attach(&self.pins, hook, &port.name)?;
+            }
         }
         self.netlink.set_up(port).await?;
         let (ifname, address, gateway) = (
