@@ -2,6 +2,7 @@
 
 mod faults;
 mod node;
+mod races;
 mod reference;
 
 use std::{
@@ -272,7 +273,10 @@ fn check_names_every_difference() -> Result<()> {
     netpath_agent::datapath::attach::detach(&node.pins, Hook::FromPod, &device)?;
     fs::remove_file(node.state().join("netpath/10.244.1.2"))?;
     let ip = |arguments: &'static [&'static str]| {
-        pod.run(|| Ok(ensure!(Command::new("ip").args(arguments).status()?.success())))
+        pod.run(|| {
+            ensure!(Command::new("ip").args(arguments).status()?.success());
+            Ok(())
+        })
     };
     ip(&["address", "flush", "dev", "eth0"])?;
     ip(&["link", "set", "eth0", "down"])?;

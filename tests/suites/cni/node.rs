@@ -61,6 +61,18 @@ pub struct Reply {
     pub stderr: String,
 }
 
+/// Tables that take little memory.
+pub fn sizes(max_endpoints: u32) -> Sizes {
+    Sizes {
+        max_services: 16,
+        max_backends: 16,
+        max_endpoints,
+        max_routes: 16,
+        max_connections: 64,
+        max_fragments: 64,
+    }
+}
+
 impl Reply {
     pub fn from(output: &Output) -> Result<Self> {
         let stdout = std::str::from_utf8(&output.stdout).context("the answer is not UTF-8")?;
@@ -97,15 +109,7 @@ impl Node {
         let home = Home::unique()?;
         let namespace = Namespace::create(&home.namespace("n"))?;
         let pins = Pins::new(home.bpf_root().join("n"));
-        let sizes = Sizes {
-            max_services: 16,
-            max_backends: 16,
-            max_endpoints,
-            max_routes: 16,
-            max_connections: 64,
-            max_fragments: 64,
-        };
-        load::load(&pins, &sizes)?;
+        load::load(&pins, &sizes(max_endpoints))?;
         let node = Self { home, namespace, pins };
         let bridge = node.netlink(async |netlink| {
             let bridge = Bridge {
