@@ -5,7 +5,7 @@ use super::Mac;
 
 /// A pod's end of a veth pair, as the node sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Port {
     /// The pod's MAC address.
     pub mac: Mac,

@@ -3,6 +3,8 @@
 /// Defines a layout that holds addresses: the generic type `Name<A>`, which packet logic is written over, and for each
 /// family a concrete `v4::Name` and `v6::Name`, which is what lies in the map.
 ///
+/// The concrete ones are aligned to words: the BPF target reads what is not byte by byte.
+///
 /// Two kinds are needed because `bytemuck::Pod` proves the absence of padding only for concrete types. Conversions go
 /// both ways and compile to nothing. In the field list, `A` stands for the address.
 macro_rules! per_family {
@@ -57,7 +59,7 @@ macro_rules! families {
             type A = $addr;
             $($(#[$meta])*
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
-            #[repr(C)]
+            #[repr(C, align(4))]
             pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* })*
         }
     };
