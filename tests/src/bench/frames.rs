@@ -106,6 +106,7 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
         )
     };
     Ok(vec![
+        foreign(site)?,
         from_pod("to a pod of the node", (port.mac, near_port.mac), (near, 8080))?,
         from_pod("to a pod of a direct node", out, (far, 8080))?,
         opened(from_pod("to a service", out, service), out, any(client), service)?,

@@ -34,12 +34,14 @@ pub fn measure(site: &Site) -> Result<Control> {
     }
     site::write(&site.objects(), "many.yaml", &text)?;
     site.await_services(usize::from(SERVICES) * 2)?;
-    let (now, most) = (resident(id, "VmRSS")?, resident(id, "VmHWM")?);
+    let (now, most, anonymous) = (resident(id, "VmRSS")?, resident(id, "VmHWM")?, resident(id, "RssAnon")?);
     Ok(Control {
         what: MEMORY,
         value: now,
         unit: "MiB",
-        how: format!("resident; {most:.1} at most, {before:.1} with two services"),
+        how: format!(
+            "resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} with two services"
+        ),
     })
 }
 
