@@ -60,6 +60,19 @@ pub fn count(hook: Hook, reason: Reason, bytes: usize) {
     }
 }
 
+/// Logs a verdict through aya-log: hook and reason by their numbers, and the bytes that came in.
+#[cfg(feature = "debug-log")]
+#[inline(never)]
+pub fn log<C: aya_ebpf::EbpfContext>(ctx: &C, hook: Hook, reason: Reason, bytes: usize) {
+    aya_log_ebpf::info!(
+        ctx,
+        "hook {} reason {} bytes {}",
+        hook as u32,
+        reason as u32,
+        bytes as u64
+    );
+}
+
 /// Whether the hook is on a way into the node: the kernel redirects differently from there.
 const fn is_ingress(hook: Hook) -> bool {
     match hook {

@@ -286,6 +286,13 @@ impl Work {
     #[inline(always)]
     pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> i32 {
         report::count(self.hook, verdict.reason(), self.bytes);
+        #[cfg(feature = "debug-log")]
+        report::log(
+            &TcContext::new(self.packet.skb),
+            self.hook,
+            verdict.reason(),
+            self.bytes,
+        );
         report::answer_tc(self.hook, &mut self.packet, verdict)
     }
 }

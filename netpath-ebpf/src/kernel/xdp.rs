@@ -163,6 +163,13 @@ impl Work {
     #[inline(always)]
     pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> u32 {
         report::count(self.hook, verdict.reason(), self.bytes);
+        #[cfg(feature = "debug-log")]
+        report::log(
+            &XdpContext::new(self.packet.ctx),
+            self.hook,
+            verdict.reason(),
+            self.bytes,
+        );
         match verdict {
             // Into pods the programs of tc deliver: the frame goes on to them as it now is.
             Verdict::Pass(_) | Verdict::Endpoint { .. } => xdp_action::XDP_PASS,
