@@ -9,8 +9,8 @@ use netpath_common::{
 
 use crate::{
     conntrack, encap, ethernet,
-    family::{Complaint, Family, Fragment, Header},
-    flow::{self, Flow, Kind, UDP},
+    family::{Address, Complaint, Family, Fragment, Header},
+    flow::{self, ACK, Flow, Kind, SYN, UDP},
     hash, icmp_quote,
     nat::{self, Target},
     packet::{ETHERNET, Packet, VXLAN4},
@@ -135,7 +135,7 @@ fn target<F: Family, P: Packet, T: Tables<F::Addr>>(
         return Target::Same;
     }
     let mut set = 0;
-    let target = service::choose(tables, config, &flow.tuple, to, &mut set);
+    let mut target = service::choose(tables, config, &flow.tuple, to, &mut set);
     if target == Target::New {
         to.source = client::<F, T>(tables, config, flow, to.destination, origin);
         if origin == Origin::Host {
@@ -143,11 +143,28 @@ fn target<F: Family, P: Packet, T: Tables<F::Addr>>(
             // cases of ten, since reserved ports make their search begin at the lowest. The answers would be mistaken.
             to.source_port = 0;
         }
-        if let Err(reason) = nat::open(tables, config, &flow.tuple, to, set) {
-            return Target::Drop(reason);
-        }
+    } else if target == Target::Same && origin == Origin::Pod && is_mistakable(tables, flow) {
+        to.source_port = 0;
+        target = Target::New;
+    }
+    if target == Target::New
+        && let Err(reason) = nat::open(tables, config, &flow.tuple, to, set)
+    {
+        return Target::Drop(reason);
     }
     target
+}
+
+/// Whether answers to what a pod sends untranslated would be taken for those of a service: it uses the same port toward the
+/// service and, by the backend's own address, toward the backend. Only what may open a connection is asked about.
+#[inline(never)]
+fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> bool {
+    let opens = match flow.kind {
+        Kind::Tcp => flow.flags & (SYN | ACK) == SYN,
+        Kind::Udp => true,
+        _ => false,
+    };
+    opens && !conntrack::is_free(tables, &flow::reversed(&flow.tuple))
 }
 
 /// The address under which a frontend's client comes to a backend.

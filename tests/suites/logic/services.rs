@@ -239,6 +239,37 @@ fn the_host_reaches_a_service_too() -> Result<()> {
     Ok(())
 }
 
+/// A pod that speaks to a service and, from the same port, to the backend by its own address: to the backend, and on the way
+/// back, the two must stay apart.
+#[test]
+fn the_same_port_to_a_service_and_to_its_backend() -> Result<()> {
+    let mut tables = tables();
+    let (_, frame) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_B).tcp(FROM, BACKEND, TcpFlags::SYN, b"")?
+    );
+
+    let straight = Frame::new(MAC_A, MAC_B);
+    let (verdict, frame) = pod_a_sends(&mut tables, straight.tcp(FROM, BACKEND, TcpFlags::SYN, b"")?);
+    assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
+    let port = u16::from_be_bytes([frame[34], frame[35]]);
+    assert!(NAT.contains(&port), "{port}");
+    let seen = (FROM.0, port);
+    assert_eq!(
+        frame,
+        Frame::new(MAC_BRIDGE, MAC_B).tcp(seen, BACKEND, TcpFlags::SYN, b"")?
+    );
+
+    let answer = Frame::new(MAC_B, MAC_BRIDGE);
+    let back = Frame::new(MAC_BRIDGE, MAC_A);
+    let (_, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, seen, TcpFlags::SYN_ACK, b"")?);
+    assert_eq!(frame, back.tcp(BACKEND, FROM, TcpFlags::SYN_ACK, b"")?);
+    let (_, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, FROM, TcpFlags::SYN_ACK, b"")?);
+    assert_eq!(frame, back.tcp(FRONTEND, FROM, TcpFlags::SYN_ACK, b"")?);
+    Ok(())
+}
+
 /// A backend on the node's own network answers through the stack; its pod client must not notice.
 #[test]
 fn a_backend_on_the_nodes_network() -> Result<()> {
