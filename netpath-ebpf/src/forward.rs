@@ -46,8 +46,27 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
     origin: Origin,
 ) -> Result<Verdict<F::Addr>, Reason> {
     let flow = flow::parse::<F, P, T>(packet, tables, header)?;
+    let (header, flow) = &tables.settle((*header, flow));
     let mut to = flow.tuple;
-    let mut translated = match target::<F, P, T>(packet, tables, config, &flow, &mut to, origin) {
+    let mut way = Way::outside();
+    let mut target = known::<F, P, T>(packet, tables, flow, &mut to);
+    way::find::<F, T>(tables, config, to.destination, &mut way);
+    if target == Target::Same {
+        target = match way.end {
+            // No service has the address of a pod or of another node: most packets need not be asked about.
+            End::Pod | End::Direct | End::Tunnel => straight::<F, T>(tables, config, flow, &mut to, origin),
+            End::Host | End::Outside | End::Vacant | End::Service => {
+                let target = served::<F, T>(tables, config, flow, &mut to, origin);
+                if target == Target::New {
+                    way = Way::outside();
+                    way::find::<F, T>(tables, config, to.destination, &mut way);
+                }
+                target
+            }
+        };
+    }
+    let (target, way, mut to) = tables.settle((target, way, to));
+    let mut translated = match target {
         Target::Drop(reason) => return Err(reason),
         Target::Same => false,
         Target::New => true,
@@ -55,23 +74,23 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
             return complain::<F, P>(
                 packet,
                 header,
-                &flow,
+                flow,
                 origin,
                 (Complaint::PortUnreachable, 0),
                 header.destination,
             );
         }
     };
-    let mut way = Way::outside();
-    way::find::<F, T>(tables, config, to.destination, &mut way)?;
     match (origin, way.end) {
+        // Addresses of ours that nobody has.
+        (_, End::Vacant | End::Service) => {}
         (Origin::Pod, End::Outside) if !translated => {
-            masquerade::<F, T>(tables, config, &flow, &mut to)?;
+            masquerade::<F, T>(tables, config, flow, &mut to)?;
             translated = true;
         }
-        (Origin::Pod, End::Host) => no_tunnel(config, &flow)?,
+        (Origin::Pod, End::Host) => no_tunnel(config, flow)?,
         (Origin::Pod, End::Direct | End::Tunnel) if way.node == to.destination => {
-            no_tunnel(config, &flow)?;
+            no_tunnel(config, flow)?;
         }
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
         (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside) if !translated => {
@@ -83,87 +102,104 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
     }
 
     let limit = match way.end {
-        End::Pod | End::Host => usize::MAX,
+        End::Pod | End::Host | End::Vacant | End::Service => usize::MAX,
         End::Direct | End::Outside => usize::from(config.uplink_mtu),
         End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
     };
     let mut left_to_stack = false;
     if limit != usize::MAX {
-        if packet.len() - ETHERNET > limit && segment_len(packet, header, &flow) > limit {
+        if packet.len() - ETHERNET > limit && segment_len(packet, header, flow) > limit {
             if header.dont_fragment {
                 let complaint = (Complaint::TooBig, limit as u16);
-                return complain::<F, P>(packet, header, &flow, origin, complaint, speaker::<F>(config, origin));
+                return complain::<F, P>(packet, header, flow, origin, complaint, speaker::<F>(config, origin));
             }
             left_to_stack = true;
         }
         if origin != Origin::Host && !left_to_stack {
             if header.ttl <= 1 {
                 let speaker = speaker::<F>(config, origin);
-                return complain::<F, P>(packet, header, &flow, origin, (Complaint::Expired, 0), speaker);
+                return complain::<F, P>(packet, header, flow, origin, (Complaint::Expired, 0), speaker);
             }
             F::age(packet)?;
         }
     }
     if translated {
-        nat::rewrite::<F, P>(packet, &flow, &to)?;
+        nat::rewrite::<F, P>(packet, flow, &to)?;
     }
     if left_to_stack {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    send(packet, config, &flow, translated, origin, &way)
+    send(packet, config, flow, translated, origin, &way)
 }
 
-/// What the connection table and the services make of a packet; `to` is its tuple, and becomes what it must become.
+/// What the connection table makes of a packet; `to` is its tuple, and becomes what it must become.
 #[inline(always)]
-fn target<F: Family, P: Packet, T: Tables<F::Addr>>(
+fn known<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
+    tables: &mut T,
+    flow: &Flow<F::Addr>,
+    to: &mut Tuple<F::Addr>,
+) -> Target {
+    match flow.kind {
+        Kind::Other | Kind::LostTail => Target::Same,
+        Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, flow, to),
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail if conntrack::find(tables, flow, to) => Target::New,
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => Target::Same,
+    }
+}
+
+/// What the services make of a packet of no known connection.
+#[inline(always)]
+fn served<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
     config: &Config,
     flow: &Flow<F::Addr>,
     to: &mut Tuple<F::Addr>,
     origin: Origin,
 ) -> Target {
-    match flow.kind {
-        Kind::Other | Kind::LostTail => return Target::Same,
-        Kind::Error => return icmp_quote::translate::<F, P, T>(packet, tables, flow, to),
-        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => {}
-    }
-    if conntrack::find(tables, flow, to) {
-        return Target::New;
-    }
-    if flow.kind == Kind::Echo {
+    if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) {
         return Target::Same;
     }
     let mut set = 0;
-    let mut target = service::choose(tables, config, &flow.tuple, to, &mut set);
-    if target == Target::New {
-        to.source = client::<F, T>(tables, config, flow, to.destination, origin);
-        if origin == Origin::Host {
-            // Its sockets also speak to the backend by its own address, on ports of their own choice: on the same one in two
-            // cases of ten, since reserved ports make their search begin at the lowest. The answers would be mistaken.
-            to.source_port = 0;
-        }
-    } else if target == Target::Same && origin == Origin::Pod && is_mistakable(tables, flow) {
-        to.source_port = 0;
-        target = Target::New;
+    let target = service::choose(tables, config, &flow.tuple, to, &mut set);
+    if target != Target::New {
+        return target;
     }
-    if target == Target::New
-        && let Err(reason) = nat::open(tables, config, &flow.tuple, to, set)
-    {
-        return Target::Drop(reason);
+    to.source = client::<F, T>(tables, config, flow, to.destination, origin);
+    if let Origin::Pod | Origin::Host = origin {
+        to.source_port = nat::apart(flow.tuple.source_port);
     }
-    target
+    match nat::open(tables, config, &flow.tuple, to, set) {
+        Ok(()) => Target::New,
+        Err(reason) => Target::Drop(reason),
+    }
 }
 
-/// Whether answers to what a pod sends untranslated would be taken for those of a service: it uses the same port toward the
-/// service and, by the backend's own address, toward the backend. Only what may open a connection is asked about.
+/// What becomes of a packet to a pod or node by its own address: nothing, but for one that could be mistaken.
+#[inline(always)]
+fn straight<F: Family, T: Tables<F::Addr>>(
+    tables: &mut T,
+    config: &Config,
+    flow: &Flow<F::Addr>,
+    to: &mut Tuple<F::Addr>,
+    origin: Origin,
+) -> Target {
+    if origin != Origin::Pod || !is_mistakable(tables, flow) {
+        return Target::Same;
+    }
+    to.source_port = 0;
+    match nat::open(tables, config, &flow.tuple, to, 0) {
+        Ok(()) => Target::New,
+        Err(reason) => Target::Drop(reason),
+    }
+}
+
+/// Whether answers to a connection that a pod opens untranslated would be taken for those of a service: [`nat::apart`] does
+/// not help where the pod chose the port itself, or has other ephemeral ports than the kernel's. Datagrams need not be asked
+/// about: two sockets never share a UDP port.
 #[inline(never)]
 fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> bool {
-    let opens = match flow.kind {
-        Kind::Tcp => flow.flags & (SYN | ACK) == SYN,
-        Kind::Udp => true,
-        _ => false,
-    };
+    let opens = flow.kind == Kind::Tcp && flow.flags & (SYN | ACK) == SYN;
     opens && !conntrack::is_free(tables, &flow::reversed(&flow.tuple))
 }
 
@@ -293,6 +329,8 @@ fn send<P: Packet>(
                 next_hop: way.next_hop,
             }
         }
+        End::Vacant => return Err(Reason::NoEndpoint),
+        End::Service => return Err(Reason::NoFrontend),
         End::Outside => Verdict::Wire {
             reason: Reason::ToOutside,
             next_hop: [0; 4],

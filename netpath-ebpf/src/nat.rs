@@ -18,6 +18,26 @@ use crate::{
 /// tries others.
 const ATTEMPTS: u32 = 24;
 
+/// The kernel's ephemeral ports (`net.ipv4.ip_local_port_range`), and where [`apart`] puts the first of them: the lowest that
+/// is not privileged.
+const EPHEMERAL: core::ops::RangeInclusive<u16> = 32_768..=60_999;
+const APART: u16 = 1_024;
+
+/// The port from which a client's connection to a service reaches the backend, if its address stays.
+///
+/// A client may have two connections from one port at once, one to a service and one to the backend's own address. To the
+/// backend both would look alike, and its answers to the second would be taken for those to the first. So connections to
+/// services come from below the ephemeral ports, each port from one of its own; ports that a client chose itself, such as
+/// privileged ones, stay.
+#[inline(always)]
+pub fn apart(port: u16) -> u16 {
+    if EPHEMERAL.contains(&port) {
+        port - *EPHEMERAL.start() + APART
+    } else {
+        port
+    }
+}
+
 /// What a packet must become. One word, also with a reason in it: it is handed from function to function in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {

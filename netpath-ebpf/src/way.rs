@@ -1,13 +1,10 @@
 //! Where a destination is: on this node, on another, or outside the cluster.
 
-use netpath_common::{
-    abi::{
-        Mac,
-        config::Config,
-        endpoint::KIND_POD,
-        route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
-    },
-    reason::Reason,
+use netpath_common::abi::{
+    Mac,
+    config::Config,
+    endpoint::KIND_POD,
+    route::{Route, RouteKey, VIA_DIRECT, VIA_SERVICE, VIA_TUNNEL},
 };
 
 use crate::{
@@ -28,6 +25,10 @@ pub enum End {
     Tunnel,
     /// None of ours.
     Outside,
+    /// An address of this node's own subnets that nobody has.
+    Vacant,
+    /// An address of the services' range.
+    Service,
 }
 
 /// The way to a destination. All fields have a value at every end: variants of an enum would leave some unset, and the
@@ -60,18 +61,9 @@ impl<A: Address> Way<A> {
     }
 }
 
-/// Finds the way: `way` must lead outside, and becomes it. (A `Result` with a way within would have its mark at an offset
-/// that the kernel refuses in type information.)
-///
-/// # Errors
-/// [`Reason::NoEndpoint`] and [`Reason::NoFrontend`] for addresses of ours that nobody has, [`Reason::NoRoute`].
+/// Finds the way: `way` must lead outside, and becomes it.
 #[inline(never)]
-pub fn find<F: Family, T: Tables<F::Addr>>(
-    tables: &T,
-    config: &Config,
-    destination: F::Addr,
-    way: &mut Way<F::Addr>,
-) -> Result<(), Reason> {
+pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, destination: F::Addr, way: &mut Way<F::Addr>) {
     if let Some(endpoint) = tables.endpoint(destination) {
         way.end = if endpoint.kind == KIND_POD { End::Pod } else { End::Host };
         way.ifindex = endpoint.ifindex;
@@ -80,17 +72,15 @@ pub fn find<F: Family, T: Tables<F::Addr>>(
         way.end = match route.via {
             VIA_DIRECT => End::Direct,
             VIA_TUNNEL => End::Tunnel,
-            VIA_LOCAL => return Err(Reason::NoEndpoint),
-            VIA_SERVICE => return Err(Reason::NoFrontend),
-            _ => return Err(Reason::NoRoute),
+            VIA_SERVICE => End::Service,
+            _ => End::Vacant,
         };
         way.node = route.node;
         way.next_hop = route.next_hop;
     }
-    Ok(())
 }
 
-/// The route with the longest prefix that has the address.
+/// The route that has the address.
 #[inline(always)]
 fn route<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: F::Addr) -> Option<Route<F::Addr>> {
     for prefix_len in F::route_prefixes(config) {

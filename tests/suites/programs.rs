@@ -11,13 +11,13 @@ use netpath_common::hook::Hook;
 
 /// The most instructions that the verifier may look at, over all ways through a program.
 const BUDGET: &[(Hook, u32)] = &[
-    (Hook::FromPod, 150_000),
+    (Hook::FromPod, 85_000),
     (Hook::ToPod, 6_000),
-    (Hook::FromOverlay, 50_000),
-    (Hook::FromWire, 100_000),
+    (Hook::FromOverlay, 40_000),
+    (Hook::FromWire, 80_000),
     (Hook::ToWire, 6_000),
-    (Hook::FromHost, 85_000),
-    (Hook::FromWireXdp, 105_000),
+    (Hook::FromHost, 50_000),
+    (Hook::FromWireXdp, 80_000),
 ];
 
 fn info(program: &mut Program) -> Result<ProgramInfo> {

@@ -55,9 +55,8 @@ fn targets(cluster: &Cluster) -> Result<BTreeMap<&'static str, SocketAddr>> {
     ]))
 }
 
-/// Flows of every manner over every path. Services and pods are asked from different pods: a connection to a backend's own
-/// address is not tracked, so that a later one to the service from the same port of the same pod would disturb it, restart
-/// or not.
+/// Flows of every manner over every path. One pod asks services and their backends by their own addresses, so that ports
+/// that the two kinds share would be seen.
 fn flows<'a>(
     targets: &BTreeMap<&'static str, SocketAddr>,
     pods: &'a [Pod],
@@ -76,7 +75,6 @@ fn flows<'a>(
         };
         let from = match name {
             name if name.starts_with("NodePort") => client,
-            name if name.starts_with("ClusterIP") => of("wear-1")?,
             _ => of("test")?,
         };
         flows.extend(manners.iter().map(|manner| Flow {

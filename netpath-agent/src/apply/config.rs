@@ -13,7 +13,7 @@ pub fn between(held: &Config, next: &Config) -> Config {
     }
 }
 
-/// Both lists' lengths, longest first; 0 ends a list.
+/// Both lists' lengths; 0 ends a list. The order, which decides of speed alone, is the next plan's again when it holds.
 fn union(held: [u8; ROUTE_PREFIXES], next: [u8; ROUTE_PREFIXES]) -> [u8; ROUTE_PREFIXES] {
     let mut all: Vec<u8> = held.into_iter().chain(next).filter(|length| *length != 0).collect();
     all.sort_unstable_by(|one, other| other.cmp(one));

@@ -51,11 +51,13 @@ pub(super) fn routes(
     table.routes
 }
 
-/// The lengths that a routing table uses, longest first, as the configuration holds them.
+/// The lengths that a routing table uses, as the configuration holds them: nodes' own addresses last, since few packets go
+/// there and they lie in no other subnet; the rest longest first.
 pub(super) fn prefix_lengths(routes: &BTreeMap<RouteKey, Route>) -> [u8; ROUTE_PREFIXES] {
     let lengths: BTreeSet<_> = routes.keys().map(|key| Reverse(key.prefix_len)).collect();
     let mut list = [0; ROUTE_PREFIXES];
-    for (place, Reverse(length)) in list.iter_mut().zip(lengths) {
+    let (nodes, subnets): (Vec<_>, Vec<_>) = lengths.into_iter().partition(|Reverse(length)| *length == 32);
+    for (place, Reverse(length)) in list.iter_mut().zip(subnets.into_iter().chain(nodes)) {
         *place = u8::try_from(length).unwrap_or(u8::MAX);
     }
     list

@@ -46,7 +46,8 @@ pub struct Config {
     pub node6: [u8; 16],
     /// As `gateway4`, for IPv6.
     pub gateway6: [u8; 16],
-    /// The distinct prefix lengths of the entries in `np_route4`, longest first; 0 ends the list.
+    /// The distinct prefix lengths of the entries in `np_route4`, in the order in which they are tried; 0 ends
+    /// the list. Routes of different lengths never overlap, so that the order decides of nothing but speed.
     pub route_prefixes4: [u8; ROUTE_PREFIXES],
     /// The same of `np_route6`.
     pub route_prefixes6: [u8; ROUTE_PREFIXES],

@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::btf_map,
 };
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 use netpath_common::abi::{
     bridge::Port,
     config::Config,
@@ -43,6 +43,11 @@ static CONNTRACK4: LruHashMap<conntrack::v4::Tuple, conntrack::v4::Connection, 2
 static FRAGMENT4: LruHashMap<fragment::v4::FragmentKey, FragmentPorts, 8192> = LruHashMap::new();
 #[btf_map(name = "np_counter")]
 pub(super) static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
+
+/// What [`Tables::settle`] writes to and reads from. Programs do not interrupt each other on one processor.
+#[btf_map(name = "np_scratch")]
+static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+const SCRATCH_WORDS: usize = 24;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const EEXIST: i32 = 17;
@@ -186,6 +191,22 @@ impl Tables<[u8; 4]> for KernelTables {
     fn now(&self) -> u32 {
         // SAFETY: reads a clock.
         (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+    }
+
+    #[inline(always)]
+    fn settle<V: Copy>(&mut self, value: V) -> V {
+        const { assert!(size_of::<V>() <= size_of::<[u64; SCRATCH_WORDS]>() && align_of::<V>() <= align_of::<u64>()) };
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+            return value;
+        };
+        let scratch = scratch.cast::<V>();
+        // SAFETY: the entry is large enough, aligned, and this processor's own until the program ends. The empty statement in
+        // between may change any memory, for all that the compiler knows: it reads what it has just written.
+        unsafe {
+            scratch.write(value);
+            asm!("", options(nostack, preserves_flags));
+            scratch.read()
+        }
     }
 
     #[inline(always)]

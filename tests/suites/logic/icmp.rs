@@ -12,6 +12,8 @@ use netpath_tests::{
 use super::node::*;
 
 const FROM: ([u8; 4], u16) = (POD_A, 40_000);
+/// The port under which a backend sees it.
+const SEEN: ([u8; 4], u16) = (POD_A, 40_000 - 32_768 + 1_024);
 const UNREACHABLE: Icmpv4Type = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
 
 /// The first 28 bytes of a frame's packet: header and 8 bytes, as an error quotes them.
@@ -72,7 +74,7 @@ fn what_may_be_fragmented_is_left_to_the_stack() -> Result<()> {
     let sent = from_a().may_fragment().udp(FROM, (DATABASE, 53), &[1; 1460])?;
     let (verdict, frame) = pod_a_sends(&mut tables(), sent);
     assert_eq!(verdict, Verdict::Pass(Reason::ToStack));
-    assert_eq!(frame, from_a().may_fragment().udp(FROM, (POD_FAR, 5353), &[1; 1460])?);
+    assert_eq!(frame, from_a().may_fragment().udp(SEEN, (POD_FAR, 5353), &[1; 1460])?);
     Ok(())
 }
 
@@ -104,7 +106,7 @@ fn an_error_about_a_service_quotes_the_service() -> Result<()> {
     let mut tables = tables();
     let sent = from_a().udp(FROM, (DATABASE, 53), b"who")?;
     pod_a_sends(&mut tables, sent.clone());
-    let received = Frame::new([0; 6], [0; 6]).ttl(63).udp(FROM, (POD_FAR, 5353), b"who")?;
+    let received = Frame::new([0; 6], [0; 6]).ttl(63).udp(SEEN, (POD_FAR, 5353), b"who")?;
     let error = Frame::new([9; 6], [8; 6]).icmp(POD_FAR, POD_A, UNREACHABLE, quote(&received));
     let (verdict, frame) = wire_brings(
         &mut tables,

@@ -69,7 +69,7 @@ pub fn config() -> Config {
         overlay_mac: MAC_OVERLAY,
         node4: NODE,
         gateway4: GATEWAY,
-        route_prefixes4: [32, 24, 16, 0],
+        route_prefixes4: [24, 16, 32, 0],
         ..Config::default()
     }
 }

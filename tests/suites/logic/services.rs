@@ -25,6 +25,8 @@ fn tuple(protocol: u8, source: Socket, destination: Socket) -> v4::Tuple {
 }
 
 const FROM: Socket = (POD_A, 40_000);
+/// The port under which a backend sees it: ephemeral ports begin at 32768 and are moved to begin at 1024.
+const SEEN: Socket = (POD_A, 40_000 - 32_768 + 1_024);
 const FRONTEND: Socket = (WEB, 80);
 const BACKEND: Socket = (POD_B, 8080);
 
@@ -35,7 +37,7 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_B).tcp(FROM, BACKEND, TcpFlags::SYN, b"")?
+        Frame::new(MAC_BRIDGE, MAC_B).tcp(SEEN, BACKEND, TcpFlags::SYN, b"")?
     );
 
     let entry = |to: (Socket, Socket), state, direction| v4::Connection {
@@ -53,15 +55,15 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
         [
             (
                 tuple(6, FROM, FRONTEND),
-                entry((FROM, BACKEND), state, DIRECTION_ORIGINAL),
+                entry((SEEN, BACKEND), state, DIRECTION_ORIGINAL),
             ),
-            (tuple(6, BACKEND, FROM), entry((FRONTEND, FROM), state, DIRECTION_REPLY)),
+            (tuple(6, BACKEND, SEEN), entry((FRONTEND, FROM), state, DIRECTION_REPLY)),
         ]
         .into()
     };
     assert_eq!(tables.connections, expected(STATE_NEW));
 
-    let answer = Frame::new(MAC_B, MAC_A).tcp(BACKEND, FROM, TcpFlags::SYN_ACK, b"")?;
+    let answer = Frame::new(MAC_B, MAC_A).tcp(BACKEND, SEEN, TcpFlags::SYN_ACK, b"")?;
     let (verdict, frame) = pod_b_sends(&mut tables, answer);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
     assert_eq!(
@@ -87,9 +89,9 @@ fn cluster_ip_through_the_tunnel_over_udp() -> Result<()> {
         }
     );
     let inner = Frame::new(MAC_OVERLAY, netpath_ebpf::encap::PEER_MAC).ttl(63);
-    assert_eq!(frame[64 - 14..], inner.udp(FROM, (POD_FAR, 5353), b"who")?);
+    assert_eq!(frame[64 - 14..], inner.udp(SEEN, (POD_FAR, 5353), b"who")?);
 
-    let answer = Frame::new([9; 6], [8; 6]).ttl(63).udp((POD_FAR, 5353), FROM, b"me")?;
+    let answer = Frame::new([9; 6], [8; 6]).ttl(63).udp((POD_FAR, 5353), SEEN, b"me")?;
     let (verdict, frame) = wire_brings(
         &mut tables,
         from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, &answer)?,
@@ -109,7 +111,7 @@ fn a_udp_datagram_without_checksum_stays_without() -> Result<()> {
         from_a().udp_without_checksum(FROM, (DATABASE, 53), b"who")?,
     );
     let inner = Frame::new(MAC_OVERLAY, netpath_ebpf::encap::PEER_MAC).ttl(63);
-    assert_eq!(frame[50..], inner.udp_without_checksum(FROM, (POD_FAR, 5353), b"who")?);
+    assert_eq!(frame[50..], inner.udp_without_checksum(SEEN, (POD_FAR, 5353), b"who")?);
     Ok(())
 }
 
@@ -217,9 +219,7 @@ fn the_host_reaches_a_service_too() -> Result<()> {
     let sent = Frame::new(MAC_BRIDGE, MAC_OVERLAY);
     let (verdict, frame) = host_sends(&mut tables, sent.tcp(host, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
-    let port = u16::from_be_bytes([frame[34], frame[35]]);
-    assert!(NAT.contains(&port), "{port}");
-    let seen = (GATEWAY, port);
+    let seen = (GATEWAY, SEEN.1);
     assert_eq!(
         frame,
         Frame::new(MAC_BRIDGE, MAC_B).tcp(seen, BACKEND, TcpFlags::SYN, b"")?
@@ -247,11 +247,11 @@ fn the_same_port_to_a_service_and_to_its_backend() -> Result<()> {
     let (_, frame) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_B).tcp(FROM, BACKEND, TcpFlags::SYN, b"")?
+        Frame::new(MAC_BRIDGE, MAC_B).tcp(SEEN, BACKEND, TcpFlags::SYN, b"")?
     );
 
     let straight = Frame::new(MAC_A, MAC_B);
-    let (verdict, frame) = pod_a_sends(&mut tables, straight.tcp(FROM, BACKEND, TcpFlags::SYN, b"")?);
+    let (verdict, frame) = pod_a_sends(&mut tables, straight.tcp(SEEN, BACKEND, TcpFlags::SYN, b"")?);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
     let port = u16::from_be_bytes([frame[34], frame[35]]);
     assert!(NAT.contains(&port), "{port}");
@@ -264,8 +264,8 @@ fn the_same_port_to_a_service_and_to_its_backend() -> Result<()> {
     let answer = Frame::new(MAC_B, MAC_BRIDGE);
     let back = Frame::new(MAC_BRIDGE, MAC_A);
     let (_, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, seen, TcpFlags::SYN_ACK, b"")?);
-    assert_eq!(frame, back.tcp(BACKEND, FROM, TcpFlags::SYN_ACK, b"")?);
-    let (_, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, FROM, TcpFlags::SYN_ACK, b"")?);
+    assert_eq!(frame, back.tcp(BACKEND, SEEN, TcpFlags::SYN_ACK, b"")?);
+    let (_, frame) = pod_b_sends(&mut tables, answer.tcp(BACKEND, SEEN, TcpFlags::SYN_ACK, b"")?);
     assert_eq!(frame, back.tcp(FRONTEND, FROM, TcpFlags::SYN_ACK, b"")?);
     Ok(())
 }
@@ -285,9 +285,9 @@ fn a_backend_on_the_nodes_network() -> Result<()> {
     );
     let (verdict, frame) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
-    assert_eq!(frame, from_a().tcp(FROM, (NODE, 6443), TcpFlags::SYN, b"")?);
+    assert_eq!(frame, from_a().tcp(SEEN, (NODE, 6443), TcpFlags::SYN, b"")?);
     let answer = Frame::new(MAC_BRIDGE, MAC_A);
-    let (verdict, frame) = stack_sends_to_a(&mut tables, answer.tcp((NODE, 6443), FROM, TcpFlags::SYN_ACK, b"")?);
+    let (verdict, frame) = stack_sends_to_a(&mut tables, answer.tcp((NODE, 6443), SEEN, TcpFlags::SYN_ACK, b"")?);
     assert_eq!(verdict, Verdict::Pass(Reason::ToEndpoint));
     assert_eq!(frame, answer.tcp(FRONTEND, FROM, TcpFlags::SYN_ACK, b"")?);
 
@@ -394,7 +394,7 @@ fn fragments_follow_their_first() -> Result<()> {
     let last = from_a()
         .fragment(99, 5, false)
         .ipv4(POD_A, DATABASE, 17, &payload[40..]);
-    let translated = from_a().udp(FROM, (POD_FAR, 5353), &[7; 64])?;
+    let translated = from_a().udp(SEEN, (POD_FAR, 5353), &[7; 64])?;
     let inner = Frame::new(MAC_OVERLAY, netpath_ebpf::encap::PEER_MAC).ttl(63);
 
     let (_, frame) = pod_a_sends(&mut tables, first);

@@ -79,7 +79,7 @@ fn three_nodes_fill_the_tables_of_one() {
                 gateway4: [10, 244, 1, 1],
                 node6: [0; 16],
                 gateway6: [0; 16],
-                route_prefixes4: [32, 24, 16, 0],
+                route_prefixes4: [24, 16, 32, 0],
                 route_prefixes6: [0; 4],
             },
             endpoints4: BTreeMap::from([([192, 168, 1, 11], host), ([10, 244, 1, 1], host)]),
@@ -255,7 +255,7 @@ fn a_node_without_subnet_or_address_is_named() {
 #[test]
 fn a_fifth_prefix_length_finds_no_place() {
     let plan = with_z("", "10.245.0.0/20, 10.246.0.0/21", "192.168.1.99").unwrap();
-    assert_eq!(plan.config.route_prefixes4, [32, 24, 20, 16]);
+    assert_eq!(plan.config.route_prefixes4, [24, 20, 16, 32]);
     assert_eq!(
         said(&plan.problems),
         ["Node z: 10.246.0.0/21 is refused: routes have 4 prefix lengths already (/16, /20, /24, /32)"]
