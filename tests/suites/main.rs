@@ -1,5 +1,6 @@
 //! The suites that drive netpath from outside, one module each.
 
+mod bpftool;
 mod cni;
 mod lab;
 mod logic;

@@ -1,0 +1,291 @@
+//! What a person sees who dumps a map: every field under its name, addresses as their bytes, numbers as numbers. LLVM leaves
+//! types out of the BTF where it thinks nobody needs them, and a dump is bare bytes then: each map is asked for its own.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    maps::{Map, MapData, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
+use netpath_agent::datapath::{abi::Abi, load::load, maps::Table, pins::Pins, sizes::Sizes, tables};
+use netpath_common::{
+    abi::{
+        bridge::Port,
+        config::Config,
+        conntrack::v4::{Connection, Tuple},
+        counter::{self, Counter},
+        endpoint::Endpoint,
+        fragment::{FragmentPorts, v4::FragmentKey},
+        route::v4::{Route, RouteKey},
+        service::{
+            BackendKey, Service,
+            v4::{Backend, Frontend},
+        },
+    },
+    hook::Hook,
+    names,
+    reason::Reason,
+};
+use serde_json::{Value, json};
+
+/// A root of pins that goes with the test.
+struct Root(Pins);
+
+impl Root {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(Pins::new(format!(
+            "/sys/fs/bpf/netpath-bpftool-{}-{count}",
+            std::process::id()
+        )))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0.root());
+    }
+}
+
+/// One entry in every map, each field with a value of its own.
+fn fill(pins: &Pins) -> Result<()> {
+    tables::config(pins)?.set(&Config {
+        abi_version: 1,
+        hash_seed: 2,
+        uplink_ifindex: 3,
+        overlay_ifindex: 4,
+        bridge_ifindex: 5,
+        vni: 78,
+        vxlan_port: 4789,
+        uplink_mtu: 1500,
+        pod_mtu: 1450,
+        nat_port_min: 49_152,
+        nat_port_max: 65_535,
+        uplink_mac: [2, 0, 0, 0, 0, 1],
+        bridge_mac: [2, 0, 0, 0, 0, 2],
+        overlay_mac: [2, 0, 0, 0, 0, 3],
+        node4: [10, 0, 1, 1],
+        gateway4: [10, 244, 1, 1],
+        node6: ipv6(1),
+        gateway6: ipv6(2),
+        route_prefixes4: [24, 32, 12, 0],
+        route_prefixes6: [64, 128, 112, 0],
+    })?;
+    let port = Port {
+        mac: [2, 0, 0, 0, 0, 4],
+        reserved: [0; 2],
+        address4: [10, 244, 1, 2],
+        address6: ipv6(3),
+    };
+    tables::bridge(pins)?.insert(&7, &port)?;
+    let endpoint = Endpoint {
+        ifindex: 7,
+        mac: [2, 0, 0, 0, 0, 4],
+        kind: 1,
+    };
+    tables::endpoint4(pins)?.insert(&[10, 244, 1, 2], &endpoint)?;
+    let subnet = RouteKey {
+        address: [10, 244, 3, 0],
+        prefix_len: 24,
+    };
+    let route = Route {
+        node: [10, 0, 2, 1],
+        next_hop: [10, 0, 1, 254],
+        via: 2,
+        reserved: [0; 3],
+    };
+    tables::route4(pins)?.insert(&subnet, &route)?;
+    let frontend = Frontend {
+        address: [10, 96, 0, 10],
+        port: 80,
+        protocol: 6,
+        reserved: 0,
+    };
+    let service = Service {
+        set: 9,
+        count: 2,
+        flags: 1,
+        reserved: [0; 2],
+    };
+    tables::service4(pins)?.insert(&frontend, &service)?;
+    let backend = Backend {
+        address: [10, 244, 1, 2],
+        port: 8080,
+        reserved: [0; 2],
+    };
+    tables::backend4(pins)?.insert(&BackendKey { set: 9, slot: 1 }, &backend)?;
+    let tuple = Tuple {
+        source: [10, 244, 1, 2],
+        destination: [10, 96, 0, 10],
+        source_port: 40_000,
+        destination_port: 80,
+        protocol: 6,
+        reserved: [0; 3],
+    };
+    let connection = Connection {
+        source: [10, 0, 1, 1],
+        destination: [10, 244, 3, 4],
+        source_port: 49_152,
+        destination_port: 8080,
+        state: 1,
+        direction: 1,
+        reserved: [0; 2],
+        last_seen: 12_345,
+        set: 9,
+    };
+    tables::conntrack4(pins)?.insert(&tuple, &connection)?;
+    let datagram = FragmentKey {
+        source: [10, 244, 1, 2],
+        destination: [10, 96, 0, 10],
+        identification: 4660,
+        protocol: 17,
+        reserved: [0; 3],
+    };
+    let ports = FragmentPorts {
+        source_port: 40_000,
+        destination_port: 53,
+    };
+    Table::open(pins, names::FRAGMENT4)?.insert(&datagram, &ports)?;
+    let counters = Map::from_map_data(MapData::from_pin(pins.map(names::COUNTER))?)?;
+    let mut counters: PerCpuArray<MapData, Abi<Counter>> = PerCpuArray::try_from(counters)?;
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+    let values = (0..cpus).map(|cpu| Abi(counted(cpu)));
+    counters.set(counter_index(), PerCpuValues::try_from(values.collect::<Vec<_>>())?, 0)?;
+    Ok(())
+}
+
+/// The address fd00::`last`.
+fn ipv6(last: u8) -> [u8; 16] {
+    let mut address = [0; 16];
+    (address[0], address[15]) = (0xfd, last);
+    address
+}
+
+fn counter_index() -> u32 {
+    counter::index(Hook::FromPod, Reason::ToEndpoint)
+}
+
+/// What a processor is made to have counted.
+fn counted(cpu: usize) -> Counter {
+    Counter {
+        packets: 3 + cpu as u64,
+        bytes: 1000 + cpu as u64,
+    }
+}
+
+/// The one entry of a map, as bpftool is to show it.
+fn expected(map: &str) -> Result<Value> {
+    Ok(match map {
+        names::CONFIG => json!({"key": 0, "value": {
+            "abi_version": 1, "hash_seed": 2, "uplink_ifindex": 3, "overlay_ifindex": 4, "bridge_ifindex": 5, "vni": 78,
+            "vxlan_port": 4789, "uplink_mtu": 1500, "pod_mtu": 1450, "nat_port_min": 49152, "nat_port_max": 65535,
+            "uplink_mac": [2, 0, 0, 0, 0, 1], "bridge_mac": [2, 0, 0, 0, 0, 2], "overlay_mac": [2, 0, 0, 0, 0, 3],
+            "node4": [10, 0, 1, 1], "gateway4": [10, 244, 1, 1],
+            "node6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            "gateway6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+            "route_prefixes4": [24, 32, 12, 0], "route_prefixes6": [64, 128, 112, 0],
+        }}),
+        names::BRIDGE => json!({"key": 7, "value": {
+            "mac": [2, 0, 0, 0, 0, 4], "reserved": [0, 0], "address4": [10, 244, 1, 2],
+            "address6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3],
+        }}),
+        names::ENDPOINT4 => json!({"key": [10, 244, 1, 2], "value": {
+            "ifindex": 7, "mac": [2, 0, 0, 0, 0, 4], "kind": 1,
+        }}),
+        names::ROUTE4 => json!({"key": {"address": [10, 244, 3, 0], "prefix_len": 24}, "value": {
+            "node": [10, 0, 2, 1], "next_hop": [10, 0, 1, 254], "via": 2, "reserved": [0, 0, 0],
+        }}),
+        names::SERVICE4 => json!({
+            "key": {"address": [10, 96, 0, 10], "port": 80, "protocol": 6, "reserved": 0},
+            "value": {"set": 9, "count": 2, "flags": 1, "reserved": [0, 0]},
+        }),
+        names::BACKEND4 => json!({
+            "key": {"set": 9, "slot": 1},
+            "value": {"address": [10, 244, 1, 2], "port": 8080, "reserved": [0, 0]},
+        }),
+        names::CONNTRACK4 => json!({
+            "key": {
+                "source": [10, 244, 1, 2], "destination": [10, 96, 0, 10], "source_port": 40000, "destination_port": 80,
+                "protocol": 6, "reserved": [0, 0, 0],
+            },
+            "value": {
+                "source": [10, 0, 1, 1], "destination": [10, 244, 3, 4], "source_port": 49152, "destination_port": 8080,
+                "state": 1, "direction": 1, "reserved": [0, 0], "last_seen": 12345, "set": 9,
+            },
+        }),
+        names::FRAGMENT4 => json!({
+            "key": {
+                "source": [10, 244, 1, 2], "destination": [10, 96, 0, 10], "identification": 4660, "protocol": 17,
+                "reserved": [0, 0, 0],
+            },
+            "value": {"source_port": 40000, "destination_port": 53},
+        }),
+        names::COUNTER => {
+            let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+            let value = |cpu| json!({"cpu": cpu, "value": {"packets": 3 + cpu, "bytes": 1000 + cpu}});
+            json!({"key": 1, "values": (0..cpus).map(value).collect::<Vec<_>>()})
+        }
+        other => anyhow::bail!("map {other}: nobody has said how it is to be shown"),
+    })
+}
+
+/// What `bpftool map dump` prints of a pinned map, with further options.
+fn dump(path: &Path, options: &[&str]) -> Result<String> {
+    let mut command = Command::new("bpftool");
+    command.args(options).args(["map", "dump", "pinned"]).arg(path);
+    let output = command
+        .output()
+        .context("bpftool does not start: install Debian's package bpftool")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bpftool, of {}: {errors}", path.display());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The entries of a dump.
+fn entries(dump: &str) -> Result<Vec<Value>> {
+    let Value::Array(entries) = serde_json::from_str(dump).context("not JSON")? else {
+        anyhow::bail!("not a list of entries");
+    };
+    Ok(entries)
+}
+
+/// Whether an entry of the counters, as it is shown, counted something: the array has a place for every hook and reason.
+fn has_counted(entry: &Value) -> bool {
+    let values = entry["values"].as_array().into_iter().flatten();
+    values
+        .map(|value| &value["value"]["packets"])
+        .any(|packets| *packets != 0)
+}
+
+#[test]
+fn every_map_shows_its_fields_by_name() -> Result<()> {
+    let root = Root::new();
+    let pins = &root.0;
+    load(pins, &Sizes::default())?;
+    fill(pins)?;
+    for map in names::MAPS {
+        let about = |form: &str| format!("{form} of {map}");
+        let expected = expected(map)?;
+        let shown = |mut entries: Vec<Value>| {
+            if *map == names::COUNTER {
+                entries.retain(has_counted);
+            }
+            entries
+        };
+        let text = dump(&pins.map(map), &[])?;
+        let plain = shown(entries(&text).with_context(|| about("the dump"))?);
+        ensure!(plain == [expected.clone()], "{} is:\n{text}", about("the dump"));
+        let text = dump(&pins.map(map), &["-j"])?;
+        let json = entries(&text).with_context(|| about("the JSON dump"))?;
+        let json = shown(json.into_iter().map(|mut entry| entry["formatted"].take()).collect());
+        ensure!(json == [expected], "{} is:\n{text}", about("the JSON dump"));
+    }
+    Ok(())
+}
