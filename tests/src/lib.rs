@@ -3,4 +3,5 @@
 pub mod bench;
 pub mod frame;
 pub mod lab;
+pub mod stack;
 pub mod tables;

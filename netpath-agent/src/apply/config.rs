@@ -13,11 +13,14 @@ pub fn between(held: &Config, next: &Config) -> Config {
     }
 }
 
-/// Both lists' lengths; 0 ends a list. The order, which decides of speed alone, is the next plan's again when it holds.
+/// The next list's lengths in its order, then those that only the held one has; 0 ends a list.
 fn union(held: [u8; ROUTE_PREFIXES], next: [u8; ROUTE_PREFIXES]) -> [u8; ROUTE_PREFIXES] {
-    let mut all: Vec<u8> = held.into_iter().chain(next).filter(|length| *length != 0).collect();
-    all.sort_unstable_by(|one, other| other.cmp(one));
-    all.dedup();
+    let mut all: Vec<u8> = Vec::new();
+    for length in next.into_iter().chain(held) {
+        if length != 0 && !all.contains(&length) {
+            all.push(length);
+        }
+    }
     if all.len() > ROUTE_PREFIXES {
         return next;
     }
@@ -31,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_plans_lengths_are_named_longest_first() {
-        assert_eq!(union([32, 24, 0, 0], [32, 26, 16, 0]), [32, 26, 24, 16]);
+    fn both_plans_lengths_are_named_the_next_ones_first() {
+        assert_eq!(union([32, 24, 0, 0], [32, 26, 16, 0]), [32, 26, 16, 24]);
         assert_eq!(union([0; 4], [32, 24, 0, 0]), [32, 24, 0, 0]);
         assert_eq!(union([32, 24, 0, 0], [0; 4]), [32, 24, 0, 0]);
         assert_eq!(union([32, 24, 23, 22], [32, 21, 0, 0]), [32, 21, 0, 0]);
