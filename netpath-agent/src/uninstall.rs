@@ -17,7 +17,7 @@ use crate::{
     agent::state::Lock,
     cni::names::is_pod_device,
     datapath::pins::{self, Pins},
-    net::{Netlink, link::Link, sysctl},
+    net::{self, Netlink, before, link::Link, sysctl},
     observe::agent::{self, Agent},
 };
 
@@ -49,20 +49,29 @@ pub struct Outcome {
     dry_run: bool,
     /// What was removed, or would be.
     pub removed: Vec<String>,
+    /// Sysctls that have their earlier values again, or would have.
+    pub restored: Vec<String>,
     /// What could not be.
     pub problems: Vec<String>,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.dry_run { "would remove" } else { "removed" };
+        let (remove, restore) = if self.dry_run {
+            ("would remove", "would restore")
+        } else {
+            ("removed", "restored")
+        };
         for what in &self.removed {
-            writeln!(f, "{verb} {what}")?;
+            writeln!(f, "{remove} {what}")?;
+        }
+        for what in &self.restored {
+            writeln!(f, "{restore} {what}")?;
         }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
         }
-        if self.removed.is_empty() && self.problems.is_empty() {
+        if self.removed.is_empty() && self.restored.is_empty() && self.problems.is_empty() {
             writeln!(f, "nothing of netpath's is on this node")?;
         }
         Ok(())
@@ -86,11 +95,17 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
     outcome.file(&places.conflist);
     let linked = outcome.links(&places.pins);
     outcome.network(&linked);
-    outcome.sysctls(&places.state_dir.join(AGENT));
+    let sysctls = outcome.sysctls(&places.state_dir.join(AGENT));
     outcome.pins(&places.pins);
     outcome.tree(&places.state_dir.join(NETWORK));
-    outcome.tree(&places.state_dir.join(AGENT));
-    outcome.folder(&places.state_dir);
+    match sysctls {
+        Ok(()) => {
+            outcome.tree(&places.state_dir.join(AGENT));
+            outcome.folder(&places.state_dir);
+        }
+        // The records of what they were stay, for another try.
+        Err(error) => outcome.problems.push(error.to_string()),
+    }
     outcome.file(&places.run_dir.join(LOCK));
     outcome.folder(&places.run_dir);
     outcome
@@ -195,20 +210,8 @@ impl Outcome {
             Ok(netlink) => netlink,
             Err(error) => return self.failed("devices and routes", error),
         };
-        if self.dry_run {
-            let text = "the routes of protocol 78, if there are any: `ip route show proto 78` lists them";
-            self.removed.push(text.to_owned());
-        } else {
-            match netlink.remove_routes().await {
-                Ok(report) => {
-                    if report.deleted > 0 {
-                        self.removed.push(format!("{} routes of protocol 78", report.deleted));
-                    }
-                    let errors = report.errors.iter().map(ToString::to_string);
-                    self.problems.extend(errors);
-                }
-                Err(error) => self.failed("routes", error),
-            }
+        if let Err(error) = self.routes(&netlink).await {
+            self.failed("routes", error);
         }
         let links = match netlink.links().await {
             Ok(links) => links,
@@ -228,20 +231,39 @@ impl Outcome {
         }
     }
 
-    fn sysctls(&mut self, state: &Path) {
-        if !state.exists() {
-            return;
+    /// The kernel's routes.
+    async fn routes(&mut self, netlink: &Netlink) -> net::Result<()> {
+        let mut names = netlink.own_route_names().await?;
+        if !self.dry_run {
+            let report = netlink.remove_routes().await?;
+            self.problems.extend(report.errors.iter().map(ToString::to_string));
+            let left = netlink.own_route_names().await?;
+            names.retain(|name| !left.contains(name));
         }
-        let what = "the reservation of source NAT's ports (net.ipv4.ip_local_reserved_ports)";
-        let result = if self.dry_run {
-            Ok(())
-        } else {
-            sysctl::release_ports(state)
-        };
-        match result {
-            Ok(()) => self.removed.push(what.to_owned()),
-            Err(error) => self.failed(what, error),
+        self.removed
+            .extend(names.into_iter().map(|name| format!("route {name}")));
+        Ok(())
+    }
+
+    /// Sysctls, back to what the agent found.
+    fn sysctls(&mut self, state: &Path) -> net::Result<()> {
+        let ports = sysctl::recorded(state)?;
+        if !ports.is_empty() {
+            if !self.dry_run {
+                sysctl::release_ports(state)?;
+            }
+            self.restored
+                .push(format!("net.ipv4.ip_local_reserved_ports, without {ports}"));
         }
+        for change in before::changed(state)? {
+            if !self.dry_run {
+                before::restore(&change)?;
+            }
+            if !change.same {
+                self.restored.push(format!("{} = {}", change.name(), change.before));
+            }
+        }
+        Ok(())
     }
 
     /// Maps and programs, and the folders of the pins.

@@ -189,8 +189,9 @@ impl Node {
             node,
         };
         let overlay = self.netlink.ensure_overlay(&wanted).await?;
-        sysctl::prepare(&[&uplink.name, OVERLAY_DEVICE, BRIDGE_DEVICE])?;
-        sysctl::reserve_ports(&self.settings.nat_ports, &state::prepare(&self.settings.state_dir)?)?;
+        let state = state::prepare(&self.settings.state_dir)?;
+        sysctl::prepare(&[&uplink.name, OVERLAY_DEVICE, BRIDGE_DEVICE], &state)?;
+        sysctl::reserve_ports(&self.settings.nat_ports, &state)?;
 
         let (bridge, overlay) = (device(Some(&bridge)), device(Some(&overlay)));
         let same = facts.bridge == bridge && facts.overlay == overlay;

@@ -2,6 +2,7 @@
 //! the maps: what the kernel's own stack must know of the plan. Everything here is idempotent, and touches only what is
 //! netpath's.
 
+pub mod before;
 pub mod bridge;
 pub mod link;
 pub mod namespace;

@@ -71,6 +71,12 @@ impl Netlink {
         self.apply_routes([]).await
     }
 
+    /// netpath's routes, each as a person would name it.
+    pub async fn own_route_names(&self) -> Result<Vec<String>> {
+        let routes = self.own_routes().await?;
+        Ok(routes.iter().map(name).collect())
+    }
+
     /// The routes that are netpath's, as the kernel tells them.
     async fn own_routes(&self) -> Result<Vec<RouteMessage>> {
         let mut filter = RouteMessage::default();
@@ -230,6 +236,17 @@ fn understood(message: &RouteMessage) -> Option<KernelRoute> {
         way,
         source: source?.into(),
     })
+}
+
+/// The route's destination and way.
+fn name(message: &RouteMessage) -> String {
+    let to = destination(message).map_or_else(|| "?".into(), |net| net.to_string());
+    match understood(message).map(|route| route.way) {
+        Some(Way::Gateway { gateway, .. }) => format!("{to} via {gateway}"),
+        Some(Way::Tunnel { remote, .. }) => format!("{to} through the tunnel to {remote}"),
+        Some(Way::Link { .. }) => format!("{to} on the bridge"),
+        None => to,
+    }
 }
 
 fn destination(message: &RouteMessage) -> Option<IpNet> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::before::{self, Setting};
 use super::ports::Ports;
 use super::{Error, Result};
 
@@ -11,24 +12,46 @@ use super::{Error, Result};
 const RESERVED: &str = "ipv4/ip_local_reserved_ports";
 /// The first and the last port that the kernel gives sockets by itself.
 const LOCAL_RANGE: &str = "ipv4/ip_local_port_range";
+/// Whether the node forwards; a write makes every device follow.
+pub(super) const FORWARD: &str = "ipv4/ip_forward";
+/// The value of a switch that is on.
+const ON: &str = "1";
 /// Reverse path filters: a packet's source must be routed over the device it came from, or over any.
 const STRICT: &str = "1";
 const LOOSE: &str = "2";
 
-/// Lets the node forward, and lets packets come back another way than the kernel would send them, on each device.
-pub fn prepare(devices: &[&str]) -> Result<()> {
-    set("ipv4/ip_forward", "1")?;
+/// Lets the node forward, and lets packets come back another way than the kernel would send them, on each device. What this
+/// changes is remembered in the folder `state`, for [`super::before::changed`].
+pub fn prepare(devices: &[&str], state: &Path) -> Result<()> {
+    let mut settings: Vec<Setting> = vec![(FORWARD.to_owned(), ON)];
     let strict_everywhere = read("ipv4/conf/all/rp_filter")? == STRICT;
     for device in devices {
         // Dots in a device's name are no separators in its path; slashes are not allowed in names.
-        set(&format!("ipv4/conf/{device}/forwarding"), "1")?;
+        settings.push((format!("ipv4/conf/{device}/forwarding"), ON));
         // The stricter of "all" and the device's own would hold, but 2 (loose) counts as more than 1 (strict).
         let own = format!("ipv4/conf/{device}/rp_filter");
-        if strict_everywhere || read(&own)? == STRICT {
-            set(&own, LOOSE)?;
+        if strict_everywhere || read(&own).is_ok_and(|value| value == STRICT) {
+            settings.push((own, LOOSE));
         }
     }
-    Ok(())
+    before::remember(&settings, &followers()?, state)?;
+    settings.iter().try_for_each(|(name, value)| set(name, value))
+}
+
+/// What the kernel sets by itself when it is told to forward: every device does, those to come as well, and redirects are no
+/// longer taken. Nothing, if it forwards already.
+fn followers() -> Result<Vec<Setting>> {
+    if read(FORWARD)? == ON {
+        return Ok(Vec::new());
+    }
+    let mut settings: Vec<Setting> = vec![("ipv4/conf/all/accept_redirects".to_owned(), "0")];
+    let folder = path("ipv4/conf");
+    for entry in fs::read_dir(&folder).map_err(|source| file(&folder, source))?.flatten() {
+        if let Some(device) = entry.file_name().to_str().filter(|name| *name != "all") {
+            settings.push((format!("ipv4/conf/{device}/forwarding"), ON));
+        }
+    }
+    Ok(settings)
 }
 
 /// Keeps the kernel from giving a device an IPv6 link-local address, and from announcing it there. Nothing to do in a kernel
@@ -112,7 +135,8 @@ fn reserved() -> Result<Ports> {
     text.parse().map_err(|_| malformed(RESERVED, &text))
 }
 
-fn recorded(state: &Path) -> Result<Ports> {
+/// The reserved ports that are netpath's.
+pub fn recorded(state: &Path) -> Result<Ports> {
     let record = record(state);
     match fs::read_to_string(&record) {
         Ok(text) => Ok(text.parse().unwrap_or_default()),
@@ -125,12 +149,12 @@ fn path(name: &str) -> PathBuf {
     Path::new("/proc/sys/net").join(name)
 }
 
-fn read(name: &str) -> Result<String> {
+pub(super) fn read(name: &str) -> Result<String> {
     let text = fs::read_to_string(path(name)).map_err(|source| sysctl(name, source))?;
     Ok(text.trim().to_owned())
 }
 
-fn write(name: &str, value: &str) -> Result<()> {
+pub(super) fn write(name: &str, value: &str) -> Result<()> {
     // An empty list is written as a newline: a write of no bytes changes nothing.
     fs::write(path(name), format!("{value}\n")).map_err(|source| sysctl(name, source))
 }
@@ -143,7 +167,7 @@ fn set(name: &str, value: &str) -> Result<()> {
     }
 }
 
-fn sysctl(name: &str, source: std::io::Error) -> Error {
+pub(super) fn sysctl(name: &str, source: std::io::Error) -> Error {
     Error::Sysctl {
         name: format!("net.{}", name.replace('/', ".")),
         source,
@@ -157,7 +181,7 @@ fn malformed(name: &str, text: &str) -> Error {
     )
 }
 
-fn file(path: &Path, source: std::io::Error) -> Error {
+pub(super) fn file(path: &Path, source: std::io::Error) -> Error {
     Error::Kernel {
         action: format!("file {}", path.display()),
         source,

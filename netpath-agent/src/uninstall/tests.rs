@@ -122,12 +122,11 @@ fn every_trace_goes_and_strangers_stay() {
 
     let done = uninstall(&places, false);
     assert_eq!(done.problems, [""; 0]);
-    let plain = |outcome: &Outcome| -> Vec<String> {
-        let removed = outcome.removed.iter().filter(|what| !what.contains("of protocol 78"));
-        removed.cloned().collect()
-    };
-    assert_eq!(plain(&done), plain(&listed));
-    assert!(done.removed.contains(&"1 routes of protocol 78".to_owned()), "{done}");
+    assert_eq!((&done.removed, &done.restored), (&listed.removed, &listed.restored));
+    let route = "route 10.96.0.0/12 on the bridge".to_owned();
+    assert!(done.removed.contains(&route), "{done}");
+    let ports = "net.ipv4.ip_local_reserved_ports, without 50000-50999";
+    assert_eq!(done.restored, [ports]);
     assert_eq!(block_on_devices(), ["lo", STRANGERS[0], STRANGERS[1]]);
     assert_eq!(reserved(), "");
     assert!(!places.pins.root().exists());

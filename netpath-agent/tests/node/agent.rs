@@ -21,15 +21,15 @@ use crate::space::{in_namespace, ip, ip_json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node with an agent that may come and go. The thread's namespace is the node's.
-struct Node {
+pub struct Node {
     folder: tempfile::TempDir,
-    pins: Pins,
+    pub pins: Pins,
     agent: Option<Child>,
 }
 
 impl Node {
     /// A node of address 10.0.1.1 whose agent finds no objects yet.
-    fn new() -> Self {
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         ip("link set lo up");
         ip("link add up0 type veth peer name far0");
@@ -48,12 +48,12 @@ impl Node {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a node's object, as an editor would.
-    fn write_node(&self, name: &str, address: &str, subnet: &str) {
+    pub fn write_node(&self, name: &str, address: &str, subnet: &str) {
         let object = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
             "spec": {"podCIDR": subnet, "podCIDRs": [subnet]},
@@ -63,7 +63,7 @@ impl Node {
         fs::rename(self.path("new"), self.path("objects").join(format!("{name}.yaml"))).unwrap();
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netpath-agent"));
         command.args([
             "--node-name",
@@ -93,7 +93,7 @@ impl Node {
     }
 
     /// Ends the agent by a signal and returns its exit code, if it had one.
-    fn end(&mut self, signal: Signal) -> Option<i32> {
+    pub fn end(&mut self, signal: Signal) -> Option<i32> {
         let mut agent = self.agent.take().unwrap();
         kill(Pid::from_raw(agent.id().try_into().unwrap()), signal).unwrap();
         agent.wait().unwrap().code()
@@ -113,7 +113,7 @@ impl Node {
     }
 
     /// Waits for something to become true.
-    fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !condition(self) {
             let readiness = self.readiness();
@@ -126,7 +126,7 @@ impl Node {
         }
     }
 
-    fn until_ready(&self) {
+    pub fn until_ready(&self) {
         self.until("readiness", |node| node.readiness().as_deref() == Some("ok\n"));
     }
 

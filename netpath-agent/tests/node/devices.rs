@@ -381,16 +381,17 @@ fn forwarding_is_on_and_strict_filters_become_loose() {
         set_sysctl("conf/all/rp_filter", "0");
         set_sysctl("conf/up0/rp_filter", "1");
         set_sysctl("conf/far0/rp_filter", "0");
-        sysctl::prepare(&["up0", "far0"]).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sysctl::prepare(&["up0", "far0"], state.path()).unwrap();
         assert_eq!(sysctl_value("ip_forward"), "1");
         assert_eq!(
             (sysctl_value("conf/up0/rp_filter"), sysctl_value("conf/far0/rp_filter")),
             ("2".into(), "0".into())
         );
         set_sysctl("conf/all/rp_filter", "1");
-        sysctl::prepare(&["up0", "far0"]).unwrap();
+        sysctl::prepare(&["up0", "far0"], state.path()).unwrap();
         assert_eq!(sysctl_value("conf/far0/rp_filter"), "2");
-        let error = sysctl::prepare(&["nowhere"]).unwrap_err().to_string();
+        let error = sysctl::prepare(&["nowhere"], state.path()).unwrap_err().to_string();
         assert_eq!(
             error,
             "sysctl net.ipv4.conf.nowhere.forwarding: No such file or directory (os error 2)"

@@ -3,3 +3,4 @@
 mod agent;
 mod devices;
 mod space;
+mod uninstall;
