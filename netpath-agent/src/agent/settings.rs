@@ -352,6 +352,25 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_setting() {
+        let manual = include_str!("../../../docs/settings.md");
+        for argument in Settings::command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else {
+                continue;
+            };
+            let start = format!("| `--{flag}` | ");
+            let line = manual.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| panic!("docs/settings.md has no --{flag}"));
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            assert!(line.contains(&format!("| `{variable}` |")), "{variable}: {line}");
+            for default in argument.get_default_values() {
+                let default = default.to_str().unwrap();
+                assert!(line.contains(&format!("| `{default}` |")), "{default}: {line}");
+            }
+        }
+    }
+
+    #[test]
     fn the_given_name_is_the_nodes() {
         assert_eq!(
             parse(&["--node-name", "n1.example"]).unwrap().node_name().unwrap(),
