@@ -76,6 +76,8 @@ struct State {
     beat: Instant,
     /// `Ok` once the part is there, otherwise why it is not.
     parts: BTreeMap<Part, Result<(), String>>,
+    /// What is to be known although nothing is missing.
+    notes: Vec<String>,
 }
 
 impl Default for Health {
@@ -83,6 +85,7 @@ impl Default for Health {
         Self(Arc::new(Mutex::new(State {
             beat: Instant::now(),
             parts: BTreeMap::new(),
+            notes: Vec::new(),
         })))
     }
 }
@@ -101,6 +104,11 @@ impl Health {
     /// A part is there, or why it is not.
     pub fn set(&self, part: Part, state: Result<(), String>) {
         self.state().parts.insert(part, state);
+    }
+
+    /// What an operator should know although nothing is missing, a line each.
+    pub fn note(&self, notes: Vec<String>) {
+        self.state().notes = notes;
     }
 
     /// Every part that is missing, with the reason.
@@ -133,7 +141,8 @@ impl Health {
             "/readyz" => {
                 let missing = self.missing();
                 if missing.is_empty() {
-                    return ("200 OK", "ok\n".into());
+                    let notes = self.state().notes.join("\n");
+                    return ("200 OK", format!("ok\n{notes}"));
                 }
                 let lines = missing.into_iter().map(|(part, reason)| format!("{part}: {reason}\n"));
                 ("503 Service Unavailable", lines.collect())
@@ -280,6 +289,8 @@ mod tests {
             ask(address, b"GET /readyz?verbose HTTP/1.0\r\n\r\n").await,
             response("200 OK", "ok\n")
         );
+        health.note(vec!["one".into(), "two".into()]);
+        assert_eq!(ask(address, ready).await, response("200 OK", "ok\none\ntwo"));
     }
 
     #[tokio::test]

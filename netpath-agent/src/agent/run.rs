@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use netpath_common::hook::Hook;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
@@ -17,9 +19,10 @@ use super::node::{Node, Round};
 use super::settings::{Settings, Xdp};
 use super::state::{self, Lock};
 use crate::datapath::error as datapath;
-use crate::datapath::load::{self, Loaded};
+use crate::datapath::load::{self, Loaded, Ready};
 use crate::datapath::pins::Pins;
 use crate::datapath::requirements;
+use crate::datapath::sizes::Sizes;
 use crate::model::Cluster;
 use crate::net::Netlink;
 use crate::net::link::Link;
@@ -66,7 +69,7 @@ async fn live(settings: Settings) -> anyhow::Result<()> {
     info!(node = name, version = env!("CARGO_PKG_VERSION"), "agent starts");
 
     let netlink = Netlink::connect()?;
-    let xdp = load(&settings, netlink.links().await?.iter().any(Link::is_card))?;
+    let xdp = load(&settings, netlink.links().await?.iter().any(Link::is_card), &health).await?;
     health.set(Part::Datapath, Ok(()));
     // Before the first round: what changes while it runs must not be missed.
     let changes = Changes::listen()?;
@@ -76,32 +79,25 @@ async fn live(settings: Settings) -> anyhow::Result<()> {
     rounds(node, cluster, changes, &health).await
 }
 
-/// Loads the programs; returns whether the one for XDP is among them. By itself it is only where the node has a card.
-fn load(settings: &Settings, has_card: bool) -> anyhow::Result<bool> {
-    let pins = Pins::new(&settings.bpf_root);
-    let (loaded, xdp) = match settings.xdp {
-        Xdp::Off => (load::load(&pins, &settings.sizes)?, false),
-        Xdp::Auto if !has_card => (load::load(&pins, &settings.sizes)?, false),
-        Xdp::On => (load::load_with_xdp(&pins, &settings.sizes)?, true),
-        Xdp::Auto => match load::load_with_xdp(&pins, &settings.sizes) {
-            Ok(loaded) => (loaded, true),
-            Err(datapath::Error::Load { what, reason }) => {
-                // If that was not for XDP's sake, it says so again.
-                let loaded = load::load(&pins, &settings.sizes)?;
-                warn!("{what}: {reason}; going on without XDP");
-                (loaded, false)
-            }
-            Err(error) => return Err(error.into()),
-        },
-    };
+/// Loads the programs; returns whether the one for XDP is among them. The verifier takes its time, on a thread of its own:
+/// the agent can be ended meanwhile, and leaves all as it was. What follows is short, and is not broken off.
+async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::Result<bool> {
+    let (pins, sizes, xdp) = (Pins::new(&settings.bpf_root), settings.sizes, settings.xdp);
+    let preparing = spawn_blocking(move || prepare(&pins, &sizes, xdp, has_card));
+    let (ready, xdp) = preparing.await.context("loading the programs was broken off")??;
     let Loaded {
         adopted,
         created,
+        kept,
         replaced,
         dropped,
         problems,
-    } = loaded;
+    } = ready.commit()?;
     info!(?adopted, ?created, replaced, "programs loaded");
+    for kept in &kept {
+        warn!("{kept}");
+    }
+    health.note(kept.iter().map(ToString::to_string).collect());
     for (device, hook) in dropped {
         info!(
             device,
@@ -113,6 +109,27 @@ fn load(settings: &Settings, has_card: bool) -> anyhow::Result<bool> {
         warn!("{problem}");
     }
     Ok(xdp)
+}
+
+/// Has the kernel accept the programs; that for XDP by itself only where the node has a card.
+fn prepare(pins: &Pins, sizes: &Sizes, xdp: Xdp, has_card: bool) -> datapath::Result<(Ready, bool)> {
+    let object = load::object()?;
+    let without = || Ok((load::prepare(object, pins, sizes, load::HOOKS)?, false));
+    let with = || Ok((load::prepare(object, pins, sizes, Hook::ALL)?, true));
+    match xdp {
+        Xdp::Off => without(),
+        Xdp::Auto if !has_card => without(),
+        Xdp::On => with(),
+        Xdp::Auto => match with() {
+            Err(datapath::Error::Load { what, reason }) => {
+                // If that was not for XDP's sake, it says so again.
+                let ready = without()?;
+                warn!("{what}: {reason}; going on without XDP");
+                Ok(ready)
+            }
+            result => result,
+        },
+    }
 }
 
 /// The objects, once all of them have come.

@@ -1,5 +1,6 @@
-//! State carried from a map to its successor when a map's size changes. It happens twice: before the programs move, so that
-//! the new ones find every connection and pod, and after, for what the old ones and the CNI plugin wrote in between.
+//! State carried from a map to its successor when a map's size or layout changes. It happens twice: before the programs
+//! move, so that the new ones find every pod, and after, for what the CNI plugin wrote in between; with another version of
+//! the layouts also for what the old programs did.
 
 use std::{collections::HashSet, io, os::fd::AsFd, path::Path};
 
@@ -38,6 +39,16 @@ pub fn pinned_layout(map: &'static str, path: &Path) -> Result<Option<(MapData, 
         flags: info.map_flags(),
     };
     Ok(Some((data, layout)))
+}
+
+/// Whether a pinned map serves the new programs too: nothing differs, or nothing but the room in a map that programs write
+/// to, which are those that evict.
+pub fn serves_on(found: &Layout, wanted: &Layout) -> bool {
+    let entries = match wanted.kind {
+        kind if kind == MapType::LruHash as u32 => found.entries,
+        _ => wanted.entries,
+    };
+    *found == Layout { entries, ..*wanted }
 }
 
 /// Whether what a map holds means the same in another: all but the room is equal. Per-CPU maps hold counters alone, which

@@ -1,7 +1,7 @@
 //! Programs and maps into the kernel, and the running ones exchanged for them. Everything is made ready beside what runs;
 //! only then do pins and links move over, each in one step. Whatever fails before leaves all as it was.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -18,7 +18,7 @@ use super::{
     object::{self, Layout},
     pins::{self, Pins},
     requirements,
-    sizes::Sizes,
+    sizes::{self, Sizes},
     staged::Staged,
     sys,
 };
@@ -42,6 +42,8 @@ pub struct Loaded {
     pub adopted: Vec<&'static str>,
     /// Maps that are new, each with how many entries came over from its predecessor.
     pub created: Vec<(&'static str, usize)>,
+    /// Adopted maps that have another size than the one that is set.
+    pub kept: Vec<Kept>,
     /// Links that have a new program behind them.
     pub replaced: usize,
     /// Links whose device is gone, or whose program is no longer wanted: their pins are removed.
@@ -50,87 +52,139 @@ pub struct Loaded {
     pub problems: Vec<Error>,
 }
 
-/// Loads the embedded programs, for tc alone.
+/// A map that keeps its size. Programs write to it, and a packet may pass an old program on its way out and a new one on
+/// its way back while the links move over one by one: were there two maps, the answer would find nothing known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The map's name.
+    pub map: &'static str,
+    /// How many entries it has room for.
+    pub entries: u32,
+    /// How many it is set to have room for.
+    pub wanted: u32,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { map, entries, wanted } = self;
+        let setting = sizes::setting(map);
+        write!(
+            f,
+            "map {map} keeps its room for {entries} entries, since connections use it: {setting} {wanted} takes effect when \
+             the node starts again, or after `netpath uninstall`"
+        )
+    }
+}
+
+/// Programs and maps that the kernel has accepted, beside those in force. Dropped, they go again.
+#[derive(Debug)]
+pub struct Ready {
+    pins: Pins,
+    hooks: &'static [Hook],
+    layouts: BTreeMap<&'static str, Layout>,
+    staged: Staged,
+    fresh: Vec<Fresh>,
+    loaded: Loaded,
+}
+
+/// Loads the embedded programs and puts them in force, for tc alone.
 ///
 /// # Errors
-/// As [`load_object`], and [`Error::NoObject`].
+/// As [`prepare`], [`Ready::commit`], and [`Error::NoObject`].
 pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
-    load_object(object()?, pins, sizes, HOOKS)
+    prepare(object()?, pins, sizes, HOOKS)?.commit()
 }
 
-/// Loads the embedded programs, the one for XDP included.
+/// As [`load`], the program for XDP included.
 ///
 /// # Errors
-/// As [`load_object`], and [`Error::NoObject`].
+/// As [`load`].
 pub fn load_with_xdp(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
-    load_object(object()?, pins, sizes, Hook::ALL)
+    prepare(object()?, pins, sizes, Hook::ALL)?.commit()
 }
 
-/// Loads the programs of some hooks from an object; creates the maps, or adopts those that are pinned if their layout is
-/// the same, or carries what they hold to new ones; pins all; and puts the new programs behind the links that are pinned.
-/// Programs of other hooks go.
+/// Loads the programs of some hooks from an object, and creates the maps, or opens those that are pinned if their layout is
+/// the same; maps that programs write to whatever their size, see [`Kept`]. This takes as long as the kernel's verifier
+/// does, and may be broken off at any point: what runs does not change.
 ///
 /// # Errors
-/// [`Error::Kernel`], [`Error::NoBpffs`], [`Error::BadObject`], [`Error::Load`], [`Error::TooSmall`], [`Error::Map`],
-/// [`Error::File`]. What ran before runs on.
-pub fn load_object(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: &[Hook]) -> Result<Loaded> {
+/// [`Error::Kernel`], [`Error::NoBpffs`], [`Error::BadObject`], [`Error::Load`], [`Error::Map`], [`Error::File`].
+pub fn prepare(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: &'static [Hook]) -> Result<Ready> {
     requirements::check()?;
     pins.prepare()?;
-    let wanted = object::layouts(object, sizes)?;
-    let mut loaded = Loaded::default();
-    let mut staged = Staged::default();
-    let (mut ebpf, fresh) = load_maps(object, pins, &wanted, &mut staged, &mut loaded)?;
+    let mut ready = Ready {
+        pins: pins.clone(),
+        hooks,
+        layouts: object::layouts(object, sizes)?,
+        staged: Staged::begin(pins)?,
+        fresh: Vec::new(),
+        loaded: Loaded::default(),
+    };
+    let mut ebpf = ready.load_maps(object)?;
     for hook in hooks {
-        load_program(&mut ebpf, *hook, pins, &mut staged)?;
+        load_program(&mut ebpf, *hook, pins, &mut ready.staged)?;
     }
-    let carries = fresh
-        .into_iter()
-        .map(|(name, old)| begin(name, old, pins, wanted[name]));
-    let carries: Vec<(&'static str, Option<Carry>)> = carries.collect::<Result<_>>()?;
-    staged.commit()?;
-    exchange(pins, hooks, &mut loaded);
-    for (name, carry) in carries {
-        loaded.created.push((name, carry.as_ref().map_or(0, Carry::len)));
-        loaded.problems.extend(carry.and_then(|carry| carry.finish().err()));
+    Ok(ready)
+}
+
+impl Ready {
+    /// Carries what old maps hold to new ones, gives all pins their places, and puts the new programs behind the links that
+    /// are pinned. Programs of other hooks go.
+    ///
+    /// # Errors
+    /// [`Error::TooSmall`], [`Error::Map`], [`Error::File`]. What ran before runs on.
+    pub fn commit(mut self) -> Result<Loaded> {
+        let mut carries = Vec::new();
+        for (name, old) in self.fresh {
+            let new = Staged::name(&self.pins.map(name));
+            let carry = old.map(|old| Carry::begin(name, old, &new, self.layouts[name]));
+            carries.push((name, carry.transpose()?));
+        }
+        self.staged.commit()?;
+        let mut loaded = self.loaded;
+        exchange(&self.pins, self.hooks, &mut loaded);
+        for (name, carry) in carries {
+            loaded.created.push((name, carry.as_ref().map_or(0, Carry::len)));
+            loaded.problems.extend(carry.and_then(|carry| carry.finish().err()));
+        }
+        Ok(loaded)
     }
-    Ok(loaded)
+
+    /// Creates the maps, or opens those that can serve on.
+    fn load_maps(&mut self, object: &[u8]) -> Result<Ebpf> {
+        let mut loader = EbpfLoader::new();
+        let same_version = matches!(pinned_version(&self.pins)?, None | Some(0 | ABI_VERSION));
+        for (name, layout) in &self.layouts {
+            let path = self.pins.map(name);
+            match carry::pinned_layout(name, &path)? {
+                Some((_, found)) if same_version && carry::serves_on(&found, layout) => {
+                    loader.map_max_entries(name, found.entries).map_pin_path(name, path);
+                    self.loaded.adopted.push(name);
+                    if found.entries != layout.entries {
+                        self.loaded.kept.push(Kept {
+                            map: name,
+                            entries: found.entries,
+                            wanted: layout.entries,
+                        });
+                    }
+                }
+                found => {
+                    let beside = self.staged.beside(&path);
+                    loader.map_max_entries(name, layout.entries).map_pin_path(name, beside);
+                    let old = found.filter(|(_, found)| carry::is_successor(found, layout));
+                    self.fresh.push((*name, old.map(|(data, _)| data)));
+                }
+            }
+        }
+        loader.load(object).map_err(|error| Error::Load {
+            what: "the maps".to_owned(),
+            reason: explain(&error),
+        })
+    }
 }
 
 /// A map that is to be replaced, with what it holds if that means the same to its successor.
 type Fresh = (&'static str, Option<MapData>);
-
-/// Creates the maps, or opens those that can serve on.
-fn load_maps(
-    object: &[u8],
-    pins: &Pins,
-    wanted: &BTreeMap<&'static str, Layout>,
-    staged: &mut Staged,
-    loaded: &mut Loaded,
-) -> Result<(Ebpf, Vec<Fresh>)> {
-    let mut loader = EbpfLoader::new();
-    let mut fresh = Vec::new();
-    let same_version = matches!(pinned_version(pins)?, None | Some(0 | ABI_VERSION));
-    for (name, layout) in wanted {
-        let path = pins.map(name);
-        loader.map_max_entries(name, layout.entries);
-        match carry::pinned_layout(name, &path)? {
-            Some((_, found)) if found == *layout && same_version => {
-                loader.map_pin_path(name, path);
-                loaded.adopted.push(name);
-            }
-            found => {
-                loader.map_pin_path(name, staged.beside(&path)?);
-                let old = found.filter(|(_, found)| carry::is_successor(found, layout));
-                fresh.push((*name, old.map(|(data, _)| data)));
-            }
-        }
-    }
-    let ebpf = loader.load(object).map_err(|error| Error::Load {
-        what: "the maps".to_owned(),
-        reason: explain(&error),
-    })?;
-    Ok((ebpf, fresh))
-}
 
 /// The version of the layouts that the pinned maps have; `None` if no configuration is pinned.
 fn pinned_version(pins: &Pins) -> Result<Option<u32>> {
@@ -162,7 +216,7 @@ fn load_program(ebpf: &mut Ebpf, hook: Hook, pins: &Pins, staged: &mut Staged) -
     let wrong = |what: &str| Error::BadObject {
         reason: format!("program {} {what}", hook.name()),
     };
-    let beside = staged.beside(&pins.program(hook))?;
+    let beside = staged.beside(&pins.program(hook));
     match (hook, ebpf.program_mut(hook.name())) {
         (_, None) => return Err(wrong("is missing")),
         (Hook::FromWireXdp, Some(Program::Xdp(program))) => {
@@ -180,18 +234,6 @@ fn load_program(ebpf: &mut Ebpf, hook: Hook, pins: &Pins, staged: &mut Staged) -
         what: format!("program {} for good", hook.name()),
         reason: explain(&error),
     })
-}
-
-/// Carries over what the old map holds, if there is one.
-fn begin(
-    name: &'static str,
-    old: Option<MapData>,
-    pins: &Pins,
-    layout: Layout,
-) -> Result<(&'static str, Option<Carry>)> {
-    let new = Staged::name(&pins.map(name));
-    let carry = old.map(|old| Carry::begin(name, old, &new, layout));
-    Ok((name, carry.transpose()?))
 }
 
 /// Puts the pinned programs behind the pinned links, and clears away what has no device or no program any more.

@@ -22,7 +22,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::{
     attach::{attach, detach},
-    load::{HOOKS, load, load_object, load_with_xdp, object},
+    load::{HOOKS, Kept, load, load_with_xdp, object, prepare},
     pins::Pins,
     scratch::Scratch,
     sizes::Sizes,
@@ -155,6 +155,34 @@ fn a_new_size_carries_everything_over() {
         ifindex: number.into(),
         ..Endpoint::default()
     };
+    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    for number in 1..=64u8 {
+        endpoints.insert(&[10, 244, 0, number], &pod(number)).expect("room");
+    }
+    let held = endpoints.entries().expect("read");
+    assert_eq!(held.len(), 64);
+    let adopted = map_id(pins, names::ROUTE4);
+
+    let larger = Sizes {
+        max_endpoints: 128,
+        ..SMALL
+    };
+    let mut loaded = load(pins, &larger).expect("programs that load");
+    loaded.created.sort_unstable();
+    assert_eq!(loaded.created, [(names::BRIDGE, 0), (names::ENDPOINT4, 64)]);
+    assert_eq!(loaded.kept, []);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let endpoints = tables::endpoint4(pins).expect("pinned");
+    assert_eq!(endpoints.capacity(), 128);
+    assert_eq!(endpoints.entries().expect("read"), held);
+    assert_eq!(map_id(pins, names::ROUTE4), adopted);
+}
+
+#[test]
+fn maps_that_programs_write_to_keep_their_size_and_say_so() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    load(pins, &SMALL).expect("programs that load");
     let tuple = |port: u16| Tuple {
         source: [10, 244, 0, 2],
         source_port: port,
@@ -164,37 +192,61 @@ fn a_new_size_carries_everything_over() {
         set: 7,
         ..Connection::default()
     };
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
-    for number in 1..=64u8 {
-        endpoints.insert(&[10, 244, 0, number], &pod(number)).expect("room");
-    }
     let mut connections = tables::conntrack4(pins).expect("pinned");
     for port in 1..=200 {
         connections.insert(&tuple(port), &connection).expect("room");
     }
-    let held = endpoints.entries().expect("read");
     let tracked = connections.entries().expect("read");
-    assert_eq!((held.len(), tracked.len()), (64, 200));
-    let adopted = map_id(pins, names::ROUTE4);
+    let maps = [names::CONNTRACK4, names::FRAGMENT4];
+    let before = maps.map(|map| map_id(pins, map));
 
-    let larger = Sizes {
-        max_endpoints: 128,
-        max_connections: 2048,
+    let other = Sizes {
+        max_connections: 128,
+        max_fragments: 128,
         ..SMALL
     };
-    let mut loaded = load(pins, &larger).expect("programs that load");
-    loaded.created.sort_unstable();
+    let loaded = load(pins, &other).expect("programs that load");
+    assert_eq!(loaded.created, []);
+    let kept = |map, entries| Kept {
+        map,
+        entries,
+        wanted: 128,
+    };
+    assert_eq!(loaded.kept, [kept(names::CONNTRACK4, 1024), kept(names::FRAGMENT4, 64)]);
     assert_eq!(
-        loaded.created,
-        [(names::BRIDGE, 0), (names::CONNTRACK4, 200), (names::ENDPOINT4, 64)]
+        loaded.kept[0].to_string(),
+        "map np_conntrack4 keeps its room for 1024 entries, since connections use it: --max-connections 128 takes effect \
+         when the node starts again, or after `netpath uninstall`"
     );
-    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
-    let endpoints = tables::endpoint4(pins).expect("pinned");
-    assert_eq!(endpoints.capacity(), 128);
-    assert_eq!(endpoints.entries().expect("read"), held);
+    assert_eq!(maps.map(|map| map_id(pins, map)), before);
     let connections = tables::conntrack4(pins).expect("pinned");
-    assert_eq!(connections.entries().expect("read"), tracked);
-    assert_eq!(map_id(pins, names::ROUTE4), adopted);
+    assert_eq!(
+        (connections.capacity(), connections.entries().expect("read")),
+        (1024, tracked)
+    );
+}
+
+/// A load that is killed leaves what it had made ready. The next one, which needs no such pin, removes it.
+#[test]
+fn what_a_broken_load_left_goes_with_the_next_one() {
+    let scratch = Scratch::fresh();
+    let pins = &scratch.0;
+    let larger = Sizes {
+        max_endpoints: 128,
+        ..SMALL
+    };
+    load(pins, &SMALL).expect("programs that load");
+    let whole = (files(&pins.maps_dir()), files(&pins.programs_dir()));
+    let ids: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+    let ready = prepare(object().expect("built programs"), pins, &larger, Hook::ALL).expect("programs that load");
+    assert_ne!((files(&pins.maps_dir()), files(&pins.programs_dir())), whole);
+    std::mem::forget(ready);
+
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(loaded.created, []);
+    assert_eq!((files(&pins.maps_dir()), files(&pins.programs_dir())), whole);
+    let after: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
+    assert_eq!(after, ids);
 }
 
 #[test]
@@ -259,7 +311,7 @@ fn what_fails_leaves_all_as_it_was() {
     );
     assert_eq!(state(), before);
 
-    let error = load_object(b"no object", pins, &SMALL, HOOKS)
+    let error = prepare(b"no object", pins, &SMALL, HOOKS)
         .expect_err("no object")
         .to_string();
     assert!(
@@ -267,7 +319,7 @@ fn what_fails_leaves_all_as_it_was() {
         "{error}"
     );
     let cut = &object().expect("built programs")[..4096];
-    load_object(cut, pins, &SMALL, HOOKS).expect_err("half an object");
+    prepare(cut, pins, &SMALL, HOOKS).expect_err("half an object");
     assert_eq!(state(), before);
 }
 

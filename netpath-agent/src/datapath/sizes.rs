@@ -18,10 +18,11 @@ pub struct Sizes {
     /// Pod subnets and addresses of other nodes that fit.
     #[arg(long, env = "NETPATH_MAX_ROUTES", default_value_t = 16_384, value_parser = range())]
     pub max_routes: u32,
-    /// Entries for translated connections, two each; the one longest unused makes room.
+    /// Entries for translated connections, two each; the one longest unused makes room. Another number takes effect when the
+    /// node starts.
     #[arg(long, env = "NETPATH_MAX_CONNECTIONS", default_value_t = 262_144, value_parser = range())]
     pub max_connections: u32,
-    /// Fragmented datagrams under way; the one longest unused makes room.
+    /// Fragmented datagrams under way; the one longest unused makes room. Another number takes effect when the node starts.
     #[arg(long, env = "NETPATH_MAX_FRAGMENTS", default_value_t = 8_192, value_parser = range())]
     pub max_fragments: u32,
 }

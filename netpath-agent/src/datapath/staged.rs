@@ -2,13 +2,17 @@
 
 use std::{
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{
     error::{Error, Result},
-    pins,
+    pins::{self, Pins},
 };
+
+/// What a path has at its end until it takes its place.
+const SUFFIX: &str = ":new";
 
 /// Pins that stand beside those they are to replace, as `<name>:new`. Those that have not taken their place are removed in
 /// the end.
@@ -16,15 +20,31 @@ use super::{
 pub struct Staged(Vec<PathBuf>);
 
 impl Staged {
-    /// Where to pin what is to take a path's place. What a broken attempt left there is removed.
+    /// Nothing yet. What a broken attempt left beside maps and programs is removed.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn beside(&mut self, path: &Path) -> Result<PathBuf> {
-        let beside = Self::name(path);
-        pins::remove(&beside)?;
+    pub fn begin(pins: &Pins) -> Result<Self> {
+        for folder in [pins.maps_dir(), pins.programs_dir()] {
+            let failed = |reason| Error::File {
+                action: "list",
+                path: folder.clone(),
+                reason,
+            };
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let path = entry.map_err(failed)?.path();
+                if path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()) {
+                    pins::remove(&path)?;
+                }
+            }
+        }
+        Ok(Self::default())
+    }
+
+    /// Where to pin what is to take a path's place.
+    pub fn beside(&mut self, path: &Path) -> PathBuf {
         self.0.push(path.to_owned());
-        Ok(beside)
+        Self::name(path)
     }
 
     /// Puts all in their places, in the order in which they were staged.
@@ -46,7 +66,7 @@ impl Staged {
     /// The name of what is to take a path's place.
     pub fn name(path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
-        name.push(":new");
+        name.push(SUFFIX);
         name.into()
     }
 }

@@ -17,8 +17,8 @@ const LONGEST_ANSWER: u64 = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", content = "detail", rename_all = "camelCase")]
 pub enum Agent {
-    /// Everything is in place.
-    Ready,
+    /// Everything is in place; what is to be known nevertheless, a line each.
+    Ready(Vec<String>),
     /// Something is missing: the agent's own words, a line each.
     NotReady(Vec<String>),
     /// Nobody answers, or somebody else does: why.
@@ -47,10 +47,14 @@ fn understand(answer: &str) -> Agent {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut words = head.split_whitespace();
     match (words.next(), words.next()) {
-        (Some("HTTP/1.1"), Some("200")) => Agent::Ready,
-        (Some("HTTP/1.1"), Some("503")) => Agent::NotReady(body.lines().map(str::to_owned).collect()),
+        (Some("HTTP/1.1"), Some("200")) => Agent::Ready(lines(body, 1)),
+        (Some("HTTP/1.1"), Some("503")) => Agent::NotReady(lines(body, 0)),
         _ => Agent::Unreachable("what answers there is no netpath-agent".to_owned()),
     }
+}
+
+fn lines(body: &str, skipped: usize) -> Vec<String> {
+    body.lines().skip(skipped).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -61,7 +65,11 @@ mod tests {
     fn answers_are_understood() {
         assert_eq!(
             understand("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"),
-            Agent::Ready
+            Agent::Ready(Vec::new())
+        );
+        assert_eq!(
+            understand("HTTP/1.1 200 OK\r\n\r\nok\na map keeps its room\n"),
+            Agent::Ready(vec!["a map keeps its room".to_owned()])
         );
         assert_eq!(
             understand("HTTP/1.1 503 Service Unavailable\r\n\r\nsource: none yet\nconflist: not written\n"),

@@ -161,13 +161,14 @@ pub fn maps(pins: &Pins, status: &mut Status) -> Result<()> {
     } in fill::levels(pins)?
     {
         if entries * 100 >= capacity as usize * NEARLY_FULL {
-            let then = if evicts {
-                "the oldest entries make room"
+            // Programs write to a map that evicts: it serves on for as long as it is there.
+            let (then, how) = if evicts {
+                ("the oldest entries make room", "start the node again")
             } else {
-                "new entries are refused"
+                ("new entries are refused", "restart netpath-agent")
             };
             status.problems.push(format!(
-                "map {map} holds {entries} of {capacity} entries; beyond, {then}: raise {setting} and restart netpath-agent"
+                "map {map} holds {entries} of {capacity} entries; beyond, {then}: raise {setting} and {how}"
             ));
         }
         status.maps.push(MapLine {

@@ -25,7 +25,7 @@ impl Display for Status {
         }
         writeln!(f)?;
         let agent = match &self.agent {
-            Agent::Ready => "ready",
+            Agent::Ready(_) => "ready",
             Agent::NotReady(_) => "not ready",
             Agent::Unreachable(_) => "no answer",
         };

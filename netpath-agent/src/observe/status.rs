@@ -151,7 +151,7 @@ pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
         problems: Vec::new(),
     };
     match &status.agent {
-        Agent::Ready => {}
+        Agent::Ready(lines) => status.problems.extend(lines.clone()),
         Agent::NotReady(lines) => {
             let lines = lines.iter().map(|line| format!("netpath-agent is not ready: {line}"));
             status.problems.extend(lines);
