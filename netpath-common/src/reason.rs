@@ -23,12 +23,20 @@ macro_rules! reasons {
 
             /// Whether the packet was thrown away.
             pub const fn is_drop(self) -> bool {
-                match self { $(Reason::$variant => reasons!(@$kind),)* }
+                match self { $(Reason::$variant => reasons!(@dropped $kind),)* }
+            }
+
+            /// Whether nothing is amiss: the packet went on, or is of a kind that healthy nodes throw away as well.
+            pub const fn is_expected(self) -> bool {
+                match self { $(Reason::$variant => reasons!(@expected $kind),)* }
             }
         }
     };
-    (@forward) => { false };
-    (@drop) => { true };
+    (@dropped forward) => { false };
+    (@dropped drop) => { true };
+    (@dropped noise) => { true };
+    (@expected drop) => { false };
+    (@expected $other:ident) => { true };
 }
 
 reasons! {
@@ -67,4 +75,5 @@ reasons! {
     ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
     RefusedSilent = 53, drop, "refused_silent", "the service has no endpoints, and an answer is not allowed";
     NoFrontend = 52, drop, "no_frontend", "an address or port of the service range that no service has";
+    Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself; this node does not serve IPv6";
 }

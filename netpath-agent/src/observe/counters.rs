@@ -16,6 +16,8 @@ pub struct Verdict {
     pub text: &'static str,
     /// Whether the packets were thrown away.
     pub dropped: bool,
+    /// Whether nothing is amiss: they went on, or are of a kind that healthy nodes throw away as well.
+    pub expected: bool,
     /// Packets.
     pub packets: u64,
     /// Their bytes.
@@ -40,6 +42,7 @@ pub fn verdicts(pins: &Pins) -> Result<Vec<Verdict>> {
                 reason: reason.name(),
                 text: reason.text(),
                 dropped: reason.is_drop(),
+                expected: reason.is_expected(),
                 packets: counted.packets,
                 bytes: counted.bytes,
             });

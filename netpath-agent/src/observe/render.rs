@@ -11,6 +11,8 @@ use super::{agent::Agent, status::Status};
 const ROWS: usize = 40;
 /// Backends of a service that are shown.
 const BACKENDS: usize = 4;
+/// Longer lines are broken between words, in characters.
+const WIDTH: usize = 100;
 
 impl Display for Status {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -19,7 +21,7 @@ impl Display for Status {
             problems => {
                 writeln!(f, "Problems:")?;
                 for problem in problems {
-                    writeln!(f, "  {problem}")?;
+                    writeln!(f, "  {}", broken(problem, 2, 4))?;
                 }
             }
         }
@@ -95,8 +97,13 @@ impl Status {
         });
         table(f, "Maps", ["MAP", "ENTRIES", "FULL"], maps.collect())?;
 
-        for (title, dropped) in [("Dropped", true), ("Forwarded", false)] {
-            let verdicts = self.verdicts.iter().filter(|verdict| verdict.dropped == dropped);
+        for (title, dropped, expected) in [
+            ("Dropped", true, false),
+            ("Dropped, as on every node", true, true),
+            ("Forwarded", false, true),
+        ] {
+            let verdicts = self.verdicts.iter();
+            let verdicts = verdicts.filter(|verdict| (verdict.dropped, verdict.expected) == (dropped, expected));
             let rows = verdicts.map(|verdict| {
                 let reason = format!("{}: {}", verdict.reason, verdict.text);
                 [
@@ -113,7 +120,27 @@ impl Status {
 }
 
 fn fact(f: &mut Formatter<'_>, name: &str, text: &str) -> fmt::Result {
-    writeln!(f, "{name:<12}{text}")
+    writeln!(f, "{name:<12}{}", broken(text, 12, 12))
+}
+
+/// A text that begins in the column `start`, its words broken into lines of which the others begin in the column `indent`.
+fn broken(text: &str, start: usize, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut column = start;
+    for (number, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if number > 0 && column + 1 + length > WIDTH {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else if number > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
 }
 
 fn backends(all: &[String]) -> String {
@@ -137,10 +164,19 @@ fn table<const N: usize>(f: &mut Formatter<'_>, title: &str, head: [&str; N], ro
             *width = (*width).max(cell.chars().count());
         }
     }
+    // The last column takes what room there is.
+    let last: usize = 2 + widths.iter().take(N - 1).map(|width| width + 2).sum::<usize>();
     let mut line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let padded: Vec<String> = padded.collect();
-        writeln!(f, "  {}", padded.join("  ").trim_end())
+        let (cell, padded) = match cells.split_last() {
+            Some((cell, others)) => (*cell, others),
+            None => return Ok(()),
+        };
+        let padded: String = padded
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}  "))
+            .collect();
+        writeln!(f, "{}", format!("  {padded}{}", broken(cell, last, last)).trim_end())
     };
     line(head)?;
     for row in shown {
@@ -149,5 +185,65 @@ fn table<const N: usize>(f: &mut Formatter<'_>, title: &str, head: [&str; N], ro
     match rows.len() - shown.len() {
         0 => Ok(()),
         more => writeln!(f, "  … and {more} more: -o json shows all"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{
+        counters::Verdict,
+        status::{ServiceLine, Status},
+    };
+
+    fn verdict(reason: netpath_common::reason::Reason, packets: u64) -> Verdict {
+        Verdict {
+            hook: "from_overlay",
+            reason: reason.name(),
+            text: reason.text(),
+            dropped: reason.is_drop(),
+            expected: reason.is_expected(),
+            packets,
+            bytes: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_window_and_noise_stands_apart() {
+        use netpath_common::reason::Reason;
+        let status = Status {
+            bpf_root: "/sys/fs/bpf/netpath".into(),
+            agent_address: std::net::SocketAddr::from(([127, 0, 0, 1], 9878)),
+            agent: Agent::Ready(Vec::new()),
+            node: None,
+            host_addresses: vec![Ipv4Addr::new(192, 168, 100, 100); 9],
+            pods: Vec::new(),
+            routes: Vec::new(),
+            services: vec![ServiceLine {
+                frontend: "192.168.100.100:30000".to_owned(),
+                protocol: "tcp".to_owned(),
+                node_port: true,
+                backends: vec!["10.244.100.100:30000".to_owned(); 9],
+            }],
+            maps: Vec::new(),
+            links: Vec::new(),
+            verdicts: Reason::ALL.iter().map(|reason| verdict(*reason, u64::MAX)).collect(),
+            problems: vec!["word ".repeat(50).trim_end().to_owned()],
+        };
+        let text = status.to_string();
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line:?}");
+            assert_eq!(line, line.trim_end());
+        }
+        let section = |title: &str| {
+            let (_, rest) = text.split_once(&format!("\n{title} (")).expect("a title");
+            rest.split("\n\n").next().unwrap_or_default().to_owned()
+        };
+        let noise = section("Dropped, as on every node");
+        assert!(
+            noise.starts_with("1)\n") && noise.contains("  ipv6_noise: IPv6 to a group"),
+            "{noise}"
+        );
+        assert!(!section("Dropped").contains("ipv6_noise") && !section("Forwarded").contains("ipv6_noise"));
     }
 }

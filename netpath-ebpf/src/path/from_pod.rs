@@ -41,6 +41,8 @@ fn steps<P: Packet, T: Tables<[u8; 4]>>(
             forward::<V4, P, T>(packet, tables, config, &header, Origin::Pod)
         }
         ethernet::ARP => arp::from_pod(packet, tables, config, &port),
+        // Solicitations and reports to groups, which a pod's stack sends unasked: dropped too, or the bridge would flood them.
+        ethernet::IPV6 if frame.is_multicast() => Err(Reason::Ipv6Noise),
         ethernet::IPV6 => Err(Reason::FamilyNotServed),
         _ => Ok(Verdict::Pass(Reason::NotIp)),
     }

@@ -198,12 +198,15 @@ fn pod_to_its_node_and_to_groups_through_the_stack() -> Result<()> {
 
 #[test]
 fn ipv6_is_named_and_dropped() {
-    let mut frame = vec![0; 54];
-    frame[..6].copy_from_slice(&MAC_BRIDGE);
-    frame[6..12].copy_from_slice(&MAC_A);
-    frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-    assert_eq!(
-        pod_a_sends(&mut tables(), frame.clone()),
-        (Verdict::Drop(Reason::FamilyNotServed), frame)
-    );
+    let all_routers = [0x33, 0x33, 0, 0, 0, 2];
+    for (destination, reason) in [(MAC_BRIDGE, Reason::FamilyNotServed), (all_routers, Reason::Ipv6Noise)] {
+        let mut frame = vec![0; 54];
+        frame[..6].copy_from_slice(&destination);
+        frame[6..12].copy_from_slice(&MAC_A);
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        assert_eq!(
+            pod_a_sends(&mut tables(), frame.clone()),
+            (Verdict::Drop(reason), frame)
+        );
+    }
 }
