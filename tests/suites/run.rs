@@ -172,3 +172,22 @@ fn what_is_wrong_is_named() -> Result<()> {
     assert_eq!(told(&output), (Some(1), expected.to_owned()));
     Ok(())
 }
+
+#[test]
+fn a_service_that_the_agents_refuse_is_named_with_the_remedy() -> Result<()> {
+    let home = Home::unique()?;
+    let folder = home.folder().join("refused");
+    fs::create_dir_all(&folder)?;
+    for file in ["nodes.yaml", "pods.yaml", "services.yaml"] {
+        let text = fs::read_to_string(example().join(file))?;
+        fs::write(folder.join(file), text.replace("30080", "80"))?;
+    }
+    let name = name();
+    let (code, said) = told(&lab(&name, &["--once"])?.arg(&folder).output()?);
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "its agent says: Service default/wear: spec.ports: TCP nodePort 80 is outside of the range 30000-32767; use a \
+                    port of the range, or leave the field out and let the API server choose";
+    assert!(said.ends_with(expected), "{said}");
+    assert_eq!(super::lab::remains(&name)?, Vec::<PathBuf>::new());
+    Ok(())
+}

@@ -15,7 +15,7 @@ const NEEDS: [Need; 1] = [Need {
 /// Measure netpath beside its rivals
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What to hand on to netpath-bench
+    /// What to hand on to netpath-bench: --quick for a short run, --only PATTERN for a part
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

@@ -22,7 +22,8 @@ const NEEDS: [Need; 2] = [
 /// Start the example cluster on this machine and try every path through it
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What to hand on to netpath-lab run, such as --once: give the verdict and leave
+    /// What to hand on to `netpath-lab run`: --once gives the verdict and leaves, --name NAME allows a second cluster, --all tries
+    /// more paths, FOLDER is another example
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

@@ -90,9 +90,13 @@ impl Network {
     /// # Errors
     /// [`Code::Decode`], [`Code::IncompatibleVersion`], [`Code::BadConfig`] or [`Code::UnsupportedField`].
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
-        let raw: Raw = serde_json::from_slice(json).map_err(|error| {
-            Error::new(Code::Decode, "the network configuration cannot be read").details(error.to_string())
-        })?;
+        let unreadable =
+            |details: String| Error::new(Code::Decode, "the network configuration cannot be read").details(details);
+        // A list would be taken for the fields in their order.
+        if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
+            return Err(unreadable("it is no JSON object".to_owned()));
+        }
+        let raw: Raw = serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
         if !is_identifier(&raw.name) {
             return Err(bad(
                 format!("network name {:?} is not valid", raw.name),

@@ -34,7 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// The kernel lacks something.
-    #[error("this kernel cannot run netpath: {what}")]
+    #[error("netpath cannot run here: {what}")]
     Kernel {
         /// What it lacks, and since when others have it.
         what: String,

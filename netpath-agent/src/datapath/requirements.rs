@@ -17,11 +17,11 @@ const SYS_ADMIN: u32 = 21;
 /// [`Error::Kernel`] with what is missing.
 pub fn check() -> Result<()> {
     let version = KernelVersion::current().map_err(|error| Error::Kernel {
-        what: format!("its version cannot be read: {error}"),
+        what: format!("the kernel's version cannot be read: {error}"),
     })?;
     if version.code() < KernelVersion::new(6, 6, 0).code() {
         return Err(Error::Kernel {
-            what: "it is older than Linux 6.6, which brought links of programs to devices (tcx)".to_owned(),
+            what: "the kernel is older than Linux 6.6, which brought links of programs to devices (tcx)".to_owned(),
         });
     }
     let path = "/proc/self/status";

@@ -11,6 +11,10 @@ use crate::model::{Node, ObjectName, Problem, Reduce, Service, Slice};
 
 /// How deep lists may lie in lists.
 const LIST_DEPTH: usize = 4;
+/// How many brackets may be open at once. The parser looks at every open one for each that follows, before it refuses what is
+/// too deep for it: a small file of them alone would keep it busy for minutes. Brackets in quoted text count as well, so
+/// this is far more than any object has.
+const OPEN_BRACKETS: usize = 2000;
 
 /// An object of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +66,10 @@ pub(super) struct Fault {
 /// The first document that is not YAML, not an object, or an object without a name.
 pub(super) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
     let mut entries = Vec::new();
+    if let Some(document) = bracketed(text) {
+        let what = format!("more than {OPEN_BRACKETS} brackets are open at once");
+        return Err(Fault { document, what });
+    }
     for (index, document) in serde_norway::Deserializer::from_str(text).enumerate() {
         let number = index + 1;
         let fault = |what: String| Fault { document: number, what };
@@ -70,6 +78,29 @@ pub(super) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
         read_value(value, None, LIST_DEPTH, number, &mut entries).map_err(fault)?;
     }
     Ok(entries)
+}
+
+/// The document that has more than [`OPEN_BRACKETS`], counted from 1.
+fn bracketed(text: &str) -> Option<usize> {
+    let (mut document, mut any, mut open) = (1, false, 0_usize);
+    for line in text.lines() {
+        if line.starts_with("---") {
+            document += usize::from(any);
+            (any, open) = (true, 0);
+        }
+        any |= !line.trim().is_empty();
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => open += 1,
+                b']' | b'}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            if open > OPEN_BRACKETS {
+                return Some(document);
+            }
+        }
+    }
+    None
 }
 
 fn read_value(

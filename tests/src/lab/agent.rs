@@ -154,6 +154,19 @@ impl Agent {
         self.process.as_ref().map(Process::id)
     }
 
+    /// What its log warns of, a line each: objects that it refuses are named there.
+    pub fn complaints(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let complaints = text
+            .lines()
+            .filter_map(|line| line.split_once(" WARN ").or_else(|| line.split_once(" ERROR ")));
+        let complaints: Vec<_> = complaints.map(|(_, complaint)| complaint).collect();
+        if complaints.is_empty() {
+            return "nothing".to_owned();
+        }
+        complaints.join("\n")
+    }
+
     fn log_end(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();

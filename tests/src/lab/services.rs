@@ -111,12 +111,14 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
                 while count(table.get(&key)?) != Some(port.backends.len()) {
                     interrupt::check()?;
                     if Instant::now() > end {
-                        let (want, have) = (port.backends.len(), table.get(&key)?);
+                        let have = count(table.get(&key)?).map_or_else(|| "nothing".to_owned(), |n| format!("{n}"));
                         bail!(
-                            "node {}: {} of {address}:{number} should have {want} backends after {FOLLOW:?}, \
-                               and np_service4 has {have:?}",
+                            "node {}: np_service4 should give Service {} {} backends at {address}:{number}, and has {have} \
+                             after {FOLLOW:?}; its agent says: {}",
                             node.name,
-                            port.service
+                            port.service,
+                            port.backends.len(),
+                            agent.complaints(),
                         );
                     }
                     interrupt::wait(Duration::from_millis(10));

@@ -85,3 +85,19 @@ proptest! {
         prop_assert_eq!(network.pools().is_ok(), prefix <= 30);
     }
 }
+
+#[test]
+fn a_configuration_that_is_no_object_is_said_to_be_none() {
+    for text in [
+        "[]",
+        r#" ["1.1.0", "net", "npnone0", 1450, null, null, [], null, null, null, null]"#,
+        "7",
+        "\"net\"",
+        "null",
+    ] {
+        let error = Network::parse(text.as_bytes()).unwrap_err();
+        let expected =
+            Error::new(Code::Decode, "the network configuration cannot be read").details("it is no JSON object");
+        assert_eq!(error, expected, "{text}");
+    }
+}

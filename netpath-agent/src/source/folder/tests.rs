@@ -134,7 +134,8 @@ fn a_file_that_breaks_keeps_what_it_said_and_says_why() {
                 )
             })
             .collect::<String>();
-    let deep = "[".repeat(5000);
+    let deep = "[".repeat(1000);
+    let endless = format!("{good}---\nx: {}", "[{".repeat(100_000));
     for (text, why) in [
         (
             format!("{good}---\nspec: [1, 2\n").into_bytes(),
@@ -161,6 +162,10 @@ fn a_file_that_breaks_keeps_what_it_said_and_says_why() {
         (vec![0; 64], "document 1: control characters are not allowed"),
         (bomb.into_bytes(), "document 1: repetition limit exceeded"),
         (deep.into_bytes(), "document 1: recursion limit exceeded"),
+        (
+            endless.into_bytes(),
+            "document 2: more than 2000 brackets are open at once",
+        ),
         (b"&a [*a]".to_vec(), "document 1: "),
         (Vec::new(), "it holds no object any more"),
         (b"# all gone\n".to_vec(), "it holds no object any more"),

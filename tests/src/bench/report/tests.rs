@@ -1,3 +1,5 @@
+//! A report's table, chart and targets, from figures made up for it.
+
 use super::{
     Control, Machine, Program, Report, chart,
     table::Table,
