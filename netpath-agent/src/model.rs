@@ -28,6 +28,8 @@ pub struct Cluster {
     pub slices: BTreeMap<ObjectName, Slice>,
     /// What the source refused, or kept an earlier version of.
     pub problems: Vec<Problem>,
+    /// What the source has not been able to read even once, so that objects may be missing above; also among `problems`.
+    pub unread: Vec<Problem>,
 }
 
 /// A kind of object that the datapath needs, reduced to what it needs of it.

@@ -23,6 +23,7 @@ use crate::datapath::load::{self, Loaded, Ready};
 use crate::datapath::pins::Pins;
 use crate::datapath::requirements;
 use crate::datapath::sizes::Sizes;
+use crate::datapath::tables;
 use crate::model::Cluster;
 use crate::net::Netlink;
 use crate::net::link::Link;
@@ -73,7 +74,8 @@ async fn live(settings: Settings) -> anyhow::Result<()> {
     health.set(Part::Datapath, Ok(()));
     // Before the first round: what changes while it runs must not be missed.
     let changes = Changes::listen()?;
-    let cluster = beating(&health, source(&settings)).await?;
+    let mut cluster = beating(&health, source(&settings)).await?;
+    known(&mut cluster, &Pins::new(&settings.bpf_root), &health).await?;
     health.set(Part::Source, Ok(()));
     let node = Node::adopt(settings, name, hash_seed, netlink, health.clone(), xdp)?;
     rounds(node, cluster, changes, &health).await
@@ -143,6 +145,30 @@ async fn source(settings: &Settings) -> anyhow::Result<watch::Receiver<Arc<Clust
             info!("waiting for the API server's nodes, services and endpoint slices");
             Ok(source::api::watch(client(settings.kubeconfig.as_deref()).await?).await?)
         }
+    }
+}
+
+/// On a node that serves already, waits until the source could read everything once: what a broken file used to say is not
+/// known, and what it stands for must not go. A fresh node has nothing to lose and goes on without that file.
+async fn known(cluster: &mut watch::Receiver<Arc<Cluster>>, pins: &Pins, health: &Health) -> anyhow::Result<()> {
+    let mut said = Vec::new();
+    loop {
+        let unread = cluster.borrow_and_update().unread.clone();
+        if unread.is_empty() || tables::config(pins)?.get()?.abi_version == 0 {
+            return Ok(());
+        }
+        let lines: Vec<String> = unread
+            .iter()
+            .map(|problem| format!("{problem}; until then the node serves on as it was and takes up no change"))
+            .collect();
+        lines
+            .iter()
+            .filter(|line| !said.contains(*line))
+            .for_each(|line| error!("{line}"));
+        health.set(Part::Source, Err(lines.join("\nsource: ")));
+        said = lines;
+        let changed = beating(health, cluster.changed()).await;
+        changed.context("the source of objects has ended")?;
     }
 }
 

@@ -159,6 +159,8 @@ impl Follower {
                 .map(|(name, slice)| (name.clone(), slice.clone()))
                 .collect(),
             problems,
+            // Of a server nothing is published before all of it came.
+            unread: Vec::new(),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! its earlier self, and a folder that vanishes or is emptied keeps everything. To take objects away, remove them from a
 //! file that has others, or remove the file.
 //!
-//! What a file said before is known only while the agent lives: a file that is broken when the agent starts says nothing.
+//! What a file said before is known only while the agent lives. One that has been broken ever since says nothing, and is
+//! named in [`Cluster::unread`]: a node that serves already is then left as it is.
 //!
 //! A file ought to be replaced by renaming, as editors and `kubectl` do: one that is written slowly in place may be read
 //! half.

@@ -310,3 +310,53 @@ fn a_second_agent_for_the_same_node_is_refused() {
         first.wait().unwrap();
     });
 }
+
+#[test]
+fn a_file_that_is_broken_from_the_start_takes_nothing_off_a_node_that_serves() {
+    in_namespace(async |_| {
+        let mut node = Node::new();
+        let broken = |node: &Node| fs::write(node.path("objects").join("n3.yaml"), "kind: [").unwrap();
+        // A fresh node has nothing to lose: it goes on without that file.
+        broken(&node);
+        node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
+        node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
+        node.start();
+        node.until_ready();
+        assert!(node.log().contains("objects/n3.yaml: "), "{}", node.log());
+        node.write_node("n3", "10.0.1.3", "10.244.3.0/24");
+        let both = [
+            "10.96.0.0/12 via 169.254.78.1 dev netpath0 src 10.244.1.1 onlink linkdown",
+            "10.244.2.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink",
+            "10.244.3.0/24 via 10.0.1.3 dev up0 src 10.244.1.1 onlink",
+        ];
+        node.until("the route to n3", |_| routes() == both);
+        let ways = |node: &Node| tables::route4(&node.pins).unwrap().entries().unwrap();
+        node.until("the way to n3", |node| {
+            ways(node).iter().any(|(key, _)| key.address == [10, 244, 3, 0])
+        });
+        let before = ways(&node);
+        node.end(Signal::SIGTERM);
+
+        broken(&node);
+        fs::remove_file(node.path("objects").join("n2.yaml")).unwrap();
+        node.start();
+        node.until("the reason", |node| {
+            let readiness = node.readiness().unwrap_or_default();
+            readiness.contains("source: File ") && readiness.contains("objects/n3.yaml: document 1: ")
+        });
+        let readiness = node.readiness().unwrap();
+        let end = "; mend the file, or remove it; until then the node serves on as it was and takes up no change\n";
+        assert!(readiness.contains(end), "{readiness}");
+        assert!(node.log().contains(end.trim_end()), "{}", node.log());
+        // Longer than the folder is looked at: nothing of it comes through meanwhile.
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(
+            (routes().as_slice(), ways(&node)),
+            (both.map(String::from).as_slice(), before)
+        );
+
+        node.write_node("n3", "10.0.1.3", "10.244.3.0/24");
+        node.until("n2's end", |_| routes() == [both[0], both[2]]);
+        node.until_ready();
+    });
+}

@@ -109,6 +109,7 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
                 services,
                 slices,
                 problems: Vec::new(),
+                unread: Vec::new(),
             }
         })
 }

@@ -19,6 +19,8 @@ const LARGEST: u64 = 32 << 20;
 const FRESH: Duration = Duration::from_secs(1);
 /// What to do about a file that is kept as it was.
 const MEND: &str = "mend the file; what it said before is kept until then";
+/// What to do about a file that nobody has been able to read yet.
+const MEND_OR_REMOVE: &str = "mend the file, or remove it";
 
 /// All files of a folder.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Files {
     pub files: BTreeMap<PathBuf, File>,
     /// What is wrong with folders.
     pub problems: Vec<Problem>,
+    /// Of these, what is wrong with folders of which no file is known.
+    pub unread: Vec<Problem>,
 }
 
 /// A file, as it was read last.
@@ -38,6 +42,8 @@ pub(super) struct File {
     pub entries: Vec<Entry>,
     /// Why they are earlier ones.
     pub problem: Option<Problem>,
+    /// Whether it could be read at least once.
+    known: bool,
 }
 
 /// What tells that a file is still the same.
@@ -69,6 +75,7 @@ impl Files {
             root: root.to_owned(),
             files: BTreeMap::new(),
             problems: Vec::new(),
+            unread: Vec::new(),
         };
         files.take(found);
         Ok(files)
@@ -119,19 +126,25 @@ impl Files {
                 news = true;
             }
         }
-        let problems = found
-            .unlisted
-            .into_iter()
-            .map(|(folder, error)| {
-                let what = format!("{error}; what its files said before is kept");
-                Problem::refused_global(
-                    "Folder",
-                    folder.display().to_string(),
-                    what,
-                    "make the folder readable again",
-                )
-            })
-            .collect();
+        let (mut problems, mut unread) = (Vec::new(), Vec::new());
+        for (folder, error) in found.unlisted {
+            let known = self.files.keys().any(|path| path.starts_with(&folder));
+            let what = match known {
+                true => format!("{error}; what its files said before is kept"),
+                false => error.to_string(),
+            };
+            let problem = Problem::refused_global(
+                "Folder",
+                folder.display().to_string(),
+                what,
+                "make the folder readable again",
+            );
+            if !known {
+                unread.push(problem.clone());
+            }
+            problems.push(problem);
+        }
+        self.unread = unread;
         news |= self.problems != problems;
         self.problems = problems;
         news
@@ -161,11 +174,17 @@ impl File {
             Ok(mut entries) => {
                 keep_broken(&mut entries, &self.entries);
                 let news = self.problem.is_some() || entries != self.entries;
-                (self.entries, self.problem) = (entries, None);
+                (self.entries, self.problem, self.known) = (entries, None, true);
                 news
             }
-            Err(what) => self.break_off(path, what, MEND),
+            Err(what) if self.known => self.break_off(path, what, MEND),
+            Err(what) => self.break_off(path, what, MEND_OR_REMOVE),
         }
+    }
+
+    /// Why it could not be read even once.
+    pub fn unread(&self) -> Option<&Problem> {
+        self.problem.as_ref().filter(|_| !self.known)
     }
 
     /// Leaves the objects as they were.

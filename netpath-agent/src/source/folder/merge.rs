@@ -15,11 +15,13 @@ use crate::{
 pub(super) fn merge(files: &Files) -> Cluster {
     let mut cluster = Cluster {
         problems: files.problems.clone(),
+        unread: files.unread.clone(),
         ..Cluster::default()
     };
     let mut seen = BTreeMap::new();
     for (path, file) in &files.files {
         cluster.problems.extend(file.problem.clone());
+        cluster.unread.extend(file.unread().cloned());
         for entry in &file.entries {
             match seen.entry((entry.content.kind(), &entry.name)) {
                 btree_map::Entry::Occupied(first) => {

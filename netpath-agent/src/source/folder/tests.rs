@@ -187,6 +187,32 @@ fn a_file_that_breaks_keeps_what_it_said_and_says_why() {
 }
 
 #[test]
+fn a_file_that_was_never_readable_is_named_as_unread_until_it_is() {
+    let mut kept = Kept::with(&[("a.yaml", &service("a", "10.96.0.1")), ("b.yaml", "kind: [")]);
+    let first = merge::merge(&kept.files);
+    assert_eq!(names(&first), ["a"]);
+    assert_eq!(first.unread, first.problems);
+    let said = said(&first, kept.folder.path());
+    assert!(
+        said.len() == 1 && said[0].starts_with("File b.yaml: document 1: "),
+        "{said:?}"
+    );
+    assert!(said[0].ends_with("; mend the file, or remove it"), "{said:?}");
+    let mended = kept.write("b.yaml", service("b", "10.96.0.2"));
+    assert_eq!(
+        (names(&mended), mended.unread.as_slice()),
+        (vec!["a", "b"], [].as_slice())
+    );
+    // What it says is known from now on.
+    let broken = kept.write("b.yaml", "kind: [");
+    assert_eq!(
+        (names(&broken), broken.unread.as_slice()),
+        (vec!["a", "b"], [].as_slice())
+    );
+    assert_eq!(broken.problems.len(), 1);
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_keeps_what_it_said() {
     let good = service("one", "10.96.0.1");
     type BreakOff = fn(&Path);
