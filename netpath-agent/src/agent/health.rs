@@ -16,6 +16,8 @@ use tokio::time::timeout;
 const STALLED: Duration = Duration::from_secs(180);
 /// No request that matters here is longer, in bytes.
 const LONGEST_REQUEST: usize = 4096;
+/// How many warnings an answer holds.
+const WARNINGS: usize = 20;
 /// How long a client may take to ask, and again to read the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that are served at a time; more wait in the listener's queue.
@@ -76,8 +78,9 @@ struct State {
     beat: Instant,
     /// `Ok` once the part is there, otherwise why it is not.
     parts: BTreeMap<Part, Result<(), String>>,
-    /// What is to be known although nothing is missing.
+    /// What is to be known although nothing is missing: of the start, and of the last round.
     notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Default for Health {
@@ -86,6 +89,7 @@ impl Default for Health {
             beat: Instant::now(),
             parts: BTreeMap::new(),
             notes: Vec::new(),
+            warnings: Vec::new(),
         })))
     }
 }
@@ -109,6 +113,16 @@ impl Health {
     /// What an operator should know although nothing is missing, a line each.
     pub fn note(&self, notes: Vec<String>) {
         self.state().notes = notes;
+    }
+
+    /// What the last round warned of, such as objects that it refused. Of many, some: the log has all.
+    pub fn warn<'a>(&self, warnings: impl ExactSizeIterator<Item = &'a String>) {
+        let more = warnings.len().saturating_sub(WARNINGS);
+        let mut told: Vec<_> = warnings.take(WARNINGS).cloned().collect();
+        if more > 0 {
+            told.push(format!("and {more} more: see the log of netpath-agent"));
+        }
+        self.state().warnings = told;
     }
 
     /// Every part that is missing, with the reason.
@@ -141,8 +155,13 @@ impl Health {
             "/readyz" => {
                 let missing = self.missing();
                 if missing.is_empty() {
-                    let notes = self.state().notes.join("\n");
-                    return ("200 OK", format!("ok\n{notes}"));
+                    let state = self.state();
+                    let told = state
+                        .notes
+                        .iter()
+                        .chain(&state.warnings)
+                        .map(|line| format!("{line}\n"));
+                    return ("200 OK", format!("ok\n{}", told.collect::<String>()));
                 }
                 let lines = missing.into_iter().map(|(part, reason)| format!("{part}: {reason}\n"));
                 ("503 Service Unavailable", lines.collect())
@@ -290,7 +309,15 @@ mod tests {
             response("200 OK", "ok\n")
         );
         health.note(vec!["one".into(), "two".into()]);
-        assert_eq!(ask(address, ready).await, response("200 OK", "ok\none\ntwo"));
+        assert_eq!(ask(address, ready).await, response("200 OK", "ok\none\ntwo\n"));
+
+        let many: Vec<_> = (0..WARNINGS + 2).map(|number| format!("object {number}")).collect();
+        health.warn(many.iter());
+        let some = many[..WARNINGS].join("\n");
+        let all = format!("ok\none\ntwo\n{some}\nand 2 more: see the log of netpath-agent\n");
+        assert_eq!(ask(address, ready).await, response("200 OK", &all));
+        health.warn([].iter());
+        assert_eq!(ask(address, ready).await, response("200 OK", "ok\none\ntwo\n"));
     }
 
     #[tokio::test]

@@ -261,7 +261,7 @@ impl Node {
         Ok(())
     }
 
-    /// Logs the warnings that are new, and those that are over.
+    /// Logs the warnings that are new, and those that are over; whoever asks for the node's state is told those that hold.
     fn say(&mut self, mut warnings: BTreeSet<String>) {
         match sysctl::port_warning(&self.settings.nat_ports) {
             Ok(warning) => warnings.extend(warning),
@@ -275,6 +275,7 @@ impl Node {
         for over in self.said.difference(&warnings) {
             info!("over: {over}");
         }
+        self.health.warn(warnings.iter());
         self.said = warnings;
     }
 }

@@ -47,7 +47,7 @@ impl Netlink {
                 .iter()
                 .find(|link| link.name == name)
                 .ok_or_else(|| Error::Missing {
-                    object: format!("device {name}, the uplink"),
+                    object: format!("device {name} (the uplink)"),
                     remedy: format!(
                         "give --uplink one of: {}",
                         names(links.iter().map(|link| link.name.as_str()))
@@ -62,7 +62,7 @@ impl Netlink {
                     .iter()
                     .find(|link| Some(link.index) == index)
                     .ok_or_else(|| Error::Missing {
-                        object: format!("a device with {node}, the node's InternalIP"),
+                        object: format!("a device with {node} (the node's InternalIP)"),
                         remedy: "correct status.addresses of the Node, or name the device with --uplink".into(),
                     })?
             }

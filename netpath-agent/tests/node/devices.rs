@@ -234,12 +234,12 @@ fn the_uplink_is_found_by_the_nodes_address_or_by_name() {
         assert_eq!((far.name.as_str(), far.addresses.len()), ("far0", 0));
         assert_eq!(
             netlink.uplink(None, address("10.9.9.9")).await.unwrap_err().to_string(),
-            "a device with 10.9.9.9, the node's InternalIP is missing; correct status.addresses of the Node, or name the \
+            "a device with 10.9.9.9 (the node's InternalIP) is missing; correct status.addresses of the Node, or name the \
              device with --uplink"
         );
         assert_eq!(
             netlink.uplink(Some("eth7"), NODE).await.unwrap_err().to_string(),
-            "device eth7, the uplink is missing; give --uplink one of: lo, far0, up0"
+            "device eth7 (the uplink) is missing; give --uplink one of: lo, far0, up0"
         );
     });
 }
