@@ -35,8 +35,9 @@ use netpath_common::{
 
 use crate::{
     datapath::{
+        config::NodeConfig,
         error::{Error, Result},
-        maps::{Single, Table},
+        maps::Table,
         pins::Pins,
         sys, tables,
     },
@@ -50,7 +51,7 @@ use sets::Sets;
 
 /// The maps that the agent owns, and what they hold.
 pub struct Applier {
-    config: Single<Config>,
+    config: NodeConfig,
     held: Config,
     endpoints: Table<[u8; 4], Endpoint>,
     routes: Mirror<RouteKey, Route>,

@@ -180,7 +180,7 @@ fn counted(cpu: usize) -> Counter {
     }
 }
 
-/// The one entry of a map, as bpftool is to show it.
+/// The one entry of a map that counts, as bpftool is to show it.
 fn expected(map: &str) -> Result<Value> {
     Ok(match map {
         names::CONFIG => json!({"key": 0, "value": {
@@ -274,8 +274,11 @@ fn every_map_shows_its_fields_by_name() -> Result<()> {
         let about = |form: &str| format!("{form} of {map}");
         let expected = expected(map)?;
         let shown = |mut entries: Vec<Value>| {
-            if *map == names::COUNTER {
-                entries.retain(has_counted);
+            match *map {
+                names::COUNTER => entries.retain(has_counted),
+                // The other one stands in while this one is written.
+                names::CONFIG => entries.retain(|entry| entry["value"]["abi_version"] != 0),
+                _ => {}
             }
             entries
         };

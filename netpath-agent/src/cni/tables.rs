@@ -6,7 +6,6 @@ use netpath_common::{
     abi::{
         ABI_VERSION, Mac,
         bridge::Port,
-        config::Config,
         endpoint::{Endpoint, KIND_POD},
     },
     hook::Hook,
@@ -14,11 +13,7 @@ use netpath_common::{
 };
 
 use super::error::{Code, Error};
-use crate::datapath::{
-    error::Error as DatapathError,
-    maps::{Single, Table},
-    pins::Pins,
-};
+use crate::datapath::{config::NodeConfig, error::Error as DatapathError, maps::Table, pins::Pins};
 
 /// The hooks of a pod's device, in the order of attachment: what comes to the pod first.
 pub const HOOKS: [Hook; 2] = [Hook::ToPod, Hook::FromPod];
@@ -53,7 +48,7 @@ pub fn require_datapath(pins: &Pins) -> Result<(), Error> {
             return Err(DatapathError::ProgramMissing { hook, path }.into());
         }
     }
-    match Single::<Config>::open(pins, names::CONFIG)?.get()?.abi_version {
+    match NodeConfig::open(pins)?.get()?.abi_version {
         ABI_VERSION => Ok(()),
         0 => Err(
             Error::new(Code::NotAvailable, "the node's datapath is not configured yet")

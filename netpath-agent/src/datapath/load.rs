@@ -203,8 +203,10 @@ fn pinned_version(pins: &Pins) -> Result<Option<u32>> {
         path,
         reason: error.to_string(),
     })?;
-    // Every version of the entry begins with its number.
-    Ok(entries.values.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
+    // Every version of an entry begins with its number, which is 0 in the one that is not in force.
+    let versions = entries.values.chunks_exact(layout.value as usize);
+    let versions = versions.filter_map(|entry| entry.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)));
+    Ok(versions.max())
 }
 
 /// Loads a hook's program and pins it beside the one in force.

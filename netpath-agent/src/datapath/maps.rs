@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use aya::maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use netpath_common::{
     abi::counter::{self, Counter},
@@ -27,20 +27,20 @@ const NOEXIST: u64 = 1;
 
 /// Which map an error is about.
 #[derive(Clone, Debug)]
-struct Place {
+pub(super) struct Place {
     map: &'static str,
     path: PathBuf,
 }
 
 impl Place {
-    fn new(pins: &Pins, map: &'static str) -> Self {
+    pub(super) fn new(pins: &Pins, map: &'static str) -> Self {
         Self {
             map,
             path: pins.map(map),
         }
     }
 
-    fn open(&self) -> Result<MapData> {
+    pub(super) fn open(&self) -> Result<MapData> {
         MapData::from_pin(&self.path).map_err(|error| match errno(&error) {
             Some(libc::ENOENT) => Error::MapMissing {
                 map: self.map,
@@ -50,7 +50,7 @@ impl Place {
         })
     }
 
-    fn error(&self, action: &'static str, error: MapError) -> Error {
+    pub(super) fn error(&self, action: &'static str, error: MapError) -> Error {
         let mut reason = chain(&error);
         if let Some(libc::EPERM | libc::EACCES) = errno(&error) {
             reason.push_str("; this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN");
@@ -194,46 +194,6 @@ impl<K: Pod, V: Pod> Table<K, V> {
             },
             _ => self.place.error("write to", error),
         }
-    }
-}
-
-/// An array of one entry.
-pub struct Single<V: Pod> {
-    map: Array<MapData, Abi<V>>,
-    place: Place,
-}
-
-impl<V: Pod> Single<V> {
-    /// Opens a pinned map by its name.
-    ///
-    /// # Errors
-    /// [`Error::MapMissing`]; [`Error::Map`] if it is of another layout.
-    pub fn open(pins: &Pins, name: &'static str) -> Result<Self> {
-        let place = Place::new(pins, name);
-        let map = Map::from_map_data(place.open()?)
-            .and_then(Array::try_from)
-            .map_err(|error| place.error("open", error))?;
-        Ok(Self { map, place })
-    }
-
-    /// The entry; all zero before anyone wrote it.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn get(&self) -> Result<V> {
-        match self.map.get(&0, 0) {
-            Ok(Abi(value)) => Ok(value),
-            Err(error) => Err(self.place.error("read", error)),
-        }
-    }
-
-    /// Writes the entry.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn set(&mut self, value: &V) -> Result<()> {
-        let result = self.map.set(0, Abi(*value), 0);
-        result.map_err(|error| self.place.error("write to", error))
     }
 }
 

@@ -3,7 +3,6 @@
 use netpath_common::{
     abi::{
         bridge::Port,
-        config::Config,
         conntrack::v4::{Connection, Tuple},
         endpoint::Endpoint,
         route::v4::{Route, RouteKey},
@@ -15,11 +14,7 @@ use netpath_common::{
     names,
 };
 
-use super::{
-    error::Result,
-    maps::{Single, Table},
-    pins::Pins,
-};
+use super::{config::NodeConfig, error::Result, maps::Table, pins::Pins};
 
 macro_rules! tables {
     ($($name:ident: $kind:ident<$($layout:ty),+> = $map:path;)*) => {
@@ -35,8 +30,15 @@ macro_rules! tables {
     };
 }
 
+/// Opens the node's configuration.
+///
+/// # Errors
+/// [`super::error::Error::MapMissing`]; [`super::error::Error::Map`] if it is of another layout.
+pub fn config(pins: &Pins) -> Result<NodeConfig> {
+    NodeConfig::open(pins)
+}
+
 tables! {
-    config: Single<Config> = names::CONFIG;
     bridge: Table<u32, Port> = names::BRIDGE;
     endpoint4: Table<[u8; 4], Endpoint> = names::ENDPOINT4;
     route4: Table<RouteKey, Route> = names::ROUTE4;

@@ -1,6 +1,14 @@
-//! `np_config`: what every program must know of its node. An array of one entry.
+//! `np_config`: what every program must know of its node. An array of two entries, of which the first that has a version is
+//! in force.
 
-use super::Mac;
+use super::{ABI_VERSION, Mac};
+
+/// The kernel writes an array's entry byte by byte, as far as a program can tell. So no entry is written while it is in
+/// force: the second stands in for the first meanwhile, and is all zero otherwise. What moves them in and out of force is one
+/// byte of [`Config::abi_version`].
+pub const CONFIG_ENTRIES: usize = 2;
+
+const _: () = assert!(ABI_VERSION > 0 && ABI_VERSION < 256);
 
 /// The most prefix lengths that routes of one family may have on a node. See [`Config::route_prefixes4`].
 pub const ROUTE_PREFIXES: usize = 4;
@@ -9,8 +17,8 @@ pub const ROUTE_PREFIXES: usize = 4;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Config {
-    /// [`super::ABI_VERSION`] of the agent that wrote the entry. 0 means that no agent has: every program passes every
-    /// packet on to the kernel.
+    /// [`super::ABI_VERSION`] of the agent that wrote the entry; 0 in one that is not in force. While none is, every program
+    /// passes every packet on to the kernel.
     pub abi_version: u32,
     /// Mixed into every hash, so that nobody outside can aim at a bucket or a backend.
     pub hash_seed: u32,

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use core::{arch::asm, ffi::c_void};
 use netpath_common::abi::{
     bridge::Port,
-    config::Config,
+    config::{CONFIG_ENTRIES, Config},
     conntrack::{self, Connection, Tuple},
     counter::{COUNTERS, Counter},
     endpoint::Endpoint,
@@ -26,7 +26,7 @@ use netpath_ebpf::{
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map(name = "np_config")]
-static CONFIG: Array<Config, 1> = Array::new();
+static CONFIG: Array<Config, CONFIG_ENTRIES> = Array::new();
 #[btf_map(name = "np_bridge")]
 static BRIDGE: HashMap<u32, Port, 1024, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_endpoint4")]
@@ -54,10 +54,11 @@ const EEXIST: i32 = 17;
 /// The network namespace of the packet's device.
 const CURRENT_NETNS: u64 = -1i64 as u64;
 
-/// The node's configuration; `None` before an agent wrote it.
+/// The node's configuration; `None` before an agent wrote it. It does not change until the program ends: see [`Config`].
 #[inline(always)]
 pub fn config() -> Option<&'static Config> {
-    CONFIG.get(0).filter(|config| config.abi_version != 0)
+    let in_force = |entry| CONFIG.get(entry).filter(|config| config.abi_version != 0);
+    in_force(0).or_else(|| in_force(1))
 }
 
 /// The maps, for the program of one context.

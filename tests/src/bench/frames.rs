@@ -3,11 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context as _, Result};
-use netpath_agent::datapath::maps::Single;
+use netpath_agent::datapath::tables;
 use netpath_common::{
     abi::{Mac, config::Config},
     hook::Hook,
-    names,
 };
 
 use super::site::{Ground, NEAR_SERVICE, Site};
@@ -168,7 +167,7 @@ pub fn foreign(site: &Site) -> Result<Frame> {
 }
 
 fn config(site: &Site) -> Result<Config> {
-    Single::<Config>::open(&site.pins(0), names::CONFIG)?
+    tables::config(&site.pins(0))?
         .get()
         .context("cannot read the node's configuration")
 }

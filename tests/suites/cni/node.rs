@@ -14,12 +14,7 @@ use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use netpath_agent::{
-    datapath::{
-        load,
-        maps::{Single, Table},
-        pins::Pins,
-        sizes::Sizes,
-    },
+    datapath::{load, maps::Table, pins::Pins, sizes::Sizes, tables},
     net::{Netlink, bridge::Bridge, link::Link},
 };
 use netpath_common::{
@@ -141,7 +136,7 @@ impl Node {
             nat_port_max: 65535,
             ..Config::default()
         };
-        Ok(Single::open(&self.pins, names::CONFIG)?.set(&config)?)
+        Ok(tables::config(&self.pins)?.set(&config)?)
     }
 
     /// A pod's namespace.
