@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netpath_agent::datapath::{pins::Pins, tables};
-use netpath_common::abi::{ABI_VERSION, config::Config};
+use netpath_common::{
+    abi::{ABI_VERSION, config::Config},
+    hook::Hook,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -171,6 +174,39 @@ const LINKS: [&str; 4] = [
     "up0-from_wire",
     "up0-to_wire",
 ];
+
+/// The first program is accepted and the others are with the verifier: the agent ends at once, and nothing is in force.
+#[test]
+fn an_agent_is_ended_while_its_programs_are_loaded() {
+    in_namespace(async |_| {
+        let mut node = Node::new();
+        let first = node.pins.program(Hook::FromPod);
+        let staged = PathBuf::from(format!("{}:new", first.display()));
+        // On a busy machine this test may be too late to find the verifier at work.
+        for _ in 0..5 {
+            node.start();
+            node.until("a program", |_| staged.exists() || first.exists());
+            let asked = Instant::now();
+            assert_eq!(node.end(Signal::SIGTERM), Some(0));
+            let took = asked.elapsed();
+            assert!(took < Duration::from_secs(1), "it took {took:?}");
+            if !first.exists() {
+                break;
+            }
+            fs::remove_dir_all(node.pins.root()).unwrap();
+        }
+        assert!(
+            staged.exists() && !first.exists(),
+            "the programs were always loaded by then"
+        );
+
+        // The next one begins anew.
+        node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
+        node.start();
+        node.until_ready();
+        assert!(first.exists() && !staged.exists());
+    });
+}
 
 #[test]
 fn a_node_becomes_ready_once_its_object_is_there_and_stays_so_without_its_agent() {
