@@ -7,9 +7,9 @@ use netpath_common::{
 
 use crate::{
     ethernet,
-    ipv4::V4,
     packet::{ETHERNET, Packet},
     tables::Tables,
+    v4::V4,
     verdict::Verdict,
     way,
 };

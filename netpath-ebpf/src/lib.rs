@@ -2,7 +2,7 @@
 //! three against each other. It stands on two traits alone, [`packet::Packet`] and [`tables::Tables`], and is generic over
 //! the address family, [`family::Family`].
 //!
-//! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`ipv4`] and [`flow`] read the headers; [`forward`]
+//! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`] and [`flow`] read the headers; [`forward`]
 //! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
 //! sends it there, by [`encap`] if need be. [`arp`] and [`icmp`] answer. A [`verdict::Verdict`] with its reason ends it.
 //!
@@ -29,5 +29,6 @@ pub mod packet;
 pub mod path;
 pub mod service;
 pub mod tables;
+pub mod v4;
 pub mod verdict;
 pub mod way;

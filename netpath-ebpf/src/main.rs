@@ -15,7 +15,7 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use kernel::{skb, xdp};
+use kernel::{tc, xdp};
 use netpath_common::hook::Hook;
 use netpath_ebpf::path;
 
@@ -36,7 +36,7 @@ macro_rules! run {
 /// tc ingress of a pod's veth on the node.
 #[classifier]
 fn from_pod(ctx: TcContext) -> i32 {
-    run!(skb, FromPod, ctx, |work| path::from_pod::run(
+    run!(tc, FromPod, ctx, |work| path::from_pod::run(
         &mut work.packet,
         &mut work.tables,
         work.config
@@ -46,7 +46,7 @@ fn from_pod(ctx: TcContext) -> i32 {
 /// tc egress of a pod's veth on the node.
 #[classifier]
 fn to_pod(ctx: TcContext) -> i32 {
-    run!(skb, ToPod, ctx, |work| path::to_pod::run(
+    run!(tc, ToPod, ctx, |work| path::to_pod::run(
         &mut work.packet,
         &mut work.tables
     ))
@@ -55,7 +55,7 @@ fn to_pod(ctx: TcContext) -> i32 {
 /// tc ingress of the vxlan device.
 #[classifier]
 fn from_overlay(ctx: TcContext) -> i32 {
-    run!(skb, FromOverlay, ctx, |work| path::from_overlay::run(
+    run!(tc, FromOverlay, ctx, |work| path::from_overlay::run(
         &mut work.packet,
         &mut work.tables,
         work.config
@@ -65,7 +65,7 @@ fn from_overlay(ctx: TcContext) -> i32 {
 /// tc ingress of the uplink.
 #[classifier]
 fn from_wire(ctx: TcContext) -> i32 {
-    run!(skb, FromWire, ctx, |work| path::from_wire::run(
+    run!(tc, FromWire, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
         work.config
@@ -75,7 +75,7 @@ fn from_wire(ctx: TcContext) -> i32 {
 /// tc egress of the uplink.
 #[classifier]
 fn to_wire(ctx: TcContext) -> i32 {
-    run!(skb, ToWire, ctx, |work| path::to_wire::run(
+    run!(tc, ToWire, ctx, |work| path::to_wire::run(
         &mut work.packet,
         &mut work.tables
     ))
@@ -84,7 +84,7 @@ fn to_wire(ctx: TcContext) -> i32 {
 /// tc egress of the bridge.
 #[classifier]
 fn from_host(ctx: TcContext) -> i32 {
-    run!(skb, FromHost, ctx, |work| path::from_host::run(
+    run!(tc, FromHost, ctx, |work| path::from_host::run(
         &mut work.packet,
         &mut work.tables,
         work.config

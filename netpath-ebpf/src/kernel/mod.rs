@@ -3,6 +3,7 @@
 
 mod direct;
 mod report;
-pub mod skb;
+mod skb;
 mod tables;
+pub mod tc;
 pub mod xdp;

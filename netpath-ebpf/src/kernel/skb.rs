@@ -11,17 +11,15 @@ use aya_ebpf::{
     helpers::{
         bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
     },
-    programs::TcContext,
 };
 use core::mem::offset_of;
-use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
+use netpath_common::reason::Reason;
 use netpath_ebpf::{
     csum, ethernet, flow,
     packet::{Covered, ETHERNET, Packet, VXLAN4},
-    verdict::Verdict,
 };
 
-use super::{direct::Window, report, tables::KernelTables};
+use super::direct::Window;
 
 /// What the logic may look at: VXLAN's headers, and within them an ICMP error that quotes the longest IPv4 header and the
 /// ports behind it.
@@ -48,7 +46,7 @@ impl SkbPacket {
     /// Makes readable and writable what the logic may look at. Senders and receive offload leave all headers of TCP, and
     /// nothing more, in a buffer's linear part: such a buffer is left as it is, since pulling costs more than the steps.
     #[inline(always)]
-    fn pull(&mut self) {
+    pub(super) fn pull(&mut self) {
         let reach = self.len().min(DEEPEST);
         if self.window().len() < reach && !self.has_tcp_headers() {
             // SAFETY: the context is valid, and no view is alive. If it fails, the logic finds the packet too short.
@@ -78,7 +76,7 @@ impl SkbPacket {
 
     /// Whether a program of ours sent this packet already.
     #[inline(always)]
-    fn sent(&self) -> bool {
+    pub(super) fn sent(&self) -> bool {
         // SAFETY: the kernel hands the program a valid context.
         unsafe { (*self.skb).tc_index == SENT }
     }
@@ -92,7 +90,7 @@ impl SkbPacket {
     }
 
     #[inline(always)]
-    fn set_unwrapped(&mut self, unwrapped: bool) {
+    pub(super) fn set_unwrapped(&mut self, unwrapped: bool) {
         // SAFETY: as above; tc programs may write the field.
         unsafe { (*self.skb).cb[0] = u32::from(unwrapped) };
     }
@@ -231,68 +229,5 @@ impl Packet for SkbPacket {
         } else {
             Err(Reason::RewriteFailed)
         }
-    }
-}
-
-/// What the steps of a hook work on.
-pub struct Work {
-    /// The packet.
-    pub packet: SkbPacket,
-    /// The maps.
-    pub tables: KernelTables,
-    /// The node.
-    pub config: &'static Config,
-    hook: Hook,
-    bytes: usize,
-}
-
-impl Work {
-    /// Takes a packet up.
-    ///
-    /// # Errors
-    /// The program's return value, if there is nothing to do.
-    #[inline(always)]
-    pub fn begin(hook: Hook, ctx: &TcContext) -> Result<Self, i32> {
-        let mut packet = SkbPacket { skb: ctx.skb.skb };
-        if packet.sent() {
-            if matches!(hook, Hook::ToWire) {
-                return Err(report::NEXT);
-            }
-            // Veth carries the mark to its other end: from another node, or from a pod that would like to pass for one.
-            packet.set_sent(false);
-        }
-        let bytes = packet.len();
-        let Some(config) = super::tables::config() else {
-            report::count(hook, Reason::NotConfigured, bytes);
-            return Err(report::answer_tc(
-                hook,
-                &mut packet,
-                Verdict::Pass(Reason::NotConfigured),
-            ));
-        };
-        packet.set_unwrapped(false);
-        packet.pull();
-        let tables = KernelTables::new(packet.skb.cast());
-        Ok(Self {
-            packet,
-            tables,
-            config,
-            hook,
-            bytes,
-        })
-    }
-
-    /// Counts the verdict and carries it out; gives the program's return value.
-    #[inline(always)]
-    pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> i32 {
-        report::count(self.hook, verdict.reason(), self.bytes);
-        #[cfg(feature = "debug-log")]
-        report::log(
-            &TcContext::new(self.packet.skb),
-            self.hook,
-            verdict.reason(),
-            self.bytes,
-        );
-        report::answer_tc(self.hook, &mut self.packet, verdict)
     }
 }

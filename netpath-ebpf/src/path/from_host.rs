@@ -7,9 +7,9 @@ use crate::{
     arp, ethernet,
     family::Family,
     forward::{Origin, forward},
-    ipv4::V4,
     packet::Packet,
     tables::Tables,
+    v4::V4,
     verdict::Verdict,
 };
 

@@ -8,9 +8,9 @@ use crate::{
     family::{Family, Fragment, Header},
     flow::UDP,
     forward::{Origin, forward},
-    ipv4::V4,
     packet::{ETHERNET, Packet},
     tables::Tables,
+    v4::V4,
     verdict::Verdict,
     way,
 };

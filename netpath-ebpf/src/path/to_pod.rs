@@ -8,10 +8,10 @@ use crate::{
     family::Family,
     flow::{self, Kind},
     icmp_quote,
-    ipv4::V4,
     nat::{self, Target},
     packet::Packet,
     tables::Tables,
+    v4::V4,
     verdict::Verdict,
 };
 

@@ -4,7 +4,7 @@
 use netpath_common::reason::Reason;
 
 use super::to_pod::answer;
-use crate::{ethernet, ipv4::V4, packet::Packet, tables::Tables, verdict::Verdict};
+use crate::{ethernet, packet::Packet, tables::Tables, v4::V4, verdict::Verdict};
 
 /// Takes a frame that leaves the node to its verdict.
 #[inline(always)]
