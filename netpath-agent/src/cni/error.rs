@@ -4,14 +4,12 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::version::Version;
-
 /// The error codes that the plugin answers with. Those below 100 are the specification's, except for 8 and 999, which the
 /// reference library adds; those from 100 on are our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Code {
-    /// The configuration's version is not one of [`Version::ALL`], or lacks the command.
+    /// The configuration's version is not one that the plugin speaks, or lacks the command.
     IncompatibleVersion = 1,
     /// A key of the configuration asks for what the plugin does not do.
     UnsupportedField = 2,
@@ -68,9 +66,9 @@ impl Error {
         self
     }
 
-    /// The error object: one line of JSON, in the version that the runtime spoke.
-    pub fn to_json(&self, version: Version) -> String {
-        let mut object = json!({ "cniVersion": version.as_str(), "code": self.code as u32, "msg": self.msg });
+    /// The error object: one line of JSON, in the specification's version that the runtime spoke, such as `1.1.0`.
+    pub fn to_json(&self, version: &str) -> String {
+        let mut object = json!({ "cniVersion": version, "code": self.code as u32, "msg": self.msg });
         if !self.details.is_empty() {
             object["details"] = json!(self.details);
         }
@@ -97,7 +95,7 @@ mod tests {
     #[test]
     fn the_object_has_the_keys_of_the_specification() {
         let error = Error::new(Code::BadConfig, "mtu 3 is too small").details("give at least 68");
-        let object: serde_json::Value = serde_json::from_str(&error.to_json(Version::V1_0_0)).unwrap();
+        let object: serde_json::Value = serde_json::from_str(&error.to_json("1.0.0")).unwrap();
         assert_eq!(
             object,
             json!({"cniVersion": "1.0.0", "code": 7, "msg": "mtu 3 is too small", "details": "give at least 68"})
@@ -107,7 +105,7 @@ mod tests {
     #[test]
     fn details_are_left_out_when_there_are_none() {
         let object: serde_json::Value =
-            serde_json::from_str(&Error::new(Code::TryAgain, "full").to_json(Version::V0_3_1)).unwrap();
+            serde_json::from_str(&Error::new(Code::TryAgain, "full").to_json("0.3.1")).unwrap();
         assert_eq!(object, json!({"cniVersion": "0.3.1", "code": 11, "msg": "full"}));
     }
 }

@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     let (answer, code) = match answer(&|name| std::env::var_os(name), input) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(result)) => (result.to_string(), ExitCode::SUCCESS),
-        Err((error, version)) => (error.to_json(version), ExitCode::FAILURE),
+        Err((error, version)) => (error.to_json(version.as_str()), ExitCode::FAILURE),
     };
     match stdout().write_all(answer.as_bytes()).and_then(|()| stdout().flush()) {
         Ok(()) => code,

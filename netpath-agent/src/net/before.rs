@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 use serde::{Deserialize, Serialize};
 
-use super::sysctl::{FORWARD, file, read, write};
+use super::proc::{FORWARD, file, read, sysctl, write};
 use super::{Error, Result};
 
 /// A sysctl and the value it is given.
@@ -89,7 +89,7 @@ pub fn changed(state: &Path) -> Result<Vec<Changed>> {
                 changed.push(Changed { name, before, same });
             }
             Err(Error::Sysctl { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(super::sysctl::sysctl(&name, source));
+                return Err(sysctl(&name, source));
             }
             _ => {}
         }

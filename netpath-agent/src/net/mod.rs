@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod neighbour;
 pub mod overlay;
 pub mod ports;
+mod proc;
 pub mod route;
 pub mod sysctl;
 pub mod uplink;

@@ -1,4 +1,4 @@
-//! Sysctls below `/proc/sys/net`, which shows those of the reading thread's namespace.
+//! What netpath asks of sysctls: that the node forwards, and that ports of source NAT are kept from its own sockets.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::before::{self, Setting};
 use super::ports::Ports;
+use super::proc::{FORWARD, file, path, read, sysctl, write};
 use super::{Error, Result};
 
 /// Ports that the kernel gives no socket by itself.
 const RESERVED: &str = "ipv4/ip_local_reserved_ports";
 /// The first and the last port that the kernel gives sockets by itself.
 const LOCAL_RANGE: &str = "ipv4/ip_local_port_range";
-/// Whether the node forwards; a write makes every device follow.
-pub(super) const FORWARD: &str = "ipv4/ip_forward";
 /// The value of a switch that is on.
 const ON: &str = "1";
 /// Reverse path filters: a packet's source must be routed over the device it came from, or over any.
@@ -145,20 +144,6 @@ pub fn recorded(state: &Path) -> Result<Ports> {
     }
 }
 
-fn path(name: &str) -> PathBuf {
-    Path::new("/proc/sys/net").join(name)
-}
-
-pub(super) fn read(name: &str) -> Result<String> {
-    let text = fs::read_to_string(path(name)).map_err(|source| sysctl(name, source))?;
-    Ok(text.trim().to_owned())
-}
-
-pub(super) fn write(name: &str, value: &str) -> Result<()> {
-    // An empty list is written as a newline: a write of no bytes changes nothing.
-    fs::write(path(name), format!("{value}\n")).map_err(|source| sysctl(name, source))
-}
-
 fn set(name: &str, value: &str) -> Result<()> {
     if read(name)? == value {
         Ok(())
@@ -167,23 +152,9 @@ fn set(name: &str, value: &str) -> Result<()> {
     }
 }
 
-pub(super) fn sysctl(name: &str, source: std::io::Error) -> Error {
-    Error::Sysctl {
-        name: format!("net.{}", name.replace('/', ".")),
-        source,
-    }
-}
-
 fn malformed(name: &str, text: &str) -> Error {
     sysctl(
         name,
         std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{text:?} is not understood")),
     )
-}
-
-pub(super) fn file(path: &Path, source: std::io::Error) -> Error {
-    Error::Kernel {
-        action: format!("file {}", path.display()),
-        source,
-    }
 }

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod counters;
 mod read;
 mod render;
+pub mod state;
 pub mod status;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{
     counters,
-    status::{LinkLine, MapLine, Node, Pod, RouteLine, ServiceLine, Status},
+    state::{LinkLine, MapLine, Node, Pod, RouteLine, ServiceLine, Status},
 };
 use crate::datapath::{
     error::{Error, Result},

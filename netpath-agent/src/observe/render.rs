@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{agent::Agent, status::Status};
+use super::{agent::Agent, state::Status};
 
 /// Rows of a table that are shown; the rest is counted.
 const ROWS: usize = 40;
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::observe::{
         counters::Verdict,
-        status::{ServiceLine, Status},
+        state::{ServiceLine, Status},
     };
 
     fn verdict(reason: netpath_common::reason::Reason, packets: u64) -> Verdict {

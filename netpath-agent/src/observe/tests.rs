@@ -22,7 +22,7 @@ use netpath_common::{
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
-use super::status::{Status, look};
+use super::{state::Status, status::look};
 use crate::datapath::{attach::attach, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables};
 
 /// An address where nobody answers.

@@ -11,6 +11,7 @@ mod endpoints;
 mod facts;
 mod kernel_routes;
 mod nodes;
+mod occupied;
 mod routes;
 mod services;
 mod subnets;

@@ -17,7 +17,7 @@ use super::{
     backends::{Slices, backends, service_range},
     endpoints,
     nodes::Placed,
-    subnets::Occupied,
+    occupied::Occupied,
 };
 use crate::model::{Cluster, ObjectName, Problem, Protocol, Service, ServicePort};
 

@@ -1,13 +1,8 @@
 //! Subnets that must not overlap, and who has them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::Ipv4Addr,
-};
+use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
-
-use super::nodes::Placed;
 
 /// Who has which subnet. Claimed subnets are disjoint, so that one look at the neighbour below tells whether another
 /// fits: ten thousand nodes cost ten thousand looks, not their square.
@@ -43,40 +38,6 @@ impl Claims {
                 Ok(())
             }
         }
-    }
-}
-
-/// The addresses that nodes and pods have: no service may answer on them.
-#[derive(Debug)]
-pub(super) struct Occupied<'a> {
-    nodes: HashMap<Ipv4Addr, &'a str>,
-    /// First address of each pod subnet to its last address and its node. They are disjoint.
-    pods: BTreeMap<Ipv4Addr, (Ipv4Addr, &'a str)>,
-}
-
-impl<'a> Occupied<'a> {
-    /// Gathers them from nodes whose subnets are disjoint.
-    pub fn of(own_addresses: &BTreeSet<Ipv4Addr>, own: &Placed<'a>, others: &[Placed<'a>]) -> Self {
-        let mut nodes: HashMap<_, _> = own_addresses.iter().map(|address| (*address, own.name)).collect();
-        let mut pods = BTreeMap::new();
-        for node in others.iter().chain([own]) {
-            nodes.extend(node.addresses.iter().map(|address| (*address, node.name)));
-            pods.extend(
-                node.subnets
-                    .iter()
-                    .map(|subnet| (subnet.network(), (subnet.broadcast(), node.name))),
-            );
-        }
-        Self { nodes, pods }
-    }
-
-    /// Whose an address is, for the end of a sentence.
-    pub fn by(&self, address: Ipv4Addr) -> Option<String> {
-        if let Some(node) = self.nodes.get(&address) {
-            return Some(format!("node {node}'s own"));
-        }
-        let (first, (last, node)) = self.pods.range(..=address).next_back()?;
-        (address <= *last).then(|| format!("in the pod subnet of node {node}, {first} to {last}"))
     }
 }
 
