@@ -95,7 +95,13 @@ async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::R
         dropped,
         problems,
     } = ready.commit()?;
-    info!(?adopted, ?created, replaced, "programs loaded");
+    info!(
+        maps_adopted = adopted.len(),
+        maps_new = created.len(),
+        entries_carried_over = created.iter().map(|(_, entries)| entries).sum::<usize>(),
+        links_replaced = replaced,
+        "programs loaded"
+    );
     for kept in &kept {
         warn!("{kept}");
     }
