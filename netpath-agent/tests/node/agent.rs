@@ -129,8 +129,18 @@ impl Node {
         }
     }
 
+    /// Waits for readiness with nothing to remark.
     pub fn until_ready(&self) {
         self.until("readiness", |node| node.readiness().as_deref() == Some("ok\n"));
+    }
+
+    /// Waits for readiness, and returns what the agent remarks all the same.
+    fn until_ready_with_remarks(&self) -> String {
+        let remarks = |node: &Self| Some(node.readiness()?.strip_prefix("ok\n")?.to_owned());
+        self.until("readiness", |node| {
+            remarks(node).is_some_and(|remarks| !remarks.is_empty())
+        });
+        remarks(self).unwrap()
     }
 
     fn config(&self) -> Config {
@@ -357,7 +367,8 @@ fn a_file_that_is_broken_from_the_start_takes_nothing_off_a_node_that_serves() {
         node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
         node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
         node.start();
-        node.until_ready();
+        let remarks = node.until_ready_with_remarks();
+        assert!(remarks.contains("objects/n3.yaml: document 1: "), "{remarks}");
         assert!(node.log().contains("objects/n3.yaml: "), "{}", node.log());
         node.write_node("n3", "10.0.1.3", "10.244.3.0/24");
         let both = [
