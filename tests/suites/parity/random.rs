@@ -164,8 +164,9 @@ impl Plan {
             *byte = value;
         }
         frame.truncate(self.cut.unwrap_or(usize::MAX));
-        // XDP knows no segments to be, and in a test run the kernel takes no headers off them.
-        let whole = hook == Hook::FromWireXdp || self.tunnel.is_some();
+        // XDP knows no segments to be, and in a test run the kernel takes no headers off them. An answer may be tunnelled too.
+        let is_vxlan = frame.get(36..38) == Some(&4789u16.to_be_bytes());
+        let whole = hook == Hook::FromWireXdp || is_vxlan;
         let gso_size = if whole { 0 } else { self.gso_size };
         Ok(Visit {
             hook,
