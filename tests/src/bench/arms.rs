@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use anyhow::{Context as _, Result};
 
 use super::{
+    floor::{self, Crossing},
     measure::{Arm, Group},
     rivals::{self, Pair, Way},
     rules::{self, Rules},
@@ -37,6 +38,12 @@ pub const SERVICE_MANY: &str = "kube-proxy, 10,000 services";
 
 /// The same behind the rules of its nftables mode, which cost the same for any number.
 pub const SERVICE_FLAT: &str = "kube-proxy nftables";
+/// Programs that only redirect, between two pods of one node.
+pub const FLOOR: &str = "floor: redirect alone";
+/// The same out of the uplink and into a pod of another node.
+pub const FLOOR_DIRECT: &str = "floor: redirects alone, direct";
+/// The same with VXLAN headers put on and taken off.
+pub const FLOOR_TUNNEL: &str = "floor: redirects alone, tunnel";
 /// Two pods of one node under netpath.
 pub const NETPATH: &str = "netpath";
 /// Pods of two nodes on one segment.
@@ -125,6 +132,7 @@ fn arm(name: &'static str, group: Group, pair: Pair, port: u16, target: SocketAd
         group,
         ends,
         nodes: pair.nodes,
+        links: pair.links,
     })
 }
 
@@ -157,7 +165,7 @@ pub fn rivals(selection: &Selection<'_>) -> Result<Vec<Arm>> {
     Ok(arms)
 }
 
-/// A rival's place in the report, and what it is made of.
+/// A rival's, or the floor's, place in the report, and what it is made of.
 struct Rival {
     name: &'static str,
     group: Group,
@@ -171,6 +179,8 @@ enum Kind {
     Bare,
     Bridge,
     Across(Way),
+    Floor,
+    FloorAcross(Crossing),
 }
 
 const fn rival(name: &'static str, group: Group, ground: Kind, rules: Rules) -> Rival {
@@ -185,12 +195,13 @@ const fn rival(name: &'static str, group: Group, ground: Kind, rules: Rules) -> 
 const FEW: u16 = 10;
 const MANY: u16 = 10_000;
 
-const RIVALS: [Rival; 12] = [
+const RIVALS: [Rival; 15] = [
     rival(BARE, Group::SameNode, Kind::Bare, Rules::None),
     rival(BRIDGE, Group::SameNode, Kind::Bridge, Rules::None),
     rival(BRIDGE_CHAINS, Group::SameNode, Kind::Bridge, Rules::Chains(FEW)),
     rival(BRIDGE_MANY, Group::SameNode, Kind::Bridge, Rules::Chains(MANY)),
     rival(BRIDGE_FLAT, Group::SameNode, Kind::Bridge, Rules::Flat(FEW)),
+    rival(FLOOR, Group::SameNode, Kind::Floor, Rules::None),
     rival(VXLAN, Group::AcrossNodes, Kind::Across(Way::Vxlan), Rules::None),
     rival(
         VXLAN_CHAINS,
@@ -210,6 +221,18 @@ const RIVALS: [Rival; 12] = [
         Kind::Across(Way::HostGateway),
         Rules::Chains(FEW),
     ),
+    rival(
+        FLOOR_DIRECT,
+        Group::AcrossNodes,
+        Kind::FloorAcross(Crossing::Direct),
+        Rules::None,
+    ),
+    rival(
+        FLOOR_TUNNEL,
+        Group::AcrossNodes,
+        Kind::FloorAcross(Crossing::Tunnel),
+        Rules::None,
+    ),
     rival(SERVICE_CHAINS, Group::Service, Kind::Bridge, Rules::Chains(FEW)),
     rival(SERVICE_MANY, Group::Service, Kind::Bridge, Rules::Chains(MANY)),
     rival(SERVICE_FLAT, Group::Service, Kind::Bridge, Rules::Flat(FEW)),
@@ -221,6 +244,8 @@ impl Rival {
             Kind::Bare => rivals::bare(),
             Kind::Bridge => rivals::bridge(self.rules),
             Kind::Across(way) => rivals::across(way, self.rules),
+            Kind::Floor => floor::same_node(),
+            Kind::FloorAcross(crossing) => floor::across(crossing),
         }
     }
 

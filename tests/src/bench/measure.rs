@@ -2,6 +2,7 @@
 //! a machine that others use too: an interruption makes a batch longer, never shorter.
 
 use std::{
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -52,6 +53,8 @@ pub struct Arm {
     pub ends: Ends,
     /// Namespaces between the ends, kept alive.
     pub nodes: Vec<Arc<Namespace>>,
+    /// Programs' links there, kept alive.
+    pub links: Vec<OwnedFd>,
 }
 
 /// One arm's figures for one operation, in nanoseconds per operation.

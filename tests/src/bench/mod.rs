@@ -1,10 +1,11 @@
 //! The benchmark: netpath's paths, each timed beside its rivals in the same run, the cost of its programs, and what its
 //! control plane takes. `cargo xtask bench` runs it as the binary `netpath-bench`.
 //!
-//! [`rivals`] and netpath's own arms are [`measure::Arm`]s; [`measure`] times what [`workload`] does on them.
+//! [`rivals`], the [`floor`] and netpath's own arms are [`measure::Arm`]s; [`measure`] times what [`workload`] does on them.
 
 pub mod arms;
 pub mod control;
+pub mod floor;
 pub mod frames;
 pub mod measure;
 pub mod netlink;

@@ -1,7 +1,7 @@
 //! What netpath is compared with, each built whole in namespaces of its own: a bare veth pair, the kernel's bridge,
 //! flannel's two backends, and all of these under the rules of kube-proxy.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 
@@ -15,11 +15,11 @@ use super::{
 /// MTU of every wire.
 pub const WIRE_MTU: u32 = 1500;
 /// MTU of what goes through VXLAN.
-const OVERLAY_MTU: u32 = WIRE_MTU - 50;
+pub const OVERLAY_MTU: u32 = WIRE_MTU - 50;
 /// A pod's `eth0`.
 const POD_DEVICE: u32 = 2;
 /// A node's uplink.
-const UPLINK: u32 = 5;
+pub const UPLINK: u32 = 5;
 /// A node's VXLAN device.
 const VXLAN: u32 = 6;
 /// A node's bridge.
@@ -37,6 +37,8 @@ pub struct Pair {
     pub address: Ipv4Addr,
     /// The nodes' namespaces.
     pub nodes: Vec<Arc<Namespace>>,
+    /// What holds programs to their devices.
+    pub links: Vec<OwnedFd>,
 }
 
 /// How packets of one node reach another.
@@ -72,6 +74,7 @@ pub fn bare() -> Result<Pair> {
         server,
         address: pod(1, 3),
         nodes: Vec::new(),
+        links: Vec::new(),
     })
 }
 
@@ -89,6 +92,7 @@ pub fn bridge(rules: Rules) -> Result<Pair> {
         server,
         address: pod(1, 3),
         nodes: vec![node],
+        links: Vec::new(),
     })
 }
 
@@ -114,6 +118,7 @@ pub fn across(way: Way, rules: Rules) -> Result<Pair> {
         server,
         address: pod(2, 2),
         nodes: nodes.into(),
+        links: Vec::new(),
     })
 }
 
@@ -204,7 +209,7 @@ fn filter(node: &Namespace, rules: Rules, backend: Ipv4Addr) -> Result<()> {
 }
 
 /// Host `host` of node `number`'s pod subnet.
-fn pod(number: u8, host: u8) -> Ipv4Addr {
+pub fn pod(number: u8, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, number, host)
 }
 
@@ -213,6 +218,6 @@ fn uplink(number: u8) -> Ipv4Addr {
 }
 
 /// A locally administered address.
-fn mac(number: u8, host: u8) -> Mac {
+pub fn mac(number: u8, host: u8) -> Mac {
     [0x02, 0, 0, 0, number, host]
 }

@@ -156,6 +156,7 @@ impl Site {
             server: Arc::new(Namespace::open(self.pods[server].namespace.file())?),
             address: self.pods[server].address,
             nodes: Vec::new(),
+            links: Vec::new(),
         })
     }
 

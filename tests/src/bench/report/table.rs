@@ -108,19 +108,32 @@ impl Table<'_> {
         if self.0.targets.iter().all(|target| target.measured.is_none()) {
             return Ok(());
         }
-        writeln!(out, "\n{:70}{:>10}{:>10}", "targets", "wanted", "measured")?;
+        writeln!(
+            out,
+            "\n{:70}{:>10}{:>10}{:>10}",
+            "targets", "wanted", "measured", "floor"
+        )?;
         for target in &self.0.targets {
             let wanted = match target.wanted {
                 Bound::AtLeast(bound) => format!(">= {bound:.2}"),
                 Bound::AtMost(bound) => format!("<= {bound:.2}"),
             };
             write!(out, "{:70}{wanted:>10}", target.what)?;
-            match (target.measured, target.reached) {
-                (Some(value), Some(true)) => writeln!(out, "{value:>10.2}  reached")?,
-                (Some(value), _) => writeln!(out, "{value:>10.2}  NOT reached")?,
-                (None, _) => writeln!(out, "{:>10}  not measured", "-")?,
-            }
+            let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+            write!(out, "{:>10}{:>10}", number(target.measured), number(target.floor))?;
+            writeln!(
+                out,
+                "  {}",
+                match target.reached {
+                    Some(true) => "reached",
+                    Some(false) => "NOT reached",
+                    None => "not measured",
+                }
+            )?;
         }
-        Ok(())
+        writeln!(
+            out,
+            "\nThe floor is the same ratio with programs that only redirect: what this machine leaves to be had."
+        )
     }
 }

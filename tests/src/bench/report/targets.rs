@@ -17,6 +17,9 @@ pub struct Target {
     pub measured: Option<f64>,
     /// Whether the bound holds; absent likewise.
     pub reached: Option<bool>,
+    /// The same ratio with the floor's programs in netpath's place: what the machine leaves to be had. Absent where no floor
+    /// stands under the figure.
+    pub floor: Option<f64>,
 }
 
 /// Which way a bound goes.
@@ -52,64 +55,79 @@ pub fn judge(report: &Report) -> Vec<Target> {
             .find(|entry| entry.what == what)
             .map(|entry| entry.value)
     };
+    let beside_floor = |own: &str, rival: &str, workload| {
+        let floor = floor_of(own).and_then(|floor| speed(floor, rival, workload));
+        (speed(own, rival, workload), floor)
+    };
     let aims = [
         (
             "same node, RR: speed against the bridge with kube-proxy",
             Bound::AtLeast(1.5),
-            speed(arms::NETPATH, arms::BRIDGE_CHAINS, Rr),
+            beside_floor(arms::NETPATH, arms::BRIDGE_CHAINS, Rr),
         ),
         (
             "same node, RR: speed against the bare veth pair",
             Bound::AtLeast(0.88),
-            speed(arms::NETPATH, arms::BARE, Rr),
+            beside_floor(arms::NETPATH, arms::BARE, Rr),
         ),
         (
             "direct, RR: speed against the bare veth pair",
             Bound::AtLeast(0.83),
-            speed(arms::NETPATH_DIRECT, arms::BARE, Rr),
+            beside_floor(arms::NETPATH_DIRECT, arms::BARE, Rr),
         ),
         (
             "tunnel, RR: speed against flannel vxlan with kube-proxy",
             Bound::AtLeast(2.4),
-            speed(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Rr),
+            beside_floor(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Rr),
         ),
         (
             "tunnel, CRR: speed against flannel vxlan with kube-proxy",
             Bound::AtLeast(2.8),
-            speed(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Crr),
+            beside_floor(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Crr),
         ),
         (
             "tunnel, RR: time against direct",
             Bound::AtMost(1.12),
-            speed(arms::NETPATH_DIRECT, arms::NETPATH_TUNNEL, Rr),
+            (speed(arms::NETPATH_DIRECT, arms::NETPATH_TUNNEL, Rr), None),
         ),
         (
             "ClusterIP on the same node, CRR: time against the pod's own address",
             Bound::AtMost(1.08),
-            speed(arms::NETPATH, arms::NETPATH_SERVICE, Crr),
+            (speed(arms::NETPATH, arms::NETPATH_SERVICE, Crr), None),
         ),
         (
             "ClusterIP on another node, CRR: time against the pod's own address",
             Bound::AtMost(1.08),
-            speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Crr),
+            (speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Crr), None),
         ),
         (
             "10,000 services programmed, seconds",
             Bound::AtMost(0.5),
-            control(control::APPLY),
+            (control(control::APPLY), None),
         ),
         (
             "agent's memory with 1,000 services, MiB",
             Bound::AtMost(25.0),
-            control(control::MEMORY),
+            (control(control::MEMORY), None),
         ),
     ];
     aims.into_iter()
-        .map(|(what, wanted, measured)| Target {
+        .map(|(what, wanted, (measured, floor))| Target {
             what: what.to_owned(),
             wanted,
             measured,
             reached: measured.map(|value| wanted.holds(value)),
+            floor,
         })
         .collect()
+}
+
+/// The floor under one of netpath's arms.
+fn floor_of(own: &str) -> Option<&'static str> {
+    match own {
+        arms::NETPATH => Some(arms::FLOOR),
+        arms::NETPATH_DIRECT => Some(arms::FLOOR_DIRECT),
+        arms::NETPATH_TUNNEL => Some(arms::FLOOR_TUNNEL),
+        _ => None,
+    }
 }

@@ -18,6 +18,7 @@ fn report() -> Report {
         (arms::BARE, Group::SameNode, 1000.0),
         (arms::NETPATH_DIRECT, Group::AcrossNodes, 1100.0),
         (arms::NETPATH_TUNNEL, Group::AcrossNodes, 1200.0),
+        (arms::FLOOR_TUNNEL, Group::AcrossNodes, 1500.0),
         (arms::VXLAN_CHAINS, Group::AcrossNodes, 3000.0),
     ] {
         for (workload, times) in [(Workload::Rr, 1.0), (Workload::Crr, 6.0)] {
@@ -85,15 +86,26 @@ fn targets_are_ratios_of_minima_and_say_what_is_missing() {
 }
 
 #[test]
+fn a_target_knows_its_floor() {
+    let report = report();
+    let floors: Vec<_> = report.targets.iter().map(|target| target.floor).collect();
+    let mut expected = vec![None; report.targets.len()];
+    // Both targets of the tunnel against flannel: 3000 by 1500.
+    expected[3] = Some(2.0);
+    expected[4] = Some(2.0);
+    assert_eq!(floors, expected);
+}
+
+#[test]
 fn the_table_has_every_figure_and_every_verdict() {
     let text = Table(&report()).to_string();
     for wanted in [
         "flannel vxlan + kube-proxy                  3000    3010  0.33     18000   18010  0.33",
         "from_pod: to a pod                            82  redirect",
         "agent's memory, 1,000 services            26.000 MiB   resident",
-        ">= 2.80      2.50  NOT reached",
-        ">= 2.40      2.50  reached",
-        "<= 0.50         -  not measured",
+        ">= 2.80      2.50      2.00  NOT reached",
+        ">= 2.40      2.50      2.00  reached",
+        "<= 0.50         -         -  not measured",
     ] {
         assert!(text.contains(wanted), "no {wanted:?} in\n{text}");
     }
@@ -106,12 +118,13 @@ fn the_chart_draws_two_bars_for_every_arm_and_escapes_text() {
         arms::BARE,
         arms::NETPATH_DIRECT,
         arms::NETPATH_TUNNEL,
+        arms::FLOOR_TUNNEL,
         arms::VXLAN_CHAINS,
     ] {
         assert_eq!(svg.matches(&format!(">{arm}</text>")).count(), 1, "{arm}");
     }
-    // Eight bars and the four squares of the legend.
-    assert_eq!(svg.matches("<rect ").count(), 12);
+    // Ten bars and the four squares of the legend.
+    assert_eq!(svg.matches("<rect ").count(), 14);
     for element in ["text", "g", "svg", "style"] {
         let (opened, closed) = (format!("<{element}"), format!("</{element}>"));
         let opened = svg.matches(&format!("{opened} ")).count() + svg.matches(&format!("{opened}>")).count();
