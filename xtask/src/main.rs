@@ -6,6 +6,7 @@ mod bench;
 mod binaries;
 mod build_ebpf;
 mod ci;
+mod image;
 mod machine;
 mod progress;
 mod run;
@@ -37,6 +38,9 @@ enum Command {
     Bench(bench::Arguments),
     /// Run what a change must pass: formatting, clippy, dependencies, tests
     Ci(ci::Arguments),
+    /// Make an archive of container images; the scripts of tests/cluster call it
+    #[command(hide = true)]
+    Images(image::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Ci(arguments) => ci::command(&arguments),
+        Command::Images(arguments) => image::command(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
