@@ -6,6 +6,7 @@ mod bench;
 mod binaries;
 mod build_ebpf;
 mod ci;
+mod e2e;
 mod image;
 mod machine;
 mod progress;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure netpath beside its rivals
     Bench(bench::Arguments),
+    /// Test netpath in a real Kubernetes cluster on this machine, or in the one that $KUBECONFIG names
+    E2e(e2e::Arguments),
     /// Run what a change must pass: formatting, clippy, dependencies, tests
     Ci(ci::Arguments),
     /// Make an archive of container images; the scripts of tests/cluster call it
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
+        Command::E2e(arguments) => e2e::command(&arguments),
         Command::Ci(arguments) => ci::command(&arguments),
         Command::Images(arguments) => image::command(&arguments),
     };

@@ -1,0 +1,93 @@
+# The lab's settings, and the functions its scripts share. Sourced, not run.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+LAB=${NETPATH_LAB:-/var/tmp/netpath-lab} # caches and state
+BIN=$LAB/bin                             # what `build` made: binaries,
+CNI_BIN=$LAB/cni                         #   CNI plugins,
+IMAGES=$LAB/images                       #   archives of images
+RUN=$LAB/run                             # state of the running cluster; `down` removes it
+
+POD_CIDR=10.244.0.0/16
+SERVICE_CIDR=10.96.0.0/16
+DNS_IP=10.96.0.10
+REPO=lab.local # images are lab.local/NAME:lab; nothing is ever pulled
+
+# The lab's own cluster, whatever $KUBECONFIG says: by hand nobody should hit a cluster that is not meant. What tests
+# another cluster is told its kubeconfig in $NETPATH_CLUSTER.
+export KUBECONFIG=${NETPATH_CLUSTER:-$RUN/kubeconfig}
+export PATH=$BIN:$PATH
+
+say() { echo "[$(date +%T)] $*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# Addresses of the underlay. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
+#   l2: one subnet on a bridge.   l3: a subnet for each host, joined by a router.
+underlay() { cat "$RUN/underlay"; }
+addr() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).10" || echo "192.168.50.$((10 + $1))"; }
+gateway() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).1" || echo "192.168.50.1"; }
+netns() { [ "$1" = 0 ] && echo np-client || echo "np-n$1"; }
+nodes() { cat "$RUN/nodes"; } # "1 2 3"
+
+# on N COMMAND...: in node N's namespaces (mount, net, uts, ipc, pid, cgroup).
+on() { local n=$1; shift; nsenter -t "$(cat "$RUN/n$n/pid")" -m -n -u -i -p -C -- "$@"; }
+
+# client COMMAND...: from outside of the cluster. In the lab that is a host of its own on the underlay, else this machine.
+OUTSIDE=(nsenter --net=/run/netns/np-client --)
+[ -z "${NETPATH_CLUSTER:-}" ] || OUTSIDE=(env)
+client() { "${OUTSIDE[@]}" "$@"; }
+kubectl() { client "$BIN/kubectl" "$@"; }
+
+# start N NAME COMMAND...: a daemon in node N and its cgroup, with the log $RUN/nN/NAME.log.
+# Its pid, as the node sees it, goes to /run/lab/NAME.pid inside the node.
+start() {
+  local n=$1 name=$2; shift 2
+  on "$n" setsid sh -c '
+    for p in /sys/fs/cgroup/*/cgroup.procs; do echo 0 >"$p"; done
+    echo $$ >"/run/lab/$0.pid"
+    exec "$@"' "$name" "$@" </dev/null >>"$RUN/n$n/$name.log" 2>&1 &
+}
+# stop N NAME: end what start started.
+stop() { on "$1" sh -c 'kill "$(cat /run/lab/$0.pid)" && rm /run/lab/$0.pid' "$2"; }
+
+# images N ARGUMENTS...: `ctr images` on node N, quietly.
+images() { on "$1" ctr -n k8s.io images "${@:2}" 2> >(grep -v 'cgroup v1' >&2) >/dev/null; }
+
+# wait_for SECONDS COMMAND...: repeat COMMAND until it succeeds.
+wait_for() {
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || die "gave up waiting for: $*"
+    sleep 0.5
+  done
+}
+
+# manifest NAME KEY=VALUE...: apply manifests/NAME.yaml with each @KEY@ replaced.
+manifest() {
+  local name=$1 kv edits=(); shift
+  for kv in "$@"; do edits+=(-e "s|@${kv%%=*}@|${kv#*=}|g"); done
+  sed -e "" "${edits[@]}" "$HERE/manifests/$name.yaml" | kubectl apply -f - >/dev/null
+}
+
+# agnhost: the image of the suite's test server, as this cluster has it.
+agnhost() {
+  if [ "${NETPATH_CLUSTER:-}" ]; then
+    e2e.test --list-images 2>/dev/null | grep -m1 /agnhost:
+  else
+    echo "$REPO/agnhost:lab"
+  fi
+}
+
+# node_addresses: "ADDRESS NAME" of every node, one a line.
+node_addresses() { kubectl get nodes -o 'jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address} {.metadata.name}{"\n"}{end}'; }
+
+# expect WHAT PATTERN COMMAND...: one line of a report; the output of COMMAND must match the shell's PATTERN.
+expect() {
+  local output
+  output=$("${@:3}" 2>&1) || true
+  # shellcheck disable=SC2053 # it is a pattern
+  if [[ $output == $2 ]]; then echo "ok   $1"; else echo "FAIL $1: $output"; fi
+}
+
+# report <LINES: show the lines of a check (`ok WHAT`, `FAIL WHAT: WHY`, `skip WHAT: WHY`); succeed if none failed and some are ok.
+report() { awk '{ print } /^ok / { ok++ } /^FAIL / { failed++ } END { exit !(ok && !failed) }'; }

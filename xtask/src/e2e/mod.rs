@@ -1,0 +1,118 @@
+//! `cargo xtask e2e`: netpath in a real Kubernetes. It makes the cluster of `tests/cluster`, whose scripts do the work and can be run by
+//! hand as well, puts netpath on it and runs the tests; or it runs the tests alone, against the cluster that `$KUBECONFIG` names.
+
+mod lab;
+mod needs;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::binaries::Profile;
+use crate::{build_ebpf, progress, tree};
+
+use lab::Lab;
+
+/// What a whole run needs of the lab.
+const PARTS: [&str; 3] = ["cluster", "tests", "ingress"];
+
+/// Our own tests, scripts of `tests/cluster`.
+const CHECKS: [&str; 3] = ["smoke", "dns", "ingress"];
+
+/// Test netpath in a real Kubernetes cluster on this machine, or in the one that $KUBECONFIG names
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The network between the nodes: one segment (l2), or a subnet for each node and a router (l3)
+    #[arg(long, value_enum, default_value_t = Underlay::L2)]
+    underlay: Underlay,
+    /// How many nodes the cluster has
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Leave the cluster up; tests/cluster/down ends it
+    #[arg(long)]
+    keep: bool,
+    /// Run those of Kubernetes' tests whose names match this regular expression, and no others
+    #[arg(long, value_name = "RE")]
+    focus: Option<String>,
+    /// Of those, leave out what matches this one
+    #[arg(long, value_name = "RE", requires = "focus")]
+    skip: Option<String>,
+}
+
+/// What joins the nodes.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Underlay {
+    L2,
+    L3,
+}
+
+/// `cargo xtask e2e`
+pub fn command(arguments: &Arguments) -> Result<()> {
+    let theirs = std::env::var_os("KUBECONFIG").filter(|name| !name.is_empty());
+    let lab = Lab::new(theirs.map(PathBuf::from));
+    if let Some(kubeconfig) = &lab.theirs {
+        progress::say(&format!(
+            "testing the cluster that KUBECONFIG names, {}, as it is; without that variable a cluster is made here",
+            kubeconfig.display()
+        ));
+        needs::tests(&lab)?;
+        lab.build(&["tests"])?;
+        return test(&lab, arguments);
+    }
+    needs::cluster(&lab)?;
+    lab.build(&PARTS)?;
+    build_ebpf::build(&build_ebpf::Arguments::default())?;
+    let mut cargo = tree::cargo();
+    progress::shown(
+        "building netpath",
+        cargo.args(["build", "--release", "--package", "netpath-agent", "--bins"]),
+    )?;
+
+    let underlay = match arguments.underlay {
+        Underlay::L2 => "l2",
+        Underlay::L3 => "l3",
+    };
+    let _down = lab.down_at_the_end(arguments.keep)?;
+    lab.script("up", &["--underlay", underlay, "--nodes", &arguments.nodes.to_string()])?;
+    lab.script("netpath", &[&Profile::Release.folder().to_string_lossy()])?;
+    test(&lab, arguments)
+}
+
+/// Runs all tests, also after one has failed, and says what came of them.
+fn test(lab: &Lab, arguments: &Arguments) -> Result<()> {
+    let mut failed = Vec::new();
+    let checks: &[&str] = if arguments.focus.is_none() { &CHECKS } else { &[] };
+    for check in checks {
+        if let Err(error) = lab.script(check, &[]) {
+            lab.unless_interrupted()?;
+            progress::say(&format!("{error:#}"));
+            failed.push(*check);
+        }
+    }
+    if !kubernetes_tests(lab, arguments)? {
+        failed.push("Kubernetes' tests");
+    }
+    if failed.is_empty() {
+        progress::say("passed");
+        return Ok(());
+    }
+    bail!("failed: {}; logs are in {}", failed.join(", "), lab.folder.display())
+}
+
+/// Runs Kubernetes' own tests, and says whether they are content.
+fn kubernetes_tests(lab: &Lab, arguments: &Arguments) -> Result<bool> {
+    let started = Instant::now();
+    let chosen: Vec<&str> = [&arguments.focus, &arguments.skip]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let ran = lab.script("conformance", &chosen);
+    lab.unless_interrupted()?;
+    let verdict = report::read(&lab.conformance_report())?;
+    let elapsed = started.elapsed().as_secs_f64();
+    progress::say(&format!("Kubernetes' tests, {elapsed:.0} s: {verdict}"));
+    Ok(verdict.good() && ran.is_ok())
+}
