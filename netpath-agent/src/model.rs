@@ -11,14 +11,15 @@ mod slice;
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
 
 pub use node::Node;
 pub use problem::{Problem, Severity};
 pub use service::{Protocol, Service, ServicePort};
 pub use slice::{Endpoint, Slice, SlicePort};
 
-/// All objects that matter, each under its name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// All objects that matter, each under its name. Written down without its problems, see [`crate::source::remembered`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Nodes, by name.
     pub nodes: BTreeMap<String, Node>,
@@ -27,8 +28,10 @@ pub struct Cluster {
     /// Endpoint slices, each of which names its service.
     pub slices: BTreeMap<ObjectName, Slice>,
     /// What the source refused, or kept an earlier version of.
+    #[serde(skip)]
     pub problems: Vec<Problem>,
     /// What the source has not been able to read even once, so that objects may be missing above; also among `problems`.
+    #[serde(skip)]
     pub unread: Vec<Problem>,
 }
 
@@ -46,8 +49,9 @@ pub(crate) trait Reduce: Sized {
     fn convert(name: &ObjectName, object: &Self::Object) -> Result<Option<Self>, Problem>;
 }
 
-/// The name of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The name of an object; `namespace/name` where it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
 pub struct ObjectName {
     /// The namespace; empty for a node.
     pub namespace: String,
@@ -61,6 +65,21 @@ impl ObjectName {
         Self {
             namespace: namespace.into(),
             name: name.into(),
+        }
+    }
+}
+
+impl From<ObjectName> for String {
+    fn from(name: ObjectName) -> Self {
+        name.to_string()
+    }
+}
+
+impl From<String> for ObjectName {
+    fn from(written: String) -> Self {
+        match written.split_once('/') {
+            Some((namespace, name)) => Self::new(namespace, name),
+            None => Self::new("", written),
         }
     }
 }

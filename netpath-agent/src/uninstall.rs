@@ -116,7 +116,7 @@ fn stopped(places: &Places, dry_run: bool) -> Result<Option<Lock>, String> {
     if dry_run {
         return Ok(None);
     }
-    if matches!(agent::ask(places.agent), Agent::Ready(_) | Agent::NotReady(_)) {
+    if matches!(agent::ask(places.agent), Agent::Ready(_) | Agent::NotReady { .. }) {
         let address = places.agent;
         return Err(format!(
             "netpath-agent runs and would put everything back: stop it first (it answers at {address})"

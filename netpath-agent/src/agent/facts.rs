@@ -70,7 +70,7 @@ fn planned(uplink: &Uplink) -> plan::Uplink {
 }
 
 /// The device with one of the node's InternalIPs, unless it is named.
-async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
+pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
     let mut first = None;
     for address in node.internal_ips.iter().filter(|address| address.is_ipv4()) {
         match netlink.uplink(name, *address).await {

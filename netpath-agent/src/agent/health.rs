@@ -1,5 +1,5 @@
-//! Health and readiness over HTTP: whether the agent's loop goes round, and what the node still lacks. A responder of its
-//! own, since two fixed answers need no server: small limits, one short request a connection.
+//! Health and readiness over HTTP: whether the agent's loop goes round, what the node still lacks, and where its objects come
+//! from. A responder of its own, since a few fixed answers need no server: small limits, one short request a connection.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -81,6 +81,9 @@ struct State {
     /// What is to be known although nothing is missing: of the start, and of the last round.
     notes: Vec<String>,
     warnings: Vec<String>,
+    /// Where the objects come from, and what is wrong with that.
+    source: String,
+    source_warnings: Vec<String>,
 }
 
 impl Default for Health {
@@ -90,6 +93,8 @@ impl Default for Health {
             parts: BTreeMap::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
+            source: "not known yet".into(),
+            source_warnings: Vec::new(),
         })))
     }
 }
@@ -125,6 +130,12 @@ impl Health {
         self.state().warnings = told;
     }
 
+    /// Where the objects come from at the moment, and what is wrong with that although nothing is missing.
+    pub fn source(&self, source: String, warnings: Vec<String>) {
+        let mut state = self.state();
+        (state.source, state.source_warnings) = (source, warnings);
+    }
+
     /// Every part that is missing, with the reason.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let state = self.state();
@@ -134,6 +145,13 @@ impl Health {
             None => Some((part.name(), part.pending().to_owned())),
         };
         Part::ALL.into_iter().filter_map(missing).collect()
+    }
+
+    /// All that is to be known although nothing is missing, a line each.
+    fn told(&self) -> String {
+        let state = self.state();
+        let lines = state.notes.iter().chain(&state.source_warnings).chain(&state.warnings);
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     fn stalled(&self) -> Option<Duration> {
@@ -154,19 +172,19 @@ impl Health {
             },
             "/readyz" => {
                 let missing = self.missing();
+                let told = self.told();
                 if missing.is_empty() {
-                    let state = self.state();
-                    let told = state
-                        .notes
-                        .iter()
-                        .chain(&state.warnings)
-                        .map(|line| format!("{line}\n"));
-                    return ("200 OK", format!("ok\n{}", told.collect::<String>()));
+                    return ("200 OK", format!("ok\n{told}"));
                 }
                 let lines = missing.into_iter().map(|(part, reason)| format!("{part}: {reason}\n"));
-                ("503 Service Unavailable", lines.collect())
+                let blank = if told.is_empty() { "" } else { "\n" };
+                (
+                    "503 Service Unavailable",
+                    format!("{}{blank}{told}", lines.collect::<String>()),
+                )
             }
-            _ => ("404 Not Found", "there are /healthz and /readyz\n".into()),
+            "/source" => ("200 OK", format!("{}\n", self.state().source)),
+            _ => ("404 Not Found", "there are /healthz, /readyz and /source\n".into()),
         }
     }
 }
@@ -307,6 +325,21 @@ mod tests {
         assert_eq!(
             ask(address, b"GET /readyz?verbose HTTP/1.0\r\n\r\n").await,
             response("200 OK", "ok\n")
+        );
+        assert_eq!(
+            ask(address, b"GET /source HTTP/1.1\r\n\r\n").await,
+            response("200 OK", "not known yet\n")
+        );
+        health.source("the API server".into(), vec!["away".into()]);
+        health.set(Part::Conflist, Err("no room".into()));
+        let both = "conflist: no room\n\naway\n";
+        assert_eq!(ask(address, ready).await, response("503 Service Unavailable", both));
+        health.set(Part::Conflist, Ok(()));
+        assert_eq!(ask(address, ready).await, response("200 OK", "ok\naway\n"));
+        health.source("the API server".into(), Vec::new());
+        assert_eq!(
+            ask(address, b"GET /source HTTP/1.1\r\n\r\n").await,
+            response("200 OK", "the API server\n")
         );
         health.note(vec!["one".into(), "two".into()]);
         assert_eq!(ask(address, ready).await, response("200 OK", "ok\none\ntwo\n"));

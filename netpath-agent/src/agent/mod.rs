@@ -1,12 +1,12 @@
 //! The node's agent: it holds the kernel to the plan. On an event's way this is the loop around all of it: source, plan,
 //! apply, and then the node is told ready.
 
-pub mod client;
 pub mod conflist;
 pub mod facts;
 pub mod health;
 pub mod log;
 pub mod node;
+pub mod objects;
 pub mod run;
 pub mod settings;
 pub mod state;

@@ -2,10 +2,11 @@
 //! also heals what others changed.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::anyhow;
 use ipnet::IpNet;
+use netpath_common::abi::endpoint::KIND_POD;
 use netpath_common::hook::Hook;
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 use tracing::{debug, info, warn};
@@ -18,10 +19,12 @@ use super::settings::{Settings, Xdp};
 use super::state;
 use crate::apply::Applier;
 use crate::cni;
-use crate::datapath::{attach, pins::Pins};
+use crate::datapath::{attach, pins::Pins, tables};
+use crate::foreign::{self, Finding, Scene};
 use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
 use crate::plan::{self, NodeFacts, Plan, gateway};
+use crate::report::{Events, Reason};
 
 /// The node, as far as the agent has brought it.
 pub struct Node {
@@ -38,6 +41,9 @@ pub struct Node {
     said: BTreeSet<String>,
     /// What could not be cleared away of pods that are gone.
     left_over: Option<String>,
+    /// What others have on this node.
+    foreign: BTreeSet<Finding>,
+    events: Events,
 }
 
 /// What a round is for.
@@ -61,6 +67,7 @@ impl Node {
         netlink: Netlink,
         health: Health,
         xdp: bool,
+        events: Events,
     ) -> anyhow::Result<Self> {
         let pins = Pins::new(&settings.bpf_root);
         let applier = Applier::adopt(&pins)?;
@@ -75,6 +82,8 @@ impl Node {
             xdp,
             said: BTreeSet::new(),
             left_over: None,
+            foreign: BTreeSet::new(),
+            events,
         })
     }
 
@@ -88,6 +97,7 @@ impl Node {
             let adopted = Applier::adopt(&self.pins).map_err(anyhow::Error::from);
             self.health.set(Part::Datapath, outcome(&adopted));
             self.applier = adopted?;
+            self.look_around(cluster).await;
         }
         let mut warnings = BTreeSet::new();
         let applied = self.apply(cluster, &mut warnings).await;
@@ -108,6 +118,7 @@ impl Node {
             self.left_over = clear_pods(&conflist).await.err();
         }
         warnings.extend(self.left_over.clone());
+        warnings.extend(self.cut_off(&plan));
         self.say(warnings);
         attached?;
         let written = self.write(&conflist);
@@ -154,10 +165,12 @@ impl Node {
     fn plan(&self, cluster: &Cluster, facts: &NodeFacts, warnings: &mut BTreeSet<String>) -> anyhow::Result<Plan> {
         match plan::plan(cluster, facts) {
             Ok(plan) => {
+                self.events.problems(plan.problems.iter(), cluster);
                 warnings.extend(plan.problems.iter().map(ToString::to_string));
                 Ok(plan)
             }
             Err(problems) => {
+                self.events.problems(problems.iter(), cluster);
                 let mut problems = problems.iter().map(Problem::to_string);
                 let reason = problems
                     .next()
@@ -253,6 +266,66 @@ impl Node {
         }
     }
 
+    /// Looks for what others have on this node.
+    async fn look_around(&mut self, cluster: &Cluster) {
+        let own = cluster.nodes.get(&self.name);
+        let uplink = match own {
+            Some(node) => facts::uplink(&self.netlink, self.settings.uplink.as_deref(), node)
+                .await
+                .ok()
+                .flatten(),
+            None => None,
+        };
+        let scene = Scene {
+            cni_conf_dir: &self.settings.cni_conf_dir,
+            conflist_name: &self.settings.conflist_name,
+            pins: &self.pins,
+            uplink: uplink
+                .as_ref()
+                .map(|uplink| uplink.name.as_str())
+                .or(self.settings.uplink.as_deref()),
+            vxlan_port: self.settings.vxlan_port,
+            pod_subnets: cluster
+                .nodes
+                .values()
+                .flat_map(|node| &node.pod_cidrs)
+                .copied()
+                .collect(),
+        };
+        self.foreign = foreign::look(&self.netlink, &scene).await;
+        for finding in &self.foreign {
+            self.events.node(finding.reason(), finding.to_string());
+        }
+    }
+
+    /// The pods that the plan leaves without a way to them, since the node's subnets are others than when they started.
+    fn cut_off(&self, plan: &Plan) -> Option<String> {
+        /// How many are named.
+        const NAMED: usize = 8;
+        // That they cannot be read is said where they are needed.
+        let endpoints = tables::endpoint4(&self.pins).and_then(|table| table.entries()).ok()?;
+        let pods = endpoints.iter().filter(|(_, endpoint)| endpoint.kind == KIND_POD);
+        let mut outside: Vec<Ipv4Addr> = pods
+            .map(|(address, _)| Ipv4Addr::from(*address))
+            .filter(|address| !plan.subnets4.iter().any(|subnet| subnet.contains(address)))
+            .collect();
+        outside.sort_unstable();
+        let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+        let more = match outside.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let first = outside.first()?;
+        let named = list(&mut outside.iter().take(NAMED).map(ToString::to_string));
+        let subnets = list(&mut plan.subnets4.iter().map(ToString::to_string));
+        let text = format!(
+            "Node {}: its pod subnets are now {subnets}, and pods have addresses of earlier ones, to which nobody finds a way:              {named}{more}; delete these pods, so that they are made anew, or give the Node the subnet of {first} back",
+            self.name
+        );
+        self.events.node(Reason::PodSubnetChanged, text.as_str());
+        Some(text)
+    }
+
     fn write(&self, conflist: &Conflist) -> anyhow::Result<()> {
         let (folder, file) = (&self.settings.cni_conf_dir, &self.settings.conflist_name);
         if conflist.write(folder, file)? {
@@ -263,6 +336,7 @@ impl Node {
 
     /// Logs the warnings that are new, and those that are over; whoever asks for the node's state is told those that hold.
     fn say(&mut self, mut warnings: BTreeSet<String>) {
+        warnings.extend(self.foreign.iter().map(ToString::to_string));
         match sysctl::port_warning(&self.settings.nat_ports) {
             Ok(warning) => warnings.extend(warning),
             Err(error) => {

@@ -12,10 +12,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
-use super::client::client;
 use super::health::{self, Health, Part};
 use super::log;
 use super::node::{Node, Round};
+use super::objects::{self, objects};
 use super::settings::{Settings, Xdp};
 use super::state::{self, Lock};
 use crate::datapath::error as datapath;
@@ -28,12 +28,15 @@ use crate::model::Cluster;
 use crate::net::Netlink;
 use crate::net::link::Link;
 use crate::net::watch::Changes;
-use crate::source;
+use crate::report::node::{Keeper, Network};
+use crate::report::{Events, Reason};
 
 /// How often a round is made even though nothing is known to have changed.
 const RESYNC: Duration = Duration::from_secs(60);
 /// How long a failed round waits for its next try, the first time and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long the node must have failed for an Event to say so.
+const GRACE: Duration = Duration::from_secs(20);
 /// How long the kernel's news must be quiet before a round: a device comes with several.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -61,24 +64,70 @@ async fn live(settings: Settings) -> anyhow::Result<()> {
     requirements::check()?;
     let name = settings.node_name().map_err(anyhow::Error::msg)?;
     let _lock = Lock::take(&settings.run_dir)?;
-    let hash_seed = state::hash_seed(&state::prepare(&settings.state_dir)?)?;
+    let state = state::prepare(&settings.state_dir)?;
+    let hash_seed = state::hash_seed(&state)?;
     let health = Health::default();
     tokio::spawn(health::serve(
         health::listen(settings.health_address).await?,
         health.clone(),
     ));
     info!(node = name, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let api = objects::find(&settings, &state).await?;
+    let (network, kept) = watch::channel(Network::Unknown);
+    let events = match &api {
+        None => Events::default(),
+        Some(api) => {
+            let (client, refusals) = (api.client.clone(), api.refusals.clone());
+            let taint = settings.startup_taint.clone();
+            tokio::spawn(Keeper::new(client.clone(), &name, taint, refusals.clone()).keep(kept));
+            Events::start(client, &name, refusals)
+        }
+    };
 
     let netlink = Netlink::connect()?;
     let xdp = load(&settings, netlink.links().await?.iter().any(Link::is_card), &health).await?;
     health.set(Part::Datapath, Ok(()));
     // Before the first round: what changes while it runs must not be missed.
     let changes = Changes::listen()?;
-    let mut cluster = beating(&health, source(&settings)).await?;
-    known(&mut cluster, &Pins::new(&settings.bpf_root), &health).await?;
+    let pins = Pins::new(&settings.bpf_root);
+    if tables::config(&pins)?.get()?.abi_version == 0 {
+        network.send_replace(Network::Unavailable("nothing is in force yet on this node".into()));
+    }
+    let waiting = objects(api.as_ref(), &settings, &state, &health, &events);
+    let mut cluster = beating(&health, waiting).await?;
+    known(&mut cluster, &pins, &health).await?;
     health.set(Part::Source, Ok(()));
-    let node = Node::adopt(settings, name, hash_seed, netlink, health.clone(), xdp)?;
-    rounds(node, cluster, changes, &health).await
+    let node = Node::adopt(settings, name, hash_seed, netlink, health.clone(), xdp, events.clone())?;
+    let told = Told { network, events };
+    rounds(node, cluster, changes, &health, &told).await
+}
+
+/// What the cluster is told of the node.
+struct Told {
+    network: watch::Sender<Network>,
+    events: Events,
+}
+
+impl Told {
+    fn ready(&self) {
+        self.network.send_replace(Network::Available);
+        self.events.node(Reason::NodeReady, "the node connects its pods");
+    }
+
+    /// A node on which something is in force stays available.
+    fn not_ready(&self, why: &str, since: Instant) {
+        self.network.send_if_modified(|network| match network {
+            Network::Unavailable(reason) if reason != why => {
+                *reason = why.to_owned();
+                true
+            }
+            _ => false,
+        });
+        // What is over soon, such as a kubelet's that has yet to register the node, is in the log alone.
+        if since.elapsed() >= GRACE {
+            self.events.node(Reason::NodeNotReady, why);
+        }
+    }
 }
 
 /// Loads the programs; returns whether the one for XDP is among them. The verifier takes its time, on a thread of its own:
@@ -140,20 +189,6 @@ fn prepare(pins: &Pins, sizes: &Sizes, xdp: Xdp, has_card: bool) -> datapath::Re
     }
 }
 
-/// The objects, once all of them have come.
-async fn source(settings: &Settings) -> anyhow::Result<watch::Receiver<Arc<Cluster>>> {
-    match &settings.folder {
-        Some(folder) => {
-            info!(folder = %folder.display(), "reading the cluster's objects");
-            Ok(source::folder::watch(folder)?)
-        }
-        None => {
-            info!("waiting for the API server's nodes, services and endpoint slices");
-            Ok(source::api::watch(client(settings.kubeconfig.as_deref()).await?).await?)
-        }
-    }
-}
-
 /// On a node that serves already, waits until the source could read everything once: what a broken file used to say is not
 /// known, and what it stands for must not go. A fresh node has nothing to lose and goes on without that file.
 async fn known(cluster: &mut watch::Receiver<Arc<Cluster>>, pins: &Pins, health: &Health) -> anyhow::Result<()> {
@@ -196,7 +231,9 @@ async fn rounds(
     mut cluster: watch::Receiver<Arc<Cluster>>,
     mut changes: Changes,
     health: &Health,
+    told: &Told,
 ) -> anyhow::Result<()> {
+    let mut failing = None;
     let mut round = Round::Resync;
     let mut retry = RETRY.0;
     let mut ready = false;
@@ -208,13 +245,16 @@ async fn rounds(
             Ok(()) => {
                 if !ready {
                     info!("the node is ready");
+                    told.ready();
                 }
+                failing = None;
                 (ready, retry) = (true, RETRY.0);
                 resync
             }
             Err(error) => {
                 let reason = log::text(&error);
                 error!("{reason}; trying again in {} s", retry.as_secs());
+                told.not_ready(&reason, *failing.get_or_insert_with(Instant::now));
                 let next = Instant::now() + retry;
                 (ready, retry) = (false, (retry * 2).min(RETRY.1));
                 next.min(resync)

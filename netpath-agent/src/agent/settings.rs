@@ -15,6 +15,17 @@ use crate::datapath::sizes::Sizes;
 /// Fewer ports than this would make source NAT fail under little load.
 const LEAST_NAT_PORTS: usize = 64;
 
+/// Where kubelets usually have their kubeconfig: kubeadm, managed clouds, Talos, k3s, RKE2, k0s, MicroK8s.
+const KUBELET_KUBECONFIGS: [&str; 7] = [
+    "/etc/kubernetes/kubelet.conf",
+    "/var/lib/kubelet/kubeconfig",
+    "/etc/kubernetes/kubeconfig-kubelet",
+    "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+    "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+    "/var/lib/k0s/kubelet.conf",
+    "/var/snap/microk8s/current/credentials/kubelet.config",
+];
+
 /// The agent's settings.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -29,13 +40,26 @@ pub struct Settings {
     /// Take the cluster's objects from the YAML files in this folder, not from an API server
     #[arg(long, env = "NETPATH_FOLDER", value_name = "DIR", conflicts_with = "kubeconfig")]
     pub folder: Option<PathBuf>,
-    /// How to reach the API server [default: $KUBECONFIG, then ~/.kube/config, then the pod's service account]
+    /// How to reach the API server [default: $KUBECONFIG, then the pod's service account, then ~/.kube/config]
     #[arg(long, env = "NETPATH_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Where the kubelet may have its own, which says where the API server is to whoever has a service account
+    #[arg(
+        long = "kubelet-kubeconfig",
+        env = "NETPATH_KUBELET_KUBECONFIG",
+        value_name = "FILE",
+        value_delimiter = ',',
+        default_values = KUBELET_KUBECONFIGS,
+        value_parser = absolute
+    )]
+    pub kubelet_kubeconfigs: Vec<PathBuf>,
+    /// The key of a taint that nodes are registered with, and that is taken off once this node is ready
+    #[arg(long, env = "NETPATH_STARTUP_TAINT", value_name = "KEY", value_parser = taint)]
+    pub startup_taint: Option<String>,
     /// Where maps, programs and links are pinned; on a bpf filesystem
     #[arg(long, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = BPF_ROOT, value_parser = absolute)]
     pub bpf_root: PathBuf,
-    /// What must outlive a restart: the pods' addresses
+    /// What must outlive a restart: the pods' addresses, and what was known of the cluster
     #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = "/var/lib/netpath", value_parser = absolute)]
     pub state_dir: PathBuf,
     /// What lives as long as the agent: its lock
@@ -187,6 +211,20 @@ fn node_name(name: &str) -> Result<String, String> {
     }
 }
 
+/// A taint's key, as the API has it: an optional prefix, a slash, a name.
+fn taint(key: &str) -> Result<String, String> {
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ends = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let plain = name.len() <= 63 && name.bytes().all(fits) && ends(name.bytes().next()) && ends(name.bytes().last());
+    let prefix = key.rsplit_once('/').map(|(prefix, _)| prefix);
+    if plain && prefix.is_none_or(|prefix| node_name(prefix).is_ok()) {
+        Ok(key.to_owned())
+    } else {
+        Err("expected a taint's key without value and effect, such as netpath.io/agent-not-ready".into())
+    }
+}
+
 /// A device's name, as the kernel has it.
 fn device(name: &str) -> Result<String, String> {
     let odd = |character: char| character == '/' || character == ':' || character.is_whitespace();
@@ -312,6 +350,14 @@ mod tests {
             (
                 ["--health-address", "9878"],
                 ["--health-address", "9878", "invalid socket address"],
+            ),
+            (
+                ["--startup-taint", "a/b=c:NoSchedule"],
+                ["--startup-taint", "a/b=c:NoSchedule", "netpath.io/agent-not-ready"],
+            ),
+            (
+                ["--kubelet-kubeconfig", "x"],
+                ["--kubelet-kubeconfig", "'x'", "absolute path"],
             ),
             (["--xdp", "maybe"], ["--xdp", "maybe", "auto, on, off"]),
             (["--log-format", "xml"], ["--log-format", "xml", "text, json"]),

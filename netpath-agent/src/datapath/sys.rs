@@ -18,6 +18,8 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const OBJ_GET: libc::c_int = 7;
 /// `BPF_OBJ_GET_INFO_BY_FD` of `linux/bpf.h`.
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+/// `BPF_PROG_QUERY` of `linux/bpf.h`.
+const PROG_QUERY: libc::c_int = 16;
 /// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_MAP_UPDATE_BATCH` of `linux/bpf.h`.
@@ -58,6 +60,24 @@ struct Element {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes, whole: the kernel writes the last field of it
+/// whatever length it is told.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    program_attach_flags: u64,
+    links: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
 /// The part of `union bpf_attr` that the batch commands read.
@@ -132,6 +152,38 @@ pub fn pinned_link(path: &Path) -> io::Result<Option<LinkInfo>> {
         program: info.program,
         ifindex: (info.ifindex != 0).then_some(info.ifindex),
     }))
+}
+
+/// The numbers of the programs on a device's hook, in their order; `attach_type` as in `enum bpf_attach_type` (tcx).
+///
+/// # Errors
+/// What the kernel says: `InvalidInput` before Linux 6.6.
+pub fn programs_on_device(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    programs_on(ifindex, attach_type)
+}
+
+/// The numbers of the programs on a hook of a cgroup of version 2, in their order; `attach_type` as in
+/// `enum bpf_attach_type`.
+///
+/// # Errors
+/// What the kernel says: `EBADF` if it is no such cgroup.
+pub fn programs_on_cgroup(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    programs_on(cgroup.as_raw_fd() as u32, attach_type)
+}
+
+/// A hook takes at most 64 programs.
+fn programs_on(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut programs = [0_u32; 64];
+    let mut query = Query {
+        target,
+        attach_type,
+        programs: programs.as_mut_ptr() as u64,
+        count: programs.len() as u32,
+        ..Query::default()
+    };
+    bpf(PROG_QUERY, &mut query)?;
+    let count = programs.len().min(query.count as usize);
+    Ok(programs[..count].to_vec())
 }
 
 /// A map's entries: keys one after the other, and their values in the same order.
@@ -264,6 +316,29 @@ pub fn grace_period() {
     if result < 0 {
         // A kernel with nohz_full refuses. No program runs for anything near as long.
         std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// Asks for an option of IPv4 sockets. The buffer holds the question, and then the answer; returns the answer's length.
+///
+/// # Errors
+/// What the kernel says.
+pub fn ip_option(socket: BorrowedFd<'_>, option: libc::c_int, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(buffer.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads and writes no more of the buffer than the length that it is told, and the length itself.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            option,
+            buffer.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(length as usize)
     }
 }
 

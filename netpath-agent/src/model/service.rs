@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use k8s_openapi::api::core::v1 as core;
+use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Problem, Reduce, created};
 
@@ -13,7 +14,7 @@ const NOT_OURS_LABELS: [&str; 2] = [
 ];
 
 /// A transport protocol that is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -50,7 +51,7 @@ impl fmt::Display for Protocol {
 }
 
 /// A service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// When it was created, in seconds since 1970. Where two services claim the same, the elder keeps it.
     pub created: Option<i64>,
@@ -59,11 +60,12 @@ pub struct Service {
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// What of it is refused, or not served yet. The rest is served.
+    #[serde(skip)]
     pub problems: Vec<Problem>,
 }
 
 /// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The name, by which endpoint slices refer to it. May be empty.
     pub name: String,

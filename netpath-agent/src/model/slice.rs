@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1 as discovery;
+use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Problem, Protocol, Reduce};
 
@@ -10,7 +11,7 @@ use super::{ObjectName, Problem, Protocol, Reduce};
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// A slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     /// Its service, which is of the slice's own namespace.
     pub service: ObjectName,
@@ -19,11 +20,12 @@ pub struct Slice {
     /// On which ports; they hold for this slice's endpoints alone.
     pub ports: Vec<SlicePort>,
     /// What of it is refused, or not served yet. The rest is served.
+    #[serde(skip)]
     pub problems: Vec<Problem>,
 }
 
 /// Someone who answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
@@ -38,7 +40,7 @@ pub struct Endpoint {
 }
 
 /// A port of a slice's endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlicePort {
     /// The name, by which it belongs to the port of that name of the service. May be empty.
     pub name: String,

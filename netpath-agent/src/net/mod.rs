@@ -4,6 +4,7 @@
 
 pub mod before;
 pub mod bridge;
+pub mod chains;
 pub mod link;
 pub mod namespace;
 pub mod neighbour;

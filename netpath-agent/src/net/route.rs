@@ -20,6 +20,19 @@ use crate::plan::{KernelRoute, Way};
 /// The protocol that marks a route as netpath's: 'N'. `ip route show proto 78` lists them.
 pub const PROTOCOL: u8 = 78;
 
+/// A route that is not netpath's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignRoute {
+    /// Where to.
+    pub destination: IpNet,
+    /// The next hop, if it has one alone.
+    pub gateway: Option<IpAddr>,
+    /// The device's index, if it has one alone.
+    pub device: Option<u32>,
+    /// Who made it, as `/etc/iproute2/rt_protos` numbers them.
+    pub protocol: u8,
+}
+
 /// What [`Netlink::apply_routes`] did.
 #[derive(Debug, Default)]
 pub struct RoutesReport {
@@ -91,6 +104,17 @@ impl Netlink {
         // An old kernel may ignore the filter; what is not ours must not even be looked at.
         let ours = |route: &RouteMessage| route.header.protocol == RouteProtocol::Other(PROTOCOL) && in_main(route);
         Ok(routes.into_iter().filter(ours).collect())
+    }
+
+    /// The routes of the main table that are not netpath's.
+    pub async fn foreign_routes(&self) -> Result<Vec<ForeignRoute>> {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = AddressFamily::Inet;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let routes = self.handle.route().get(filter).execute();
+        let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel("list routes"))?;
+        let others = |route: &&RouteMessage| route.header.protocol != RouteProtocol::Other(PROTOCOL) && in_main(route);
+        Ok(routes.iter().filter(others).filter_map(foreign).collect())
     }
 
     async fn add_route(&self, route: &KernelRoute, beside: bool) -> Result<()> {
@@ -259,6 +283,23 @@ fn destination(message: &RouteMessage) -> Option<IpNet> {
         message.header.destination_prefix_length,
     )
     .ok()
+}
+
+fn foreign(message: &RouteMessage) -> Option<ForeignRoute> {
+    let mut route = ForeignRoute {
+        destination: destination(message)?,
+        gateway: None,
+        device: None,
+        protocol: message.header.protocol.into(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => route.device = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some((*address).into()),
+            _ => {}
+        }
+    }
+    Some(route)
 }
 
 fn in_main(message: &RouteMessage) -> bool {

@@ -19,25 +19,38 @@ const LONGEST_ANSWER: u64 = 65_536;
 pub enum Agent {
     /// Everything is in place; what is to be known nevertheless, a line each.
     Ready(Vec<String>),
-    /// Something is missing: the agent's own words, a line each.
-    NotReady(Vec<String>),
+    /// Something is missing: the agent's own words, a line each; and what is to be known beside that.
+    #[serde(rename_all = "camelCase")]
+    NotReady {
+        /// What is missing.
+        missing: Vec<String>,
+        /// What else is wrong.
+        remarks: Vec<String>,
+    },
     /// Nobody answers, or somebody else does: why.
     Unreachable(String),
 }
 
+/// Asks the agent at an address where its objects come from; `None` if it does not say.
+pub fn source(address: SocketAddr) -> Option<String> {
+    let answer = request(address, "/source").ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.trim_end().to_owned())
+}
+
 /// Asks the agent at an address.
 pub fn ask(address: SocketAddr) -> Agent {
-    match request(address) {
+    match request(address, "/readyz") {
         Ok(answer) => understand(&answer),
         Err(error) => Agent::Unreachable(error.to_string()),
     }
 }
 
-fn request(address: SocketAddr) -> io::Result<String> {
+fn request(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
@@ -47,14 +60,17 @@ fn understand(answer: &str) -> Agent {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut words = head.split_whitespace();
     match (words.next(), words.next()) {
-        (Some("HTTP/1.1"), Some("200")) => Agent::Ready(lines(body, 1)),
-        (Some("HTTP/1.1"), Some("503")) => Agent::NotReady(lines(body, 0)),
+        (Some("HTTP/1.1"), Some("200")) => Agent::Ready(lines(body).skip(1).collect()),
+        (Some("HTTP/1.1"), Some("503")) => Agent::NotReady {
+            missing: lines(body).take_while(|line| !line.is_empty()).collect(),
+            remarks: lines(body).skip_while(|line| !line.is_empty()).skip(1).collect(),
+        },
         _ => Agent::Unreachable("what answers there is no netpath-agent".to_owned()),
     }
 }
 
-fn lines(body: &str, skipped: usize) -> Vec<String> {
-    body.lines().skip(skipped).map(str::to_owned).collect()
+fn lines(body: &str) -> impl Iterator<Item = String> {
+    body.lines().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -72,8 +88,11 @@ mod tests {
             Agent::Ready(vec!["a map keeps its room".to_owned()])
         );
         assert_eq!(
-            understand("HTTP/1.1 503 Service Unavailable\r\n\r\nsource: none yet\nconflist: not written\n"),
-            Agent::NotReady(vec!["source: none yet".to_owned(), "conflist: not written".to_owned()])
+            understand("HTTP/1.1 503 Service Unavailable\r\n\r\nsource: none yet\nconflist: not written\n\na device\n"),
+            Agent::NotReady {
+                missing: vec!["source: none yet".to_owned(), "conflist: not written".to_owned()],
+                remarks: vec!["a device".to_owned()],
+            }
         );
         for other in ["", "SSH-2.0-x\r\n", "HTTP/1.1 404 Not Found\r\n\r\n", "\r\n\r\n"] {
             assert!(matches!(understand(other), Agent::Unreachable(_)), "{other:?}");

@@ -28,10 +28,13 @@ impl Display for Status {
         writeln!(f)?;
         let agent = match &self.agent {
             Agent::Ready(_) => "ready",
-            Agent::NotReady(_) => "not ready",
+            Agent::NotReady { .. } => "not ready",
             Agent::Unreachable(_) => "no answer",
         };
         fact(f, "agent", &format!("{agent} ({})", self.agent_address))?;
+        if let Some(source) = &self.source {
+            fact(f, "objects", source)?;
+        }
         fact(f, "pins", &self.bpf_root.display().to_string())?;
         if let Some(node) = &self.node {
             let (first, last) = node.nat_ports;
@@ -215,6 +218,7 @@ mod tests {
             bpf_root: "/sys/fs/bpf/netpath".into(),
             agent_address: std::net::SocketAddr::from(([127, 0, 0, 1], 9878)),
             agent: Agent::Ready(Vec::new()),
+            source: None,
             node: None,
             host_addresses: vec![Ipv4Addr::new(192, 168, 100, 100); 9],
             pods: Vec::new(),

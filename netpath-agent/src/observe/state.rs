@@ -19,6 +19,8 @@ pub struct Status {
     pub agent_address: SocketAddr,
     /// What it said.
     pub agent: Agent,
+    /// Where its objects come from, as it says.
+    pub source: Option<String>,
     /// The configuration; none if no agent has written any.
     pub node: Option<Node>,
     /// The node's own addresses that the programs know.

@@ -15,6 +15,7 @@ pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
         bpf_root: pins.root().to_owned(),
         agent_address,
         agent: agent::ask(agent_address),
+        source: agent::source(agent_address),
         node: None,
         host_addresses: Vec::new(),
         pods: Vec::new(),
@@ -27,9 +28,9 @@ pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
     };
     match &status.agent {
         Agent::Ready(lines) => status.problems.extend(lines.clone()),
-        Agent::NotReady(lines) => {
-            let lines = lines.iter().map(|line| format!("netpath-agent is not ready: {line}"));
-            status.problems.extend(lines);
+        Agent::NotReady { missing, remarks } => {
+            let lines = missing.iter().map(|line| format!("netpath-agent is not ready: {line}"));
+            status.problems.extend(lines.chain(remarks.iter().cloned()));
         }
         Agent::Unreachable(reason) => status.problems.push(format!(
             "netpath-agent does not answer at {agent_address}: {reason}; pods go on as they are: start the agent, or name \

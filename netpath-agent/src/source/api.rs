@@ -5,6 +5,7 @@
 //! complete list is believed, even an empty one. While the server is away, what is known stays.
 
 mod kind;
+pub mod trouble;
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 use self::kind::{Item, Known};
+use self::trouble::{Trouble, Troubles};
 use crate::model::{Cluster, Node, Reduce, Service, Slice};
 
 /// How long no change may come before a burst of them is published.
@@ -47,12 +49,12 @@ enum Change {
 pub struct TaskEnded;
 
 /// Waits for all lists, however long that takes, and then follows the server for as long as somebody holds the receiver.
-/// Failures are logged and tried again, ever more slowly.
+/// Failures are logged, told and tried again, ever more slowly.
 ///
 /// # Errors
 /// [`TaskEnded`]. Should that happen after the first cluster was published, the channel closes.
-pub async fn watch(client: Client) -> Result<watch::Receiver<Arc<Cluster>>, TaskEnded> {
-    let mut follower = Follower::start(client);
+pub async fn watch(client: Client, troubles: Troubles) -> Result<watch::Receiver<Arc<Cluster>>, TaskEnded> {
+    let mut follower = Follower::start(client, &troubles);
     while !follower.is_complete() {
         if follower.take().await.is_break() {
             return Err(TaskEnded);
@@ -78,17 +80,28 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(client: Client) -> Self {
+    fn start(client: Client, troubles: &Troubles) -> Self {
         use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
         let (sender, changes) = mpsc::channel(WAITING);
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow::<Node, core::Node>(client.clone(), sender.clone(), Change::Node));
+        tasks.spawn(follow::<Node, core::Node>(
+            client.clone(),
+            sender.clone(),
+            Change::Node,
+            troubles.clone(),
+        ));
         tasks.spawn(follow::<Service, core::Service>(
             client.clone(),
             sender.clone(),
             Change::Service,
+            troubles.clone(),
         ));
-        tasks.spawn(follow::<Slice, discovery::EndpointSlice>(client, sender, Change::Slice));
+        tasks.spawn(follow::<Slice, discovery::EndpointSlice>(
+            client,
+            sender,
+            Change::Slice,
+            troubles.clone(),
+        ));
         Self {
             nodes: Known::default(),
             services: Known::default(),
@@ -166,13 +179,22 @@ impl Follower {
 }
 
 /// Lists and watches one kind until nobody wants to know any more.
-async fn follow<T, K>(client: Client, changes: mpsc::Sender<Change>, wrap: fn(Event<Item<T>>) -> Change)
-where
+async fn follow<T, K>(
+    client: Client,
+    changes: mpsc::Sender<Change>,
+    wrap: fn(Event<Item<T>>) -> Change,
+    troubles: Troubles,
+) where
     T: Reduce<Object = K>,
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     // Objects come undecoded: one that does not fit its type must not make a list of thousands fail.
-    let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<K>(&()));
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let plural = match resource.group.as_str() {
+        "" => resource.plural.clone(),
+        group => format!("{}.{group}", resource.plural),
+    };
     loop {
         let mut events = watcher::watcher(api.clone(), watcher::Config::default())
             .default_backoff()
@@ -180,13 +202,18 @@ where
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
+                    // That a list begins says nothing yet.
+                    if !matches!(event, Event::Init) {
+                        troubles.over(T::KIND);
+                    }
                     if changes.send(wrap(kind::reduce::<T, K>(event))).await.is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    let kind = T::KIND;
-                    tracing::warn!(kind, %error, "the API server does not answer as it should: what is known stays, trying again");
+                    let trouble = Trouble::of(&plural, &error);
+                    tracing::warn!("{}; what is known stays, trying again", trouble.text);
+                    troubles.tell(T::KIND, trouble);
                     if is_gone(&error) {
                         break;
                     }
@@ -203,4 +230,4 @@ fn is_gone(error: &watcher::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -67,6 +67,11 @@ impl Node {
     }
 
     pub fn start(&mut self) {
+        self.start_from("--folder", "objects");
+    }
+
+    /// Starts an agent whose objects come from where a flag and one of the node's files say.
+    pub fn start_from(&mut self, source: &str, file: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netpath-agent"));
         command.args([
             "--node-name",
@@ -80,7 +85,7 @@ impl Node {
         ]);
         command.arg("--bpf-root").arg(self.pins.root());
         for (flag, name) in [
-            ("--folder", "objects"),
+            (source, file),
             ("--state-dir", "state"),
             ("--run-dir", "run"),
             ("--cni-conf-dir", "net.d"),
@@ -102,12 +107,12 @@ impl Node {
         agent.wait().unwrap().code()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
     /// What the agent says of its readiness; `None` if it does not answer.
-    fn readiness(&self) -> Option<String> {
+    pub fn readiness(&self) -> Option<String> {
         let mut stream = TcpStream::connect("127.0.0.1:9878").ok()?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: n1\r\n\r\n").ok()?;
         let mut answer = String::new();
@@ -135,7 +140,7 @@ impl Node {
     }
 
     /// Waits for readiness, and returns what the agent remarks all the same.
-    fn until_ready_with_remarks(&self) -> String {
+    pub fn until_ready_with_remarks(&self) -> String {
         let remarks = |node: &Self| Some(node.readiness()?.strip_prefix("ok\n")?.to_owned());
         self.until("readiness", |node| {
             remarks(node).is_some_and(|remarks| !remarks.is_empty())
@@ -143,11 +148,11 @@ impl Node {
         remarks(self).unwrap()
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         tables::config(&self.pins).unwrap().get().unwrap()
     }
 
-    fn conflist(&self) -> Option<Value> {
+    pub fn conflist(&self) -> Option<Value> {
         let text = fs::read_to_string(self.path("net.d").join("05-netpath.conflist")).ok()?;
         Some(serde_json::from_str(&text).unwrap())
     }
@@ -173,7 +178,7 @@ impl Drop for Node {
     }
 }
 
-fn routes() -> Vec<String> {
+pub fn routes() -> Vec<String> {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     ip("-4 route show proto 78").lines().map(words).collect()
 }

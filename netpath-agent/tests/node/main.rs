@@ -2,5 +2,7 @@
 
 mod agent;
 mod devices;
+mod foreign;
+mod reboot;
 mod space;
 mod uninstall;

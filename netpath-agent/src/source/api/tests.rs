@@ -1,6 +1,6 @@
 //! Scenarios with a server that behaves, forgets, breaks off and goes away.
 
-mod server;
+pub(crate) mod server;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -43,7 +43,7 @@ async fn server() -> ApiServer {
 }
 
 async fn synced(server: &ApiServer) -> Receiver {
-    timeout(Duration::from_secs(20), watch(server.client()))
+    timeout(Duration::from_secs(20), watch(server.client(), Troubles::default()))
         .await
         .expect("no first sync")
         .unwrap()
@@ -74,7 +74,7 @@ fn named<const N: usize>(services: [(&str, &str); N]) -> BTreeSet<(String, IpAdd
 async fn nothing_is_published_before_all_three_lists_are_complete() {
     let server = server().await;
     server.withhold(Some(SLICES));
-    let mut first = tokio::spawn(watch(server.client()));
+    let mut first = tokio::spawn(watch(server.client(), Troubles::default()));
     while server.lists(NODES) == 0 || server.lists(SERVICES) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -254,7 +254,7 @@ async fn while_the_server_is_away_what_is_known_stays() {
 async fn a_server_that_comes_late_is_waited_for() {
     let mut server = server().await;
     server.go_away().await;
-    let first = tokio::spawn(watch(server.client()));
+    let first = tokio::spawn(watch(server.client(), Troubles::default()));
     sleep(Duration::from_millis(300)).await;
     server.come_back().await;
     let receiver = timeout(Duration::from_secs(20), first)
@@ -312,4 +312,33 @@ async fn a_burst_is_published_as_a_few() {
     .await
     .expect("never whole");
     assert!(published < 50, "published {published} times");
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_until_it_is_there() {
+    let server = server().await;
+    server.forbid(Some(SLICES));
+    let troubles = Troubles::default();
+    let first = tokio::spawn(watch(server.client(), troubles.clone()));
+    timeout(Duration::from_secs(20), async {
+        while troubles.now().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("no trouble");
+    let expected = Trouble {
+        text: "the agent may not list endpointslices.discovery.k8s.io: give its ClusterRole the verb list on \
+               endpointslices.discovery.k8s.io (the API server says: as the script says)"
+            .into(),
+        forbidden: true,
+    };
+    assert_eq!(troubles.now(), [expected]);
+    server.forbid(None);
+    timeout(Duration::from_secs(30), first)
+        .await
+        .expect("no first sync")
+        .unwrap()
+        .unwrap();
+    assert_eq!(troubles.now(), []);
 }

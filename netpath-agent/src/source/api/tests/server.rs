@@ -10,7 +10,7 @@ use std::{
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -34,6 +34,22 @@ struct Script {
     later_pages_fail: bool,
     /// Answered lists, from their first page, by path.
     lists: BTreeMap<String, usize>,
+    /// Every request is answered by this status.
+    failing: Option<u16>,
+    /// Lists of this path are forbidden.
+    forbidden: Option<&'static str>,
+    /// The last request's header of that name.
+    authorization: Option<String>,
+    /// What was asked to be changed, in order.
+    changes: Vec<Asked>,
+}
+
+/// A request that changes something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub body: Value,
 }
 
 /// The server. It goes away with the value.
@@ -65,8 +81,12 @@ impl ApiServer {
         server
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn client(&self) -> Client {
-        Client::try_from(Config::new(format!("http://{}", self.address).parse().unwrap())).unwrap()
+        Client::try_from(Config::new(self.url().parse().unwrap())).unwrap()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -129,6 +149,26 @@ impl ApiServer {
     pub fn page(&self, size: usize, later_fail: bool) {
         let mut script = self.script();
         (script.page, script.later_pages_fail) = (Some(size), later_fail);
+    }
+
+    /// Every request is answered by this status, until `None` is given.
+    pub fn fail(&self, status: Option<u16>) {
+        self.script().failing = status;
+    }
+
+    /// Lists of a path are forbidden, until `None` is given.
+    pub fn forbid(&self, path: Option<&'static str>) {
+        self.script().forbidden = path;
+    }
+
+    /// As whom the last request came.
+    pub fn authorization(&self) -> Option<String> {
+        self.script().authorization.clone()
+    }
+
+    /// What was asked to be changed so far, in order. Nothing of it comes true: the script alone says what there is.
+    pub fn changes(&self) -> Vec<Asked> {
+        self.script().changes.clone()
     }
 
     /// How many lists of a path were begun.
@@ -202,21 +242,46 @@ async fn connection(stream: TcpStream, script: Arc<Mutex<Script>>, mut news: wat
     let mut stream = BufReader::new(stream);
     loop {
         let mut target = String::new();
+        let mut method = String::new();
+        let mut length = 0;
         loop {
             let mut line = String::new();
             if !matches!(stream.read_line(&mut line).await, Ok(length) if length > 0) {
                 return;
             }
             if target.is_empty() {
-                target = line.split(' ').nth(1).unwrap().to_owned();
+                let mut words = line.split(' ').map(str::to_owned);
+                (method, target) = (words.next().unwrap(), words.next().unwrap());
+            }
+            if let Some((name, value)) = line.split_once(": ") {
+                match name.to_lowercase().as_str() {
+                    "content-length" => length = value.trim().parse().unwrap(),
+                    "authorization" => script.lock().unwrap().authorization = Some(value.trim().to_owned()),
+                    _ => {}
+                }
             }
             if line == "\r\n" {
                 break;
             }
         }
+        let mut body = vec![0; length];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let query: BTreeMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-        let sent = if query.get("watch") == Some(&"true") {
+        let (failing, object) = {
+            let script = script.lock().unwrap();
+            (script.failing, single(path, &script))
+        };
+        let sent = if let Some(status) = failing {
+            respond(&mut stream, status, &failure(status, "Failing")).await
+        } else if method != "GET" {
+            let (status, answer) = change(&method, path, &body, &mut script.lock().unwrap());
+            respond(&mut stream, status, &answer).await
+        } else if let Some((status, object)) = object {
+            respond(&mut stream, status, &object).await
+        } else if query.get("watch") == Some(&"true") {
             let from = query["resourceVersion"].parse().unwrap();
             stream_events(&mut stream, path, from, &script, &mut news).await
         } else {
@@ -244,7 +309,51 @@ fn failure(code: u16, reason: &str) -> Value {
            "message": "as the script says", "reason": reason, "code": code})
 }
 
+/// One object, if the path is that of one of a kind that the script knows.
+fn single(path: &str, script: &Script) -> Option<(u16, Value)> {
+    let (parent, name) = path.rsplit_once('/')?;
+    let (kind, namespace) = match parent.split_once("/namespaces/") {
+        Some((group, rest)) => {
+            let (namespace, plural) = rest.split_once('/')?;
+            (format!("{group}/{plural}"), namespace)
+        }
+        None => (parent.to_owned(), ""),
+    };
+    if ![super::NODES, super::SERVICES, super::SLICES].contains(&kind.as_str()) {
+        return None;
+    }
+    let found = script.objects.get(&(kind, format!("{namespace}/{name}")));
+    Some(found.map_or_else(|| (404, failure(404, "NotFound")), |object| (200, object.clone())))
+}
+
+/// Takes down what was to be changed. An object that is made twice is there already.
+fn change(method: &str, path: &str, body: &[u8], script: &mut Script) -> (u16, Value) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let asked = Asked {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        body: body.clone(),
+    };
+    let made = |other: &Asked| (&other.method, &other.path) == (&asked.method, &asked.path);
+    let name = |body: &Value| body["metadata"]["name"].clone();
+    let twice = method == "POST"
+        && script
+            .changes
+            .iter()
+            .any(|other| made(other) && name(&other.body) == name(&body));
+    script.changes.push(asked);
+    if twice {
+        return (409, failure(409, "AlreadyExists"));
+    }
+    // A patch is answered with the object as it is.
+    let object = path.trim_end_matches("/status");
+    single(object, script).unwrap_or((200, body))
+}
+
 fn list(path: &str, token: Option<&str>, script: &mut Script) -> (u16, Value) {
+    if script.forbidden == Some(path) {
+        return (403, failure(403, "Forbidden"));
+    }
     let start: usize = token.map_or(0, |token| token.parse().unwrap());
     if start == 0 {
         *script.lists.entry(path.to_owned()).or_default() += 1;

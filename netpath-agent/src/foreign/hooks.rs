@@ -1,0 +1,159 @@
+//! Programs of others on the hooks that netpath has programs on: tcx, clsact and XDP of its devices, and the root cgroup's
+//! hooks of sockets.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::programs::{ProgramInfo, loaded_programs};
+use futures::TryStreamExt;
+use netlink_packet_route::link::{LinkAttribute, LinkXdp};
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use netpath_common::hook::Hook;
+use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
+use nix::net::if_::if_nametoindex;
+use tracing::debug;
+
+use super::{Finding, Scene, told};
+use crate::datapath::{pins::Pins, sys};
+use crate::net::Netlink;
+
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `linux/bpf.h`.
+const TCX: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
+/// Hooks of sockets that change where they send to: `BPF_CGROUP_INET4_CONNECT`, `…_UDP4_SENDMSG`, `…_UDP4_RECVMSG`,
+/// `…_INET4_GETPEERNAME` of `linux/bpf.h`.
+const CGROUP: [(u32, &str); 4] = [
+    (10, "connect4"),
+    (14, "sendmsg4"),
+    (19, "recvmsg4"),
+    (29, "getpeername4"),
+];
+/// How the hook of a cgroup begins, for a person.
+const CGROUP_MARK: &str = "cgroup ";
+/// Where cgroup2 is mounted.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Every program that is not netpath's.
+pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
+    let mut found: Vec<(String, u32)> = Vec::new();
+    let devices = [Some(BRIDGE_DEVICE), Some(OVERLAY_DEVICE), scene.uplink];
+    let mut findings = Vec::new();
+    for device in devices.into_iter().flatten() {
+        let Ok(index) = if_nametoindex(device) else { continue };
+        for (attach_type, hook) in TCX {
+            let programs = told("tcx", sys::programs_on_device(index, attach_type));
+            found.extend(
+                programs
+                    .into_iter()
+                    .map(|program| (format!("{hook} of {device}"), program)),
+            );
+        }
+        let xdp = told("XDP", xdp(netlink, device).await);
+        found.extend(xdp.map(|program| (format!("XDP of {device}"), program)));
+        findings.extend(clsact(netlink, index, device).await);
+    }
+    for root in CGROUP_ROOTS {
+        let Ok(cgroup) = File::open(root) else { continue };
+        for (attach_type, hook) in CGROUP {
+            // A hierarchy of version 1 has none.
+            let programs = sys::programs_on_cgroup(cgroup.as_fd(), attach_type).unwrap_or_default();
+            found.extend(
+                programs
+                    .into_iter()
+                    .map(|program| (format!("{CGROUP_MARK}{root}, {hook}"), program)),
+            );
+        }
+    }
+    let ours = ours(scene.pins);
+    found.retain(|(_, program)| !ours.contains(program));
+    if found.is_empty() {
+        return findings;
+    }
+    let names: Vec<(u32, String)> = loaded_programs()
+        .filter_map(Result::ok)
+        .map(|program| (program.id(), program.name_as_str().unwrap_or_default().to_owned()))
+        .collect();
+    findings.extend(found.into_iter().filter_map(|(hook, id)| {
+        let name = names.iter().find(|(other, name)| *other == id && !name.is_empty());
+        let name = name.map(|(_, name)| name.as_str());
+        if hook.starts_with(CGROUP_MARK) && name.is_some_and(is_netpaths) {
+            return None;
+        }
+        let program = name.map_or_else(|| format!("number {id}"), |name| format!("{name} (number {id})"));
+        Some(Finding::Program { hook, program })
+    }));
+    findings
+}
+
+/// Whether a program is named as one of netpath's: one cgroup may be that of several nodes, as in a lab on one machine.
+fn is_netpaths(name: &str) -> bool {
+    /// What the kernel keeps of a program's name, in bytes.
+    const KEPT: usize = 15;
+    Hook::ALL
+        .iter()
+        .any(|hook| hook.name().get(..KEPT).unwrap_or(hook.name()) == name)
+}
+
+/// The numbers of netpath's programs: those that are pinned, and those behind pinned links, which are others for a moment
+/// while programs are exchanged.
+fn ours(pins: &Pins) -> BTreeSet<u32> {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let programs =
+        entries(&pins.programs_dir()).filter_map(|entry| Some(ProgramInfo::from_pin(entry.path()).ok()?.id()));
+    let links = entries(&pins.links_dir()).filter_map(|entry| Some(sys::pinned_link(&entry.path()).ok()??.program));
+    programs.chain(links).collect()
+}
+
+/// The number of the program on a device's XDP hook.
+async fn xdp(netlink: &Netlink, device: &str) -> Result<Option<u32>, rtnetlink::Error> {
+    let mut answers = netlink.handle().link().get().match_name(device).execute();
+    let message = answers.try_next().await?;
+    let attributes = message.into_iter().flat_map(|message| message.attributes);
+    let mut xdp = attributes.filter_map(|attribute| match attribute {
+        LinkAttribute::Xdp(parts) => Some(parts),
+        _ => None,
+    });
+    Ok(xdp.next().and_then(|parts| {
+        parts.into_iter().find_map(|part| match part {
+            LinkXdp::ProgId(id) => Some(id),
+            _ => None,
+        })
+    }))
+}
+
+/// Filters of clsact: netpath has none, so that any is another's. They run after tcx.
+async fn clsact(netlink: &Netlink, index: u32, device: &str) -> Vec<Finding> {
+    let Ok(index) = i32::try_from(index) else {
+        return Vec::new();
+    };
+    let filters = |which| {
+        let request = netlink.handle().traffic_filter(index).get();
+        match which {
+            "ingress" => request.ingress(),
+            _ => request.egress(),
+        }
+    };
+    let mut findings = Vec::new();
+    for which in ["ingress", "egress"] {
+        let found: Result<Vec<TcMessage>, _> = filters(which).execute().try_collect().await;
+        let found = found.unwrap_or_else(|error| {
+            // Mostly there is no clsact at all.
+            debug!(%error, device, "no filters of clsact");
+            Vec::new()
+        });
+        let kinds: BTreeSet<String> = found.into_iter().filter_map(kind).collect();
+        findings.extend(kinds.into_iter().map(|kind| Finding::Program {
+            hook: format!("clsact {which} of {device}"),
+            program: format!("a filter of kind {kind}"),
+        }));
+    }
+    findings
+}
+
+fn kind(filter: TcMessage) -> Option<String> {
+    filter.attributes.into_iter().find_map(|attribute| match attribute {
+        TcAttribute::Kind(kind) => Some(kind),
+        _ => None,
+    })
+}
