@@ -14,7 +14,7 @@ use std::{
 use netpath_common::{hook::Hook, names};
 
 use crate::{
-    agent::state::Lock,
+    agent::{objects::MARK, state::Lock},
     cni::names::is_pod_device,
     datapath::pins::{self, Pins},
     net::{self, Netlink, before, link::Link, sysctl},
@@ -106,6 +106,7 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
         // The records of what they were stay, for another try.
         Err(error) => outcome.problems.push(error.to_string()),
     }
+    outcome.file(&places.run_dir.join(MARK));
     outcome.file(&places.run_dir.join(LOCK));
     outcome.folder(&places.run_dir);
     outcome

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is told how the source fares.
 const TELL: Duration = Duration::from_secs(2);
 /// Below the run folder: the kernel holds what was written down, and may be brought to it again.
-const MARK: &str = "remembered";
+pub const MARK: &str = "remembered";
 
 /// The way to the API server, known before its objects are.
 pub struct Api {
@@ -236,7 +236,9 @@ impl Teller {
 
     fn tell(&self) {
         let used = self.servers.used();
-        let troubles = self.troubles.now();
+        let mut troubles = self.troubles.now();
+        // That no server answers is one sentence, not one of each kind.
+        troubles.retain(|trouble| trouble.forbidden || used.server.is_some());
         for trouble in troubles.iter().filter(|trouble| trouble.forbidden) {
             self.events.node(Reason::RightsMissing, &trouble.text);
         }

@@ -11,20 +11,11 @@ use netpath_common::names::BPF_ROOT;
 use tracing_subscriber::EnvFilter;
 
 use crate::datapath::sizes::Sizes;
+use crate::report::node::taint_key;
+use crate::source::server::KUBELET_KUBECONFIGS;
 
 /// Fewer ports than this would make source NAT fail under little load.
 const LEAST_NAT_PORTS: usize = 64;
-
-/// Where kubelets usually have their kubeconfig: kubeadm, managed clouds, Talos, k3s, RKE2, k0s, MicroK8s.
-const KUBELET_KUBECONFIGS: [&str; 7] = [
-    "/etc/kubernetes/kubelet.conf",
-    "/var/lib/kubelet/kubeconfig",
-    "/etc/kubernetes/kubeconfig-kubelet",
-    "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
-    "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
-    "/var/lib/k0s/kubelet.conf",
-    "/var/snap/microk8s/current/credentials/kubelet.config",
-];
 
 /// The agent's settings.
 #[derive(Clone, Debug, Parser)]
@@ -54,7 +45,7 @@ pub struct Settings {
     )]
     pub kubelet_kubeconfigs: Vec<PathBuf>,
     /// The key of a taint that nodes are registered with, and that is taken off once this node is ready
-    #[arg(long, env = "NETPATH_STARTUP_TAINT", value_name = "KEY", value_parser = taint)]
+    #[arg(long, env = "NETPATH_STARTUP_TAINT", value_name = "KEY", value_parser = taint_key)]
     pub startup_taint: Option<String>,
     /// Where maps, programs and links are pinned; on a bpf filesystem
     #[arg(long, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = BPF_ROOT, value_parser = absolute)]
@@ -208,20 +199,6 @@ fn node_name(name: &str) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err("expected a Node's name: lower case letters, digits, '-' and '.', at most 253 of them".into())
-    }
-}
-
-/// A taint's key, as the API has it: an optional prefix, a slash, a name.
-fn taint(key: &str) -> Result<String, String> {
-    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let ends = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let plain = name.len() <= 63 && name.bytes().all(fits) && ends(name.bytes().next()) && ends(name.bytes().last());
-    let prefix = key.rsplit_once('/').map(|(prefix, _)| prefix);
-    if plain && prefix.is_none_or(|prefix| node_name(prefix).is_ok()) {
-        Ok(key.to_owned())
-    } else {
-        Err("expected a taint's key without value and effect, such as netpath.io/agent-not-ready".into())
     }
 }
 
@@ -409,9 +386,13 @@ mod tests {
             let line = line.unwrap_or_else(|| panic!("docs/settings.md has no --{flag}"));
             let variable = argument.get_env().unwrap().to_str().unwrap();
             assert!(line.contains(&format!("| `{variable}` |")), "{variable}: {line}");
-            for default in argument.get_default_values() {
-                let default = default.to_str().unwrap();
-                assert!(line.contains(&format!("| `{default}` |")), "{default}: {line}");
+            let defaults = argument.get_default_values().iter();
+            let defaults: Vec<_> = defaults
+                .map(|default| format!("`{}`", default.to_str().unwrap()))
+                .collect();
+            if !defaults.is_empty() {
+                let told = format!("| {} |", defaults.join(", "));
+                assert!(line.contains(&told), "{told}: {line}");
             }
         }
     }

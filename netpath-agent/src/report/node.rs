@@ -139,6 +139,26 @@ impl Keeper {
     }
 }
 
+/// A taint's key, as the API has it: an optional prefix, a slash, a name.
+///
+/// # Errors
+/// What was expected.
+pub fn taint_key(key: &str) -> Result<String, String> {
+    let (prefix, name) = key
+        .rsplit_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let fits = |text: &str, longest: usize| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        text.len() <= longest && text.bytes().all(plain) && end(text.bytes().next()) && end(text.bytes().last())
+    };
+    if fits(name, 63) && prefix.is_none_or(|prefix| fits(prefix, 253)) {
+        Ok(key.to_owned())
+    } else {
+        Err("expected a taint's key without value and effect, such as netpath.io/agent-not-ready".into())
+    }
+}
+
 fn condition(network: &Network) -> Option<NodeCondition> {
     let now = Time(Timestamp::now());
     let (status, reason, message) = match network {

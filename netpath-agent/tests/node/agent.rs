@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use netpath_agent::datapath::{pins::Pins, tables};
 use netpath_common::{
-    abi::{ABI_VERSION, config::Config},
+    abi::{
+        ABI_VERSION,
+        config::Config,
+        endpoint::{Endpoint, KIND_POD},
+    },
     hook::Hook,
 };
 use nix::sys::signal::{Signal, kill};
@@ -83,6 +87,7 @@ impl Node {
             "--max-backends",
             "64",
         ]);
+        command.args(["--startup-taint", "netpath.io/agent-not-ready"]);
         command.arg("--bpf-root").arg(self.pins.root());
         for (flag, name) in [
             (source, file),
@@ -340,6 +345,67 @@ fn the_node_is_followed_and_healed() {
         assert_eq!(ip_json("link show netpath-vx")[0]["linkinfo"]["info_kind"], "veth");
         ip("link delete netpath-vx");
         node.until_ready();
+    });
+}
+
+#[test]
+fn pods_that_another_subnet_cuts_off_are_named() {
+    in_namespace(async |_| {
+        let mut node = Node::new();
+        node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
+        node.start();
+        node.until_ready();
+        let pod = Endpoint {
+            ifindex: 1,
+            kind: KIND_POD,
+            ..Endpoint::default()
+        };
+        let mut endpoints = tables::endpoint4(&node.pins).unwrap();
+        endpoints.insert(&[10, 244, 1, 5], &pod).unwrap();
+        node.write_node("n1", "10.0.1.1", "10.244.9.0/24");
+        let remarks = node.until_ready_with_remarks();
+        assert_eq!(
+            remarks,
+            "Node n1: its pod subnets are now 10.244.9.0/24, and pods have addresses of earlier ones, to which nobody finds a \
+             way: 10.244.1.5; delete these pods, so that they are made anew, or give the Node the subnet of 10.244.1.5 back\n"
+        );
+        endpoints.remove(&[10, 244, 1, 5]).unwrap();
+        // The next change of anything brings the next round.
+        node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
+        node.until_ready();
+    });
+}
+
+/// The node's address and its object's are never changed in one step: in between the agent says what is wrong.
+#[test]
+fn a_node_that_changes_its_address_is_followed() {
+    in_namespace(async |_| {
+        let mut node = Node::new();
+        node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
+        node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
+        node.start();
+        node.until_ready();
+        ip("address add 10.0.1.9/24 dev up0");
+        ip("address del 10.0.1.1/24 dev up0");
+        let missing = "applied: a device with 10.0.1.1 (the node's InternalIP) is missing; correct status.addresses of the \
+                       Node, or name the device with --uplink\n";
+        node.until("the reason", |node| node.readiness().as_deref() == Some(missing));
+        assert_eq!(node.config().node4, [10, 0, 1, 1]);
+        node.write_node("n1", "10.0.1.9", "10.244.1.0/24");
+        node.until_ready();
+        assert_eq!(
+            (node.config().node4, node.config().gateway4),
+            ([10, 0, 1, 9], [10, 244, 1, 1])
+        );
+        // Its object is deleted: all that runs goes on, and it is said what is missing.
+        fs::remove_file(node.path("objects").join("n1.yaml")).unwrap();
+        node.until("the reason", |node| {
+            let readiness = node.readiness().unwrap_or_default();
+            readiness
+                .starts_with("applied: Node n1: there is no Node of this name; wait for the kubelet to register it")
+        });
+        assert_eq!(node.config().node4, [10, 0, 1, 9]);
+        assert!(node.conflist().is_some());
     });
 }
 

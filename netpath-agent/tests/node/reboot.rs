@@ -14,7 +14,7 @@ use crate::agent::{Node, routes};
 use crate::space::{in_namespace, ip};
 
 #[expect(dead_code, reason = "the library's own tests use all of it")]
-#[path = "../../src/source/api/tests/server.rs"]
+#[path = "../../src/source/api/tests/server/mod.rs"]
 mod server;
 
 /// Where the server has each kind.
@@ -29,11 +29,15 @@ struct Server {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// Verbs and resources.
+type Rights = BTreeSet<(String, String)>;
+
 enum Command {
     Away,
     Back,
     Set(Value),
     Changes(mpsc::Sender<Vec<Asked>>),
+    Rights(mpsc::Sender<Rights>),
 }
 
 impl Server {
@@ -54,6 +58,7 @@ impl Server {
                         Command::Away => server.go_away().await,
                         Command::Back => server.come_back().await,
                         Command::Set(object) => server.set(object),
+                        Command::Rights(answer) => answer.send(server.rights()).unwrap(),
                         Command::Changes(answer) => answer.send(server.changes()).unwrap(),
                     }
                 }
@@ -75,6 +80,13 @@ impl Server {
         let (answer, changes) = mpsc::channel();
         self.tell(Command::Changes(answer));
         changes.recv().unwrap()
+    }
+
+    /// The rights that requests took so far.
+    fn rights(&self) -> Rights {
+        let (answer, rights) = mpsc::channel();
+        self.tell(Command::Rights(answer));
+        rights.recv().unwrap()
     }
 
     fn set_node(&self, name: &str, address: &str, subnet: &str) {
@@ -194,6 +206,46 @@ fn a_node_that_serves_stays_as_it_is_while_its_api_server_is_away() {
         node.until_ready();
         let news = "10.244.7.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink";
         assert_eq!(routes(), [ROUTES[0], news]);
+    });
+}
+
+/// What the agent's ClusterRole must give, and no more.
+const RIGHTS: [(&str, &str); 12] = [
+    ("create", "events.events.k8s.io"),
+    ("get", "nodes"),
+    ("get", "services"),
+    ("list", "endpointslices.discovery.k8s.io"),
+    ("list", "nodes"),
+    ("list", "services"),
+    ("patch", "events.events.k8s.io"),
+    ("patch", "nodes"),
+    ("patch", "nodes/status"),
+    ("watch", "endpointslices.discovery.k8s.io"),
+    ("watch", "nodes"),
+    ("watch", "services"),
+];
+
+#[test]
+fn the_agent_asks_for_no_more_than_its_role_gives() {
+    in_namespace(async |_| {
+        let (mut node, server) = known();
+        node.end(Signal::SIGTERM);
+        // A service that is refused, and a taint that is to go.
+        server.tell(Command::Set(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "till", "namespace": "shop", "uid": "u"},
+            "spec": {"clusterIP": "banana", "ports": [{"port": 80}]},
+        })));
+        server.tell(Command::Set(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+            "spec": {"podCIDRs": ["10.244.1.0/24"], "taints": [{"key": "netpath.io/agent-not-ready", "effect": "NoSchedule"}]},
+            "status": {"addresses": [{"type": "InternalIP", "address": "10.0.1.1"}]},
+        })));
+        start(&mut node);
+        let expected: Rights = RIGHTS
+            .map(|(verb, resource)| (verb.to_owned(), resource.to_owned()))
+            .into();
+        node.until("every right", |_| server.rights().is_superset(&expected));
+        assert_eq!(server.rights(), expected);
     });
 }
 

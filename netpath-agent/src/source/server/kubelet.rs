@@ -5,6 +5,17 @@ use std::path::Path;
 
 use kube::config::Kubeconfig;
 
+/// Where kubelets usually have their kubeconfig: kubeadm, managed clouds, Talos, k3s, RKE2, k0s, MicroK8s.
+pub const KUBELET_KUBECONFIGS: [&str; 7] = [
+    "/etc/kubernetes/kubelet.conf",
+    "/var/lib/kubelet/kubeconfig",
+    "/etc/kubernetes/kubeconfig-kubelet",
+    "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+    "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+    "/var/lib/k0s/kubelet.conf",
+    "/var/snap/microk8s/current/credentials/kubelet.config",
+];
+
 /// Where the kubelet goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {

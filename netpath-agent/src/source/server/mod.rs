@@ -12,3 +12,4 @@ pub mod learned;
 
 pub use failover::{Servers, Used};
 pub use find::{Account, Places};
+pub use kubelet::KUBELET_KUBECONFIGS;

@@ -1,8 +1,11 @@
 //! An API server by script: it lists and watches what a test tells it to hold, over real HTTP on the loopback, and fails
 //! the way real ones do, when told to.
 
+mod answer;
+mod path;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -15,6 +18,8 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
+
+use self::answer::{chunk, failure, respond};
 
 /// What the server holds and how it behaves.
 #[derive(Default)]
@@ -42,6 +47,8 @@ struct Script {
     authorization: Option<String>,
     /// What was asked to be changed, in order.
     changes: Vec<Asked>,
+    /// The rights that requests so far took: verb and resource, as a ClusterRole names them.
+    rights: BTreeSet<(String, String)>,
 }
 
 /// A request that changes something.
@@ -102,7 +109,7 @@ impl ApiServer {
         let mut script = self.script();
         script.version += 1;
         let version = script.version;
-        let (path, name) = place(&object);
+        let (path, name) = path::of(&object);
         let mut object = object;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         let earlier = script.objects.insert((path.clone(), name), object.clone());
@@ -119,7 +126,7 @@ impl ApiServer {
         let mut script = self.script();
         script.version += 1;
         let version = script.version;
-        let (path, name) = place(object);
+        let (path, name) = path::of(object);
         let mut object = script.objects.remove(&(path.clone(), name)).unwrap();
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         script
@@ -171,6 +178,11 @@ impl ApiServer {
         self.script().changes.clone()
     }
 
+    /// The rights that requests so far took: verb and resource, as a ClusterRole names them.
+    pub fn rights(&self) -> BTreeSet<(String, String)> {
+        self.script().rights.clone()
+    }
+
     /// How many lists of a path were begun.
     pub fn lists(&self, path: &str) -> usize {
         self.script().lists.get(path).copied().unwrap_or(0)
@@ -218,25 +230,6 @@ impl Drop for ApiServer {
     }
 }
 
-/// The path of an object's kind, and its namespace and name.
-fn place(object: &Value) -> (String, String) {
-    let path = match object["kind"].as_str().unwrap() {
-        "Node" => super::NODES,
-        "Service" => super::SERVICES,
-        "EndpointSlice" => super::SLICES,
-        other => panic!("no path of {other}"),
-    };
-    let meta = &object["metadata"];
-    (
-        path.into(),
-        format!(
-            "{}/{}",
-            meta["namespace"].as_str().unwrap_or(""),
-            meta["name"].as_str().unwrap()
-        ),
-    )
-}
-
 /// Answers requests until the client goes.
 async fn connection(stream: TcpStream, script: Arc<Mutex<Script>>, mut news: watch::Receiver<u64>) {
     let mut stream = BufReader::new(stream);
@@ -271,6 +264,8 @@ async fn connection(stream: TcpStream, script: Arc<Mutex<Script>>, mut news: wat
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let query: BTreeMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         let (failing, object) = {
+            let watch = query.get("watch") == Some(&"true");
+            script.lock().unwrap().rights.extend(path::right(&method, path, watch));
             let script = script.lock().unwrap();
             (script.failing, single(path, &script))
         };
@@ -297,32 +292,9 @@ async fn connection(stream: TcpStream, script: Arc<Mutex<Script>>, mut news: wat
     }
 }
 
-async fn respond(stream: &mut BufReader<TcpStream>, status: u16, body: &Value) -> std::io::Result<()> {
-    let body = body.to_string();
-    let length = body.len();
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all((head + &body).as_bytes()).await
-}
-
-fn failure(code: u16, reason: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-           "message": "as the script says", "reason": reason, "code": code})
-}
-
 /// One object, if the path is that of one of a kind that the script knows.
 fn single(path: &str, script: &Script) -> Option<(u16, Value)> {
-    let (parent, name) = path.rsplit_once('/')?;
-    let (kind, namespace) = match parent.split_once("/namespaces/") {
-        Some((group, rest)) => {
-            let (namespace, plural) = rest.split_once('/')?;
-            (format!("{group}/{plural}"), namespace)
-        }
-        None => (parent.to_owned(), ""),
-    };
-    if ![super::NODES, super::SERVICES, super::SLICES].contains(&kind.as_str()) {
-        return None;
-    }
-    let found = script.objects.get(&(kind, format!("{namespace}/{name}")));
+    let found = script.objects.get(&path::object(path)?);
     Some(found.map_or_else(|| (404, failure(404, "NotFound")), |object| (200, object.clone())))
 }
 
@@ -417,11 +389,4 @@ async fn stream_events(
             return stream.write_all(b"0\r\n\r\n").await;
         }
     }
-}
-
-async fn chunk(stream: &mut BufReader<TcpStream>, event: &Value) -> std::io::Result<()> {
-    let line = format!("{event}\n");
-    stream
-        .write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())
-        .await
 }
