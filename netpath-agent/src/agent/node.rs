@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use anyhow::anyhow;
 use ipnet::IpNet;
@@ -268,6 +269,8 @@ impl Node {
 
     /// Looks for what others have on this node.
     async fn look_around(&mut self, cluster: &Cluster) {
+        /// Where systemd mounts cgroup2: alone, or beside version 1.
+        const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let own = cluster.nodes.get(&self.name);
         let uplink = match own {
             Some(node) => facts::uplink(&self.netlink, self.settings.uplink.as_deref(), node)
@@ -284,6 +287,7 @@ impl Node {
                 .as_ref()
                 .map(|uplink| uplink.name.as_str())
                 .or(self.settings.uplink.as_deref()),
+            cgroups: &CGROUPS.map(Path::new),
             vxlan_port: self.settings.vxlan_port,
             pod_subnets: cluster
                 .nodes

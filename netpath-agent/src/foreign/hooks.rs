@@ -31,8 +31,6 @@ const CGROUP: [(u32, &str); 4] = [
 ];
 /// How the hook of a cgroup begins, for a person.
 const CGROUP_MARK: &str = "cgroup ";
-/// Where cgroup2 is mounted.
-const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Every program that is not netpath's.
 pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
@@ -53,7 +51,7 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
         found.extend(xdp.map(|program| (format!("XDP of {device}"), program)));
         findings.extend(clsact(netlink, index, device).await);
     }
-    for root in CGROUP_ROOTS {
+    for root in scene.cgroups {
         let Ok(cgroup) = File::open(root) else { continue };
         for (attach_type, hook) in CGROUP {
             // A hierarchy of version 1 has none.
@@ -61,7 +59,7 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
             found.extend(
                 programs
                     .into_iter()
-                    .map(|program| (format!("{CGROUP_MARK}{root}, {hook}"), program)),
+                    .map(|program| (format!("{CGROUP_MARK}{}, {hook}", root.display()), program)),
             );
         }
     }

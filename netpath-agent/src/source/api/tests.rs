@@ -341,4 +341,7 @@ async fn a_right_that_is_missing_is_named_until_it_is_there() {
         .unwrap()
         .unwrap();
     assert_eq!(troubles.now(), []);
+    let asked: Vec<_> = server.rights().into_iter().filter(|(verb, _)| verb == "list").collect();
+    let lists = ["endpointslices.discovery.k8s.io", "nodes", "services"];
+    assert_eq!(asked, lists.map(|resource| ("list".to_owned(), resource.to_owned())));
 }

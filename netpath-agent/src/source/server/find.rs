@@ -22,8 +22,8 @@ const SILENCE: Duration = Duration::from_secs(150);
 /// Where to look.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The file that was named, and by what: `--kubeconfig`, `$KUBECONFIG`.
-    pub named: Option<(&'static str, PathBuf)>,
+    /// The files that were named, which are read as one, and by what: `--kubeconfig`, `$KUBECONFIG`.
+    pub named: Option<(&'static str, Vec<PathBuf>)>,
     /// The kubelet's files, in their order.
     pub kubelet: Vec<PathBuf>,
     /// The pod's service account.
@@ -65,8 +65,8 @@ pub(super) struct Candidate {
 /// How a server was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A file that was named, by what.
-    Named(&'static str, PathBuf),
+    /// Files that were named, by what.
+    Named(&'static str, Vec<PathBuf>),
     /// The kubelet's file.
     Kubelet(PathBuf),
     /// The endpoints of `default/kubernetes`, as of an earlier day.
@@ -80,7 +80,7 @@ pub(super) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Named(what, path) => write!(f, "{what} {}", path.display()),
+            Self::Named(what, paths) => write!(f, "{what} {}", list(paths)),
             Self::Kubelet(path) => write!(f, "where the kubelet goes, {}", path.display()),
             Self::Learned => f.write_str("an endpoint of the service default/kubernetes, learned earlier"),
             Self::Service => f.write_str("the address of the service default/kubernetes"),
@@ -93,8 +93,9 @@ impl Places {
     /// Where an agent looks: by its settings and its environment.
     pub fn of_process(kubeconfig: Option<PathBuf>, kubelet: Vec<PathBuf>, state: PathBuf) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let named = kubeconfig.map(|path| ("--kubeconfig", path));
-        let named = named.or_else(|| Some(("$KUBECONFIG", variable("KUBECONFIG")?.into())));
+        let named = kubeconfig.map(|path| ("--kubeconfig", vec![path]));
+        let several = || Some(std::env::split_paths(&variable("KUBECONFIG")?).collect());
+        let named = named.or_else(|| Some(("$KUBECONFIG", several()?)));
         let service = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
         Self {
             named,
@@ -114,11 +115,11 @@ impl Places {
     /// # Errors
     /// There is none.
     pub(super) async fn candidates(&self) -> anyhow::Result<(Vec<Candidate>, Vec<String>)> {
-        if let Some((what, path)) = &self.named {
-            let origin = Origin::Named(what, path.clone());
-            let candidate = of_file(path, origin).await.with_context(|| {
-                let path = path.display();
-                format!("{what} {path} cannot be used; give a file that kubectl takes")
+        if let Some((what, paths)) = &self.named {
+            let origin = Origin::Named(what, paths.clone());
+            let candidate = of_files(paths, origin).await.with_context(|| {
+                let paths = list(paths);
+                format!("{what} {paths} cannot be used; give a file that kubectl takes")
             })?;
             return Ok((vec![candidate], Vec::new()));
         }
@@ -137,7 +138,9 @@ impl Places {
         match &self.home {
             Some(path) if path.exists() => {
                 let named = || format!("{} cannot be used; give --kubeconfig", path.display());
-                let candidate = of_file(path, Origin::Home(path.clone())).await.with_context(named)?;
+                let candidate = of_files(std::slice::from_ref(path), Origin::Home(path.clone()))
+                    .await
+                    .with_context(named)?;
                 Ok((vec![candidate], vain))
             }
             _ => Err(anyhow!(
@@ -196,8 +199,18 @@ impl Account {
     }
 }
 
-async fn of_file(path: &Path, from: Origin) -> anyhow::Result<Candidate> {
-    let file = Kubeconfig::read_from(path)?;
+/// Paths, as they are written one after the other.
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(":")
+}
+
+/// Of several files the first that says a thing counts, as with kubectl.
+async fn of_files(paths: &[PathBuf], from: Origin) -> anyhow::Result<Candidate> {
+    let mut file = Kubeconfig::default();
+    for path in paths {
+        file = file.merge(Kubeconfig::read_from(path)?)?;
+    }
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Candidate {
         url: config.cluster_url.to_string().trim_end_matches('/').to_owned(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::source::api::tests::server::ApiServer;
@@ -55,18 +56,9 @@ impl Pod {
     }
 }
 
-/// Any certificate: no test here speaks TLS.
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
-MIIBcjCCARmgAwIBAgIUd+PEkqWoMszKSamHVLkyVUGyFAEwCgYIKoZIzj0EAwIw
-DzENMAsGA1UEAwwEdGVzdDAeFw0yNjExMjUyMDA1MDFaFw00NjExMjAyMDA1MDFa
-MA8xDTALBgNVBAMMBHRlc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARv0RNK
-DCEJdjyUZvOjqepYTPDald2h6+7UsSR391qOHpxoH7jknxPdMB6fv/Wm2AXdpijJ
-XKuZj6X2/y9o9pPno1MwUTAdBgNVHQ4EFgQUb4EyPkJGfaNng8ndj1FsxQ8iKrkw
-HwYDVR0jBBgwFoAUb4EyPkJGfaNng8ndj1FsxQ8iKrkwDwYDVR0TAQH/BAUwAwEB
-/zAKBggqhkjOPQQDAgNHADBEAiBYtSMsvzLLaF1V2MudH+y43MzNcEHLYXYN9HCn
-d3vTwgIgd6tH2zpElQ6gny6F05J9xYyiDQHVw8z8X7H3Svdbv00=
------END CERTIFICATE-----
-";
+/// The authority of `tls/server.pem`, whose only name is `kubernetes.default.svc`. They are good for a hundred years and of no
+/// use elsewhere.
+const CERTIFICATE: &str = include_str!("tls/ca.pem");
 
 async fn server(node: &str) -> ApiServer {
     let server = ApiServer::start().await;
@@ -179,4 +171,61 @@ async fn what_is_learned_is_asked_after_the_kubelets() {
     let used = servers.used();
     let learned = "https://127.0.0.1:1 (learned earlier): ";
     assert!(used.failed.iter().any(|text| text.starts_with(learned)), "{used}");
+}
+
+/// A way to a server through TLS. Ends with the test's runtime.
+async fn with_tls(server: &ApiServer) -> SocketAddr {
+    use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::pem::PemObject, pki_types::*};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let behind = server.url().strip_prefix("http://").unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, behind) = (acceptor.clone(), behind.clone());
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                let mut plain = TcpStream::connect(behind).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut plain).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_learned_endpoint_is_known_by_the_name_that_every_server_has() {
+    let (mut a, b) = (server("a").await, server("b").await);
+    let pod = Pod::of(&[&a]);
+    let servers = Servers::find(pod.places.clone()).await.unwrap();
+    let client = servers.client();
+    assert_eq!(seen(&client).await.unwrap(), "a");
+    let learned = with_tls(&b).await;
+    servers.learn(&[learned]).await;
+    a.go_away().await;
+    assert_eq!(seen(&client).await.unwrap(), "b", "{}", servers.used());
+    assert_eq!(
+        servers.used().server,
+        Some(format!("https://{learned} (learned earlier)"))
+    );
+    // After a restart of the agent too.
+    let servers = Servers::find(pod.places.clone()).await.unwrap();
+    assert_eq!(seen(&servers.client()).await.unwrap(), "b", "{}", servers.used());
+
+    // By its address, which the certificate does not have, the same server is nobody's.
+    let text = json!({"clusters": [{"name": "c", "cluster": {"server": format!("https://{learned}")}}]});
+    fs::write(&pod.places.kubelet[0], text.to_string()).unwrap();
+    fs::remove_file(learned::path(&pod.places.state)).unwrap();
+    let servers = Servers::find(pod.places.clone()).await.unwrap();
+    assert!(seen(&servers.client()).await.is_err());
+    let used = servers.used();
+    assert!(used.failed[0].contains("certificate"), "{used}");
 }

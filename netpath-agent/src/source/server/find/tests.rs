@@ -97,7 +97,7 @@ async fn a_file_that_was_named_is_the_only_one() {
     node.kubeconfig("kubeconfig", "https://192.0.2.11:6443");
     node.kubeconfig("mine", "http://192.0.2.99:8080");
     let mine = node.folder.path().join("mine");
-    node.places.named = Some(("--kubeconfig", mine.clone()));
+    node.places.named = Some(("--kubeconfig", vec![mine.clone()]));
     let expected = vec![pair(
         "http://192.0.2.99:8080",
         format!("--kubeconfig {}", mine.display()),
