@@ -385,8 +385,8 @@ fn a_node_that_changes_its_address_is_followed() {
         node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
         node.start();
         node.until_ready();
-        ip("address add 10.0.1.9/24 dev up0");
         ip("address del 10.0.1.1/24 dev up0");
+        ip("address add 10.0.1.9/24 dev up0");
         let missing = "applied: a device with 10.0.1.1 (the node's InternalIP) is missing; correct status.addresses of the \
                        Node, or name the device with --uplink\n";
         node.until("the reason", |node| node.readiness().as_deref() == Some(missing));

@@ -225,7 +225,6 @@ fn another_agents_programs_are_not_ours() {
             .collect();
         let expected = [
             ("tcx egress of netpath0", "from_host"),
-            ("tcx egress of netpath-vx", "to_wire"),
             ("tcx egress of up0", "to_wire"),
             ("tcx ingress of netpath-vx", "from_overlay"),
             ("tcx ingress of up0", "from_wire"),
