@@ -1,8 +1,8 @@
-//! The hooks: the places on a packet's way where a program of ours looks at it.
+//! The hooks: the places on a packet's way, and before it in a socket's calls, where a program of ours looks at it.
 
 macro_rules! hooks {
     ($($(#[$meta:meta])* $variant:ident = $name:literal,)*) => {
-        /// A place on a packet's way. The number is part of the counters' index.
+        /// A place where a program runs. The number is part of the counters' index.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Hook { $($(#[$meta])* $variant,)* }
@@ -34,4 +34,12 @@ hooks! {
     FromHost = "from_host",
     /// XDP on the uplink: `from_wire`, earlier.
     FromWireXdp = "from_wire_xdp",
+    /// cgroup connect: a socket of the node chooses its peer.
+    Connect4 = "connect4",
+    /// cgroup sendmsg: a socket of the node sends a datagram to a peer that it names.
+    Sendmsg4 = "sendmsg4",
+    /// cgroup recvmsg: a socket of the node asks whom a datagram is from.
+    Recvmsg4 = "recvmsg4",
+    /// cgroup getpeername: a socket of the node asks whom it is connected to.
+    Getpeername4 = "getpeername4",
 }

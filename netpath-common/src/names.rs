@@ -7,8 +7,10 @@ pub const BPF_ROOT: &str = "/sys/fs/bpf/netpath";
 pub const MAPS_DIR: &str = "maps";
 /// Below the root: the programs, each under its hook's name.
 pub const PROGRAMS_DIR: &str = "programs";
-/// Below the root: the links, each as `<device>-<hook>`.
+/// Below the root: the links, each as `<device>-<hook>`, those of sockets' hooks as `cgroup-<hook>`.
 pub const LINKS_DIR: &str = "links";
+/// What stands for the device where a hook is a cgroup's.
+pub const CGROUP: &str = "cgroup";
 
 /// The node's configuration: [`crate::abi::config`].
 pub const CONFIG: &str = "np_config";
@@ -26,12 +28,14 @@ pub const BACKEND4: &str = "np_backend4";
 pub const CONNTRACK4: &str = "np_conntrack4";
 /// Fragmented datagrams: [`crate::abi::fragment`].
 pub const FRAGMENT4: &str = "np_fragment4";
+/// Sockets of the node that were led to backends: [`crate::abi::socket`].
+pub const SOCKET4: &str = "np_socket4";
 /// Verdicts: [`crate::abi::counter`].
 pub const COUNTER: &str = "np_counter";
 
 /// Every map.
 pub const MAPS: &[&str] = &[
-    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, CONNTRACK4, FRAGMENT4, COUNTER,
+    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, CONNTRACK4, FRAGMENT4, SOCKET4, COUNTER,
 ];
 
 /// The bridge that owns a node's pod subnet.

@@ -48,11 +48,16 @@ reasons! {
     ToOutside = 5, forward, "to_outside", "sent out of the cluster";
     ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps UDP segmentation whole";
     ArpReply = 7, forward, "arp_reply", "answered an ARP request from the table";
-    Refused = 8, forward, "refused", "answered with a reset or ICMP unreachable: the service has no endpoints";
+    Refused = 8, forward, "refused", "answered with a reset, an ICMP error or a call's error: the service has no endpoints";
     TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";
     Expired = 10, forward, "expired", "answered with ICMP: the packet's time to live ran out";
     ToStack = 11, forward, "to_stack", "left to the kernel's own forwarding";
     NotIp = 12, forward, "not_ip", "passed on: neither ARP nor IP";
+
+    ForeignSocket = 20, forward, "foreign_socket", "left alone: a socket of another network namespace than the node's own";
+    SocketLeft = 21, forward, "socket_left", "left alone: a socket whose peer is no service";
+    ToBackend = 22, forward, "to_backend", "a socket of the node was led to a backend of its service";
+    AsFrontend = 23, forward, "as_frontend", "a socket of the node was shown its service again instead of the backend";
 
     Malformed = 32, drop, "malformed", "shorter than its headers say, or a header that contradicts itself";
     SpoofedMac = 33, drop, "spoofed_mac", "a pod sent from a MAC address that is not its own";

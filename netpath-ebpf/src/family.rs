@@ -19,6 +19,9 @@ pub trait Address: Copy + PartialEq + Default {
     /// The address with all but the first `prefix_len` bits cleared.
     fn masked(&self, prefix_len: u8) -> Self;
 
+    /// Whether the address is a host's own on every host (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.3).
+    fn is_loopback(&self) -> bool;
+
     /// What to add to a one's complement sum when this address becomes `new`, not folded.
     fn difference(&self, new: &Self) -> u32;
 }
@@ -37,6 +40,11 @@ impl Address for [u8; 4] {
             u32::MAX << (32 - (u32::from(prefix_len) & 63).min(32))
         };
         (u32::from_be_bytes(*self) & mask).to_be_bytes()
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self[0] == 127
     }
 
     #[inline(always)]

@@ -157,7 +157,8 @@ fn served<F: Family, T: Tables<F::Addr>>(
     to: &mut Tuple<F::Addr>,
     origin: Origin,
 ) -> Target {
-    if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) {
+    // On a loopback address ports are the node's own sockets' alone: a packet to one is forged.
+    if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
         return Target::Same;
     }
     let mut set = 0;

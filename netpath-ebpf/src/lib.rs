@@ -1,6 +1,7 @@
 //! The packet logic, written once: compiled into tc programs, into an XDP program and for the host, where tests hold all
-//! three against each other. It stands on two traits alone, [`packet::Packet`] and [`tables::Tables`], and is generic over
-//! the address family, [`family::Family`].
+//! three against each other; and what becomes of a socket's call, for cgroup programs and the host. It stands on three
+//! traits alone, [`packet::Packet`], [`socket::Socket`] and [`tables::Tables`], and is generic over the address family,
+//! [`family::Family`].
 //!
 //! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`] and [`flow`] read the headers; [`forward`]
 //! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
@@ -28,6 +29,7 @@ pub mod nat;
 pub mod packet;
 pub mod path;
 pub mod service;
+pub mod socket;
 pub mod tables;
 pub mod v4;
 pub mod verdict;

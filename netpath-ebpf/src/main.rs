@@ -12,14 +12,14 @@
 mod kernel;
 
 use aya_ebpf::{
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
-use kernel::{tc, xdp};
+use kernel::{sock, tc, xdp};
 use netpath_common::hook::Hook;
-use netpath_ebpf::path;
+use netpath_ebpf::{path, socket::Keeps};
 
-/// Runs a hook's steps over a packet. A macro, since a function that is handed another as an argument may stay one, and the
+/// Runs a hook's steps over a packet or a socket's call. A macro, since a function that is handed another as an argument may stay one, and the
 /// kernel refuses the type information of functions whose arguments have no names.
 macro_rules! run {
     ($kernel:ident, $hook:ident, $ctx:ident, |$work:ident| $steps:expr) => {
@@ -99,6 +99,48 @@ fn from_wire_xdp(ctx: XdpContext) -> u32 {
         &mut work.tables,
         work.config
     ))
+}
+
+/// cgroup connect.
+#[cgroup_sock_addr(connect4)]
+fn connect4(ctx: SockAddrContext) -> i32 {
+    run!(sock, Connect4, ctx, |work| path::from_socket::run(
+        &mut work.socket,
+        &mut work.tables,
+        work.config,
+        Keeps::Connection
+    ))
+}
+
+/// cgroup sendmsg.
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    run!(sock, Sendmsg4, ctx, |work| path::from_socket::run(
+        &mut work.socket,
+        &mut work.tables,
+        work.config,
+        Keeps::Datagrams
+    ))
+}
+
+/// cgroup recvmsg.
+#[cgroup_sock_addr(recvmsg4)]
+fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    run!(sock, Recvmsg4, ctx, |work| Ok(path::to_socket::run(
+        &mut work.socket,
+        &work.tables,
+        work.config
+    )))
+}
+
+/// cgroup getpeername.
+#[cgroup_sock_addr(getpeername4)]
+fn getpeername4(ctx: SockAddrContext) -> i32 {
+    run!(sock, Getpeername4, ctx, |work| Ok(path::to_socket::run(
+        &mut work.socket,
+        &work.tables,
+        work.config
+    )))
 }
 
 /// No step of ours panics: the checks that the compiler could not remove end the program here.

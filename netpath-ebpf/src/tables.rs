@@ -11,6 +11,7 @@ use netpath_common::abi::{
     fragment::{FragmentKey, FragmentPorts},
     route::{Route, RouteKey},
     service::{Backend, BackendKey, Frontend, Service},
+    socket::{SocketKey, SocketPeer},
 };
 
 /// Why an insert did not happen.
@@ -49,6 +50,10 @@ pub trait Tables<A> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers them.
     fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts);
+    /// What stands for a peer of one of the node's own sockets.
+    fn socket_peer(&self, key: &SocketKey<A>) -> Option<SocketPeer<A>>;
+    /// Remembers it.
+    fn remember_socket_peer(&mut self, key: &SocketKey<A>, peer: &SocketPeer<A>);
     /// Whether a socket of the node itself would get a packet of this tuple from outside: source NAT must not take its
     /// port.
     fn host_socket(&self, tuple: &Tuple<A>) -> bool;
@@ -65,6 +70,8 @@ pub trait Tables<A> {
     /// Gives back the value that it was handed. In the kernel it goes through memory that the verifier does not follow: all
     /// the ways that lead here, each with values of its own, count as one from here on. Without such places their number
     /// multiplies from step to step, and the verifier gives up.
+    ///
+    /// Not for the hooks of sockets: unlike packets', their programs interrupt each other.
     #[inline(always)]
     fn settle<V: Copy>(&mut self, value: V) -> V {
         value

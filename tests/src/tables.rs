@@ -1,4 +1,4 @@
-//! The two traits of the packet logic on the host: a frame in a vector, tables in ordinary maps. Layouts and semantics are
+//! The traits of the packet logic on the host: a frame in a vector, a socket's call, tables in ordinary maps. Layouts and semantics are
 //! those of the kernel's maps, so that both can be held against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,15 @@ use netpath_common::{
         route::{Route, RouteKey},
         service,
         service::{Backend, BackendKey, Frontend, Service},
+        socket,
+        socket::{SocketKey, SocketPeer},
     },
     reason::Reason,
 };
 use netpath_ebpf::{
     csum,
     packet::{Covered, ETHERNET, Packet, VXLAN4},
+    socket::Socket,
     tables::{InsertError, Tables},
 };
 
@@ -41,6 +44,8 @@ pub struct HostTables {
     pub connections: BTreeMap<conntrack::v4::Tuple, conntrack::v4::Connection>,
     /// `np_fragment4`.
     pub fragments: BTreeMap<fragment::v4::FragmentKey, FragmentPorts>,
+    /// `np_socket4`.
+    pub socket_peers: BTreeMap<socket::v4::SocketKey, socket::v4::SocketPeer>,
     /// Tuples that a socket of the node would receive.
     pub sockets: BTreeSet<conntrack::v4::Tuple>,
     /// The most entries of `connections`; 0 for no limit.
@@ -105,6 +110,14 @@ impl Tables<[u8; 4]> for HostTables {
 
     fn remember_fragment(&mut self, key: &FragmentKey<[u8; 4]>, ports: FragmentPorts) {
         self.fragments.insert((*key).into(), ports);
+    }
+
+    fn socket_peer(&self, key: &SocketKey<[u8; 4]>) -> Option<SocketPeer<[u8; 4]>> {
+        self.socket_peers.get(&(*key).into()).map(|peer| (*peer).into())
+    }
+
+    fn remember_socket_peer(&mut self, key: &SocketKey<[u8; 4]>, peer: &SocketPeer<[u8; 4]>) {
+        self.socket_peers.insert((*key).into(), (*peer).into());
     }
 
     fn host_socket(&self, tuple: &Tuple<[u8; 4]>) -> bool {
@@ -203,5 +216,40 @@ impl Packet for HostPacket {
         self.bytes.resize(len, 0);
         self.gso_size = 0;
         Ok(())
+    }
+}
+
+/// A call of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostSocket {
+    /// Its network namespace's cookie.
+    pub netns: u64,
+    /// Its own.
+    pub cookie: u64,
+    /// As `socket` was told.
+    pub protocol: u32,
+    /// Address and port that the call names, or is about to show.
+    pub peer: ([u8; 4], u16),
+}
+
+impl Socket<[u8; 4]> for HostSocket {
+    fn netns_cookie(&self) -> u64 {
+        self.netns
+    }
+
+    fn cookie(&self) -> [u32; 2] {
+        [self.cookie as u32, (self.cookie >> 32) as u32]
+    }
+
+    fn protocol(&self) -> u32 {
+        self.protocol
+    }
+
+    fn peer(&self) -> ([u8; 4], u16) {
+        self.peer
+    }
+
+    fn set_peer(&mut self, address: [u8; 4], port: u16) {
+        self.peer = (address, port);
     }
 }

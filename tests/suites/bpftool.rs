@@ -27,6 +27,7 @@ use netpath_common::{
             BackendKey, Service,
             v4::{Backend, Frontend},
         },
+        socket::v4::{SocketKey, SocketPeer},
     },
     hook::Hook,
     names,
@@ -59,6 +60,7 @@ fn fill(pins: &Pins) -> Result<()> {
     tables::config(pins)?.set(&Config {
         abi_version: 1,
         hash_seed: 2,
+        netns_cookie: 6,
         uplink_ifindex: 3,
         overlay_ifindex: 4,
         bridge_ifindex: 5,
@@ -77,6 +79,7 @@ fn fill(pins: &Pins) -> Result<()> {
         gateway6: ipv6(2),
         route_prefixes4: [24, 32, 12, 0],
         route_prefixes6: [64, 128, 112, 0],
+        reserved: [0; 4],
     })?;
     let port = Port {
         mac: [2, 0, 0, 0, 0, 4],
@@ -153,6 +156,20 @@ fn fill(pins: &Pins) -> Result<()> {
         destination_port: 53,
     };
     Table::open(pins, names::FRAGMENT4)?.insert(&datagram, &ports)?;
+    let socket = SocketKey {
+        cookie: [4097, 1],
+        address: [10, 96, 0, 10],
+        port: 53,
+        direction: 1,
+        reserved: 0,
+    };
+    let peer = SocketPeer {
+        address: [10, 244, 3, 4],
+        port: 5353,
+        reserved: [0; 2],
+        set: 9,
+    };
+    tables::socket4(pins)?.insert(&socket, &peer)?;
     let counters = Map::from_map_data(MapData::from_pin(pins.map(names::COUNTER))?)?;
     let mut counters: PerCpuArray<MapData, Abi<Counter>> = PerCpuArray::try_from(counters)?;
     let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
@@ -184,13 +201,13 @@ fn counted(cpu: usize) -> Counter {
 fn expected(map: &str) -> Result<Value> {
     Ok(match map {
         names::CONFIG => json!({"key": 0, "value": {
-            "abi_version": 1, "hash_seed": 2, "uplink_ifindex": 3, "overlay_ifindex": 4, "bridge_ifindex": 5, "vni": 78,
+            "abi_version": 1, "hash_seed": 2, "netns_cookie": 6, "uplink_ifindex": 3, "overlay_ifindex": 4, "bridge_ifindex": 5, "vni": 78,
             "vxlan_port": 4789, "uplink_mtu": 1500, "pod_mtu": 1450, "nat_port_min": 49152, "nat_port_max": 65535,
             "uplink_mac": [2, 0, 0, 0, 0, 1], "bridge_mac": [2, 0, 0, 0, 0, 2], "overlay_mac": [2, 0, 0, 0, 0, 3],
             "node4": [10, 0, 1, 1], "gateway4": [10, 244, 1, 1],
             "node6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
             "gateway6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
-            "route_prefixes4": [24, 32, 12, 0], "route_prefixes6": [64, 128, 112, 0],
+            "route_prefixes4": [24, 32, 12, 0], "route_prefixes6": [64, 128, 112, 0], "reserved": [0, 0, 0, 0],
         }}),
         names::BRIDGE => json!({"key": 7, "value": {
             "mac": [2, 0, 0, 0, 0, 4], "reserved": [0, 0], "address4": [10, 244, 1, 2],
@@ -226,6 +243,10 @@ fn expected(map: &str) -> Result<Value> {
                 "reserved": [0, 0, 0],
             },
             "value": {"source_port": 40000, "destination_port": 53},
+        }),
+        names::SOCKET4 => json!({
+            "key": {"cookie": [4097, 1], "address": [10, 96, 0, 10], "port": 53, "direction": 1, "reserved": 0},
+            "value": {"address": [10, 244, 3, 4], "port": 5353, "reserved": [0, 0], "set": 9},
         }),
         names::COUNTER => {
             let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;

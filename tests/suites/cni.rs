@@ -157,7 +157,7 @@ fn when_add_returns_the_pod_is_ready_and_the_node_knows_it() -> Result<()> {
     assert_eq!(node.ports()?.entries()?, [(port.index, own)]);
     for hook in [Hook::FromPod, Hook::ToPod] {
         let attached = pinned_link(&node.pins.link(&device, hook))?.context("no link")?;
-        assert_eq!(attached.ifindex, Some(port.index));
+        assert_eq!(attached.ifindex(), Some(port.index));
     }
     let record: Value = serde_json::from_slice(&fs::read(node.state().join("netpath/10.244.1.2"))?)?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;

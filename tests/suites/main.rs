@@ -8,3 +8,4 @@ mod parity;
 mod programs;
 mod restart;
 mod run;
+mod sockets;

@@ -19,6 +19,10 @@ const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::ToWire, 6_000, 336),
     (Hook::FromHost, 50_000, 512),
     (Hook::FromWireXdp, 80_000, 496),
+    (Hook::Connect4, 800, 176),
+    (Hook::Sendmsg4, 1_200, 224),
+    (Hook::Recvmsg4, 120, 32),
+    (Hook::Getpeername4, 120, 32),
 ];
 
 fn info(program: &mut Program) -> Result<ProgramInfo> {
@@ -31,7 +35,11 @@ fn info(program: &mut Program) -> Result<ProgramInfo> {
             program.load()?;
             program.info()?
         }
-        _ => anyhow::bail!("neither tc nor XDP"),
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.info()?
+        }
+        _ => anyhow::bail!("neither tc nor XDP, nor for sockets"),
     })
 }
 

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 
 use super::Settings;
+use crate::datapath::sys;
 use crate::model::{Cluster, Node};
-use crate::net::{Netlink, Result, link::Link, uplink::Uplink};
+use crate::net::{Error, Netlink, Result, link::Link, uplink::Uplink};
 use crate::plan::{self, Device, NodeFacts};
 
 /// The facts, with the uplink's name and kind, which no plan needs.
@@ -43,10 +44,18 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         nat_ports: settings.nat_ports.clone(),
         node_ports: settings.node_ports.clone(),
         hash_seed: seed,
+        netns_cookie: sys::netns_cookie().map_err(cookie)?,
         service_cidrs: settings.service_cidrs.clone(),
         next_hops,
     };
     Ok(Found { facts, uplink })
+}
+
+fn cookie(source: std::io::Error) -> Error {
+    Error::Kernel {
+        action: "ask for the network namespace's cookie (Linux 5.14)".to_owned(),
+        source,
+    }
 }
 
 /// A device as the plan has it.

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use ipnet::IpNet;
 use netpath_common::abi::endpoint::KIND_POD;
 use netpath_common::hook::Hook;
-use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
+use netpath_common::names::{BRIDGE_DEVICE, CGROUP, OVERLAY_DEVICE};
 use tracing::{debug, info, warn};
 
 use super::conflist::Conflist;
@@ -20,7 +20,8 @@ use super::settings::{Settings, Xdp};
 use super::state;
 use crate::apply::Applier;
 use crate::cni;
-use crate::datapath::{attach, pins::Pins, tables};
+use crate::datapath::error as datapath;
+use crate::datapath::{attach, cgroup, pins::Pins, tables};
 use crate::foreign::{self, Finding, Scene};
 use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
@@ -235,6 +236,13 @@ impl Node {
                 Err(error) => debug!(%error, "no XDP on {}", uplink.name),
             }
         }
+        match self.attach_to_sockets() {
+            Ok(()) => wanted.extend(cgroup::HOOKS.iter().map(|hook| (CGROUP, *hook))),
+            // Services' addresses are reached through the bridge all the same.
+            Err(error) => {
+                warnings.insert(error.to_string());
+            }
+        }
         for (device, hook) in self.pins.links()? {
             let pods = matches!(hook, Hook::FromPod | Hook::ToPod);
             if !pods && !wanted.contains(&(device.as_str(), hook)) {
@@ -247,6 +255,13 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// The programs on the calls of the node's own sockets.
+    fn attach_to_sockets(&self) -> datapath::Result<()> {
+        let root = cgroup::root(self.settings.cgroup_root.as_deref())?;
+        let mut hooks = cgroup::HOOKS.iter();
+        hooks.try_for_each(|hook| cgroup::attach(&self.pins, *hook, &root))
     }
 
     /// On a veth, XDP copies each packet and loses offloads: never by itself there.

@@ -79,6 +79,9 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
+    /// The cgroup whose processes reach services at their sockets [default: the root of the machine's cgroup2]
+    #[arg(long, env = "NETPATH_CGROUP_ROOT", value_name = "DIR", value_parser = absolute)]
+    pub cgroup_root: Option<PathBuf>,
     /// Where /healthz and /readyz are answered
     #[arg(
         long,

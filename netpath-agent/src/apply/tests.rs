@@ -33,6 +33,7 @@ fn maps(services: u32, backends: u32) -> Scratch {
         max_routes: 16,
         max_connections: 256,
         max_fragments: 64,
+        max_sockets: 64,
     };
     load(&scratch.0, &sizes).expect("programs that load");
     scratch

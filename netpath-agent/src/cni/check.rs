@@ -178,7 +178,7 @@ fn datapath_differences(pins: &Pins, port: &Link, address: Ipv4Addr, mac: Mac) -
         let link = pinned_link(&path).map_err(|error| {
             Error::new(Code::Io, format!("cannot open {}", path.display())).details(error.to_string())
         })?;
-        if link.and_then(|link| link.ifindex) != Some(port.index) {
+        if link.and_then(|link| link.ifindex()) != Some(port.index) {
             differences.push(format!("program {} is not attached to {}", hook.name(), port.name));
         }
     }

@@ -18,12 +18,12 @@ use super::{
     sys,
 };
 
-/// Where on a device a hook's program sits; `None` stands for XDP.
+/// Where on a device a hook's program of tc sits; `None` for all others.
 fn direction(hook: Hook) -> Option<TcAttachType> {
     match hook {
         Hook::FromPod | Hook::FromOverlay | Hook::FromWire => Some(TcAttachType::Ingress),
         Hook::ToPod | Hook::ToWire | Hook::FromHost => Some(TcAttachType::Egress),
-        Hook::FromWireXdp => None,
+        Hook::FromWireXdp | Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => None,
     }
 }
 
@@ -46,7 +46,7 @@ pub fn attach(pins: &Pins, hook: Hook, device: &str) -> Result<()> {
         reason,
     })?;
     if let Some(link) = pinned {
-        if link.ifindex == Some(ifindex) {
+        if link.ifindex() == Some(ifindex) {
             if link.program == program.id(device)? {
                 return Ok(());
             }

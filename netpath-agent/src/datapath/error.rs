@@ -105,6 +105,15 @@ pub enum Error {
         /// What the kernel said.
         reason: io::Error,
     },
+    /// There is no cgroup whose sockets could be served.
+    #[error(
+        "{reason}: the node's own processes reach services' addresses through the bridge alone, and no NodePort or hostPort on \
+         the node's own addresses; mount the machine's cgroup2 here, or name it with --cgroup-root"
+    )]
+    NoCgroup {
+        /// What was found instead.
+        reason: String,
+    },
     /// The kernel refused an operation on a program or its link.
     #[error("cannot {action} program {} on {device}: {reason}", hook.name())]
     Attach {
@@ -112,7 +121,7 @@ pub enum Error {
         action: &'static str,
         /// The program's hook.
         hook: Hook,
-        /// The device's name.
+        /// The device's name, or the cgroup's.
         device: String,
         /// Why not, and what helps.
         reason: String,

@@ -14,6 +14,7 @@ use nix::libc;
 use super::{
     attach,
     carry::{self, Carry},
+    cgroup,
     error::{Error, Result, chain, errno},
     object::{self, Layout},
     pins::{self, Pins},
@@ -33,6 +34,10 @@ pub const HOOKS: &[Hook] = &[
     Hook::FromWire,
     Hook::ToWire,
     Hook::FromHost,
+    Hook::Connect4,
+    Hook::Sendmsg4,
+    Hook::Recvmsg4,
+    Hook::Getpeername4,
 ];
 
 /// What loading did, for the log.
@@ -46,7 +51,7 @@ pub struct Loaded {
     pub kept: Vec<Kept>,
     /// Links that have a new program behind them.
     pub replaced: usize,
-    /// Links whose device is gone, or whose program is no longer wanted: their pins are removed.
+    /// Links whose device or cgroup is gone, or whose program is no longer wanted: their pins are removed.
     pub dropped: Vec<(String, Hook)>,
     /// What went wrong after the programs had changed: the rest went on.
     pub problems: Vec<Error>,
@@ -87,7 +92,7 @@ pub struct Ready {
     loaded: Loaded,
 }
 
-/// Loads the embedded programs and puts them in force, for tc alone.
+/// Loads the embedded programs and puts them in force, without XDP.
 ///
 /// # Errors
 /// As [`prepare`], [`Ready::commit`], and [`Error::NoObject`].
@@ -226,6 +231,11 @@ fn load_program(ebpf: &mut Ebpf, hook: Hook, pins: &Pins, staged: &mut Staged) -
             program.pin(&beside)
         }
         (Hook::FromWireXdp, Some(_)) => return Err(wrong("is not for XDP")),
+        (hook, Some(Program::CgroupSockAddr(program))) if cgroup::HOOKS.contains(&hook) => {
+            program.load().map_err(refused)?;
+            program.pin(&beside)
+        }
+        (hook, Some(_)) if cgroup::HOOKS.contains(&hook) => return Err(wrong("is not for sockets")),
         (_, Some(Program::SchedClassifier(program))) => {
             program.load().map_err(refused)?;
             program.pin(&beside)
@@ -247,7 +257,7 @@ fn exchange(pins: &Pins, hooks: &[Hook], loaded: &mut Loaded) {
     for (device, hook) in links {
         let path = pins.link(&device, hook);
         let alive = match sys::pinned_link(&path) {
-            Ok(link) => link.is_some_and(|link| link.ifindex.is_some()),
+            Ok(link) => link.is_some_and(|link| link.place.is_some()),
             Err(reason) => {
                 let error = Error::File {
                     action: "look at link",
@@ -259,7 +269,11 @@ fn exchange(pins: &Pins, hooks: &[Hook], loaded: &mut Loaded) {
             }
         };
         let done = if alive && hooks.contains(&hook) {
-            attach::replace(pins, hook, &device).map(|()| loaded.replaced += 1)
+            let replaced = match cgroup::call(hook) {
+                Some(_) => cgroup::replace(pins, hook),
+                None => attach::replace(pins, hook, &device),
+            };
+            replaced.map(|()| loaded.replaced += 1)
         } else {
             pins::remove(&path).map(|_| loaded.dropped.push((device, hook)))
         };

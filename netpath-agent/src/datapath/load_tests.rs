@@ -16,17 +16,18 @@ use netpath_common::{
         endpoint::Endpoint,
     },
     hook::Hook,
-    names,
+    names::{self, CGROUP},
 };
 use nix::sched::{CloneFlags, unshare};
 
 use super::{
     attach::{attach, detach},
+    cgroup,
     load::{HOOKS, Kept, load, load_with_xdp, object, prepare},
     pins::Pins,
     scratch::Scratch,
     sizes::Sizes,
-    sys::{self, LinkInfo},
+    sys::{self, LinkInfo, Place},
     tables,
 };
 
@@ -38,6 +39,7 @@ const SMALL: Sizes = Sizes {
     max_routes: 64,
     max_connections: 1024,
     max_fragments: 64,
+    max_sockets: 64,
 };
 
 /// Gives this thread a network namespace of its own, with `lo` in it, which goes when the thread ends.
@@ -97,19 +99,31 @@ fn a_link_stays_with_its_device_and_gets_new_programs() {
     let scratch = Scratch::fresh();
     let pins = &scratch.0;
     load(pins, &SMALL).expect("programs that load");
+    let root = cgroup::root(None).expect("a cgroup2");
     for hook in HOOKS {
-        attach(pins, *hook, "lo").expect("attached");
+        match cgroup::call(*hook) {
+            Some(_) => cgroup::attach(pins, *hook, &root).expect("attached"),
+            None => attach(pins, *hook, "lo").expect("attached"),
+        }
     }
+    let calls = link(pins, CGROUP, Hook::Connect4).expect("a link");
+    assert_eq!(calls.place, Some(Place::Cgroup(1)));
+    cgroup::attach(pins, Hook::Connect4, &root).expect("attached");
+    assert_eq!(link(pins, CGROUP, Hook::Connect4), Some(calls));
+
     let first = link(pins, "lo", Hook::FromWire).expect("a link");
-    assert_eq!(first.ifindex, Some(1));
+    assert_eq!(first.ifindex(), Some(1));
     attach(pins, Hook::FromWire, "lo").expect("attached");
     assert_eq!(link(pins, "lo", Hook::FromWire), Some(first));
 
     let loaded = load(pins, &SMALL).expect("programs that load");
     assert_eq!(loaded.replaced, HOOKS.len());
     let second = link(pins, "lo", Hook::FromWire).expect("a link");
-    assert_eq!(second.ifindex, Some(1));
+    assert_eq!(second.ifindex(), Some(1));
     assert_ne!(second.program, first.program);
+    let other = link(pins, CGROUP, Hook::Connect4).expect("a link");
+    assert_eq!(other.place, calls.place);
+    assert_ne!(other.program, calls.program);
 
     assert!(detach(pins, Hook::FromWire, "lo").expect("detached"));
     assert!(!detach(pins, Hook::FromWire, "lo").expect("an answer"));
@@ -131,7 +145,7 @@ fn a_link_whose_device_is_gone_is_dropped_or_replaced() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while [Hook::FromWire, Hook::ToWire]
         .iter()
-        .any(|hook| link(pins, "lo", *hook).is_some_and(|link| link.ifindex.is_some()))
+        .any(|hook| link(pins, "lo", *hook).is_some_and(|link| link.place.is_some()))
     {
         assert!(Instant::now() < deadline, "the kernel keeps the namespace");
         thread::sleep(Duration::from_millis(20));
@@ -139,7 +153,10 @@ fn a_link_whose_device_is_gone_is_dropped_or_replaced() {
 
     own_namespace();
     attach(pins, Hook::FromWire, "lo").expect("attached");
-    assert_eq!(link(pins, "lo", Hook::FromWire).and_then(|link| link.ifindex), Some(1));
+    assert_eq!(
+        link(pins, "lo", Hook::FromWire).and_then(|link| link.ifindex()),
+        Some(1)
+    );
     let loaded = load(pins, &SMALL).expect("programs that load");
     assert_eq!(loaded.replaced, 1);
     assert_eq!(loaded.dropped, [("lo".to_owned(), Hook::ToWire)]);

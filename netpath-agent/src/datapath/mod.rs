@@ -4,6 +4,7 @@
 pub mod abi;
 pub mod attach;
 mod carry;
+pub mod cgroup;
 pub mod config;
 pub mod error;
 pub mod fill;

@@ -1,5 +1,5 @@
-//! Where the kernel's state is pinned: `maps/<name>`, `programs/<hook>` and `links/<device>-<hook>` below a root on a bpf
-//! filesystem.
+//! Where the kernel's state is pinned: `maps/<name>`, `programs/<hook>` and `links/<device>-<hook>`, with `cgroup` for the device
+//! of sockets' hooks, below a root on a bpf filesystem.
 
 use std::{
     fs, io,

@@ -25,6 +25,10 @@ pub struct Sizes {
     /// Fragmented datagrams under way; the one longest unused makes room. Another number takes effect when the node starts.
     #[arg(long, env = "NETPATH_MAX_FRAGMENTS", default_value_t = 8_192, value_parser = range())]
     pub max_fragments: u32,
+    /// Sockets of the node itself that were led to backends, an entry or two each; the one longest unused makes room. Another
+    /// number takes effect when the node starts.
+    #[arg(long, env = "NETPATH_MAX_SOCKETS", default_value_t = 65_536, value_parser = range())]
+    pub max_sockets: u32,
 }
 
 /// From one entry to 16 million, beyond which a typing error is more likely than a need.
@@ -41,6 +45,7 @@ impl Default for Sizes {
             max_routes: 16_384,
             max_connections: 262_144,
             max_fragments: 8_192,
+            max_sockets: 65_536,
         }
     }
 }
@@ -55,6 +60,7 @@ impl Sizes {
             names::ROUTE4 => Some(self.max_routes),
             names::CONNTRACK4 => Some(self.max_connections),
             names::FRAGMENT4 => Some(self.max_fragments),
+            names::SOCKET4 => Some(self.max_sockets),
             _ => None,
         }
     }
@@ -69,6 +75,7 @@ pub fn setting(map: &str) -> &'static str {
         names::ROUTE4 => "--max-routes",
         names::CONNTRACK4 => "--max-connections",
         names::FRAGMENT4 => "--max-fragments",
+        names::SOCKET4 => "--max-sockets",
         _ => "nothing: its size is fixed",
     }
 }

@@ -1,5 +1,5 @@
-//! What the kernel offers and aya does not: a link's device, and maps read and written in bulk. The only system calls that
-//! this crate makes by hand.
+//! What the kernel offers and aya does not: where a link leads, another program behind a cgroup's, a network namespace's cookie,
+//! and maps read and written in bulk. The only system calls that this crate makes by hand.
 
 use std::{
     ffi::CString,
@@ -24,10 +24,14 @@ const PROG_QUERY: libc::c_int = 16;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_MAP_UPDATE_BATCH` of `linux/bpf.h`.
 const MAP_UPDATE_BATCH: libc::c_int = 26;
+/// `BPF_LINK_UPDATE` of `linux/bpf.h`.
+const LINK_UPDATE: libc::c_int = 29;
 /// Entries asked for at a time: few enough to keep the buffers small, enough to make the calls' own cost vanish.
 const CHUNK: usize = 4096;
 /// Room for the kernel's mark of where a walk stands: a bucket's number, or a key.
 const MARK: usize = 64;
+/// `BPF_LINK_TYPE_CGROUP` of `linux/bpf.h`.
+const LINK_TYPE_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_XDP` of `linux/bpf.h`.
 const LINK_TYPE_XDP: u32 = 6;
 /// `BPF_LINK_TYPE_TCX` of `linux/bpf.h`.
@@ -49,6 +53,16 @@ struct InfoByFd {
     fd: u32,
     len: u32,
     info: u64,
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_UPDATE` reads.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
 }
 
 /// The part of `union bpf_attr` that the commands for one element read.
@@ -94,8 +108,8 @@ struct Batch {
     flags: u64,
 }
 
-/// The beginning of `struct bpf_link_info`, as far as the members that tcx and XDP links fill. The kernel copies as much
-/// as there is room for.
+/// The beginning of `struct bpf_link_info`, as far as the members that tcx, XDP and cgroup links fill. The kernel copies as
+/// much as there is room for.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 struct RawLinkInfo {
@@ -103,9 +117,18 @@ struct RawLinkInfo {
     id: u32,
     program: u32,
     padding: u32,
-    ifindex: u32,
-    attach_type: u32,
+    /// tcx and XDP: the interface's index in the first half; cgroup: its number.
+    place: [u32; 2],
     rest: [u64; 8],
+}
+
+/// What a link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A device, by its index.
+    Device(u32),
+    /// A cgroup, by its number, which is also its folder's inode.
+    Cgroup(u64),
 }
 
 /// What the kernel knows of a link.
@@ -113,28 +136,28 @@ struct RawLinkInfo {
 pub struct LinkInfo {
     /// The number of the program behind it.
     pub program: u32,
-    /// The device; `None` once that is gone.
-    pub ifindex: Option<u32>,
+    /// The device or cgroup; `None` once that is gone.
+    pub place: Option<Place>,
+}
+
+impl LinkInfo {
+    /// The device's index, if the link leads to one that is there.
+    pub fn ifindex(&self) -> Option<u32> {
+        match self.place {
+            Some(Place::Device(ifindex)) => Some(ifindex),
+            _ => None,
+        }
+    }
 }
 
 /// The link pinned at a path; `None` if nothing is.
 ///
 /// # Errors
-/// What the kernel says; `InvalidInput` if something else than a tcx or XDP link is pinned there.
+/// What the kernel says; `InvalidInput` if something else than a tcx, XDP or cgroup link is pinned there.
 pub fn pinned_link(path: &Path) -> io::Result<Option<LinkInfo>> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut get = ObjGet {
-        path: path.as_ptr() as u64,
-        fd: 0,
-        file_flags: 0,
+    let Some(link) = open_pinned(path)? else {
+        return Ok(None);
     };
-    let fd = match bpf(OBJ_GET, &mut get) {
-        Ok(fd) => fd,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = RawLinkInfo::default();
     let mut by_fd = InfoByFd {
         fd: link.as_raw_fd() as u32,
@@ -142,15 +165,21 @@ pub fn pinned_link(path: &Path) -> io::Result<Option<LinkInfo>> {
         info: (&raw mut info) as u64,
     };
     bpf(OBJ_GET_INFO_BY_FD, &mut by_fd)?;
-    if info.kind != LINK_TYPE_TCX && info.kind != LINK_TYPE_XDP {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "this is no link to a device",
-        ));
-    }
+    let [ifindex, _] = info.place;
+    let cgroup: u64 = bytemuck::cast(info.place);
+    let place = match info.kind {
+        LINK_TYPE_TCX | LINK_TYPE_XDP => (ifindex != 0).then_some(Place::Device(ifindex)),
+        LINK_TYPE_CGROUP => (cgroup != 0).then_some(Place::Cgroup(cgroup)),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "this is no link to a device or a cgroup",
+            ));
+        }
+    };
     Ok(Some(LinkInfo {
         program: info.program,
-        ifindex: (info.ifindex != 0).then_some(info.ifindex),
+        place,
     }))
 }
 
@@ -184,6 +213,62 @@ fn programs_on(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
     bpf(PROG_QUERY, &mut query)?;
     let count = programs.len().min(query.count as usize);
     Ok(programs[..count].to_vec())
+}
+
+/// Puts another program behind a pinned link, in one step. Since Linux 5.7.
+///
+/// # Errors
+/// What the kernel says; `NotFound` if nothing is pinned there.
+pub fn update_link(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = open_pinned(path)?.ok_or(io::ErrorKind::NotFound)?;
+    let mut update = LinkUpdate {
+        link: link.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(LINK_UPDATE, &mut update).map(drop)
+}
+
+/// Opens what is pinned at a path; `None` if nothing is.
+fn open_pinned(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut get = ObjGet {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        file_flags: 0,
+    };
+    match bpf(OBJ_GET, &mut get) {
+        // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The kernel's cookie of the calling thread's network namespace: no other has it until the next boot. Since Linux 5.14.
+///
+/// # Errors
+/// No socket can be opened, or the kernel does not know the question.
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0u64;
+    let mut length = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, and how many to `length`; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(cookie)
+    }
 }
 
 /// A map's entries: keys one after the other, and their values in the same order.

@@ -10,6 +10,7 @@ use netpath_common::{
             BackendKey, Service,
             v4::{Backend, Frontend},
         },
+        socket::v4::{SocketKey, SocketPeer},
     },
     names,
 };
@@ -44,5 +45,6 @@ tables! {
     route4: Table<RouteKey, Route> = names::ROUTE4;
     service4: Table<Frontend, Service> = names::SERVICE4;
     backend4: Table<BackendKey, Backend> = names::BACKEND4;
+    socket4: Table<SocketKey, SocketPeer> = names::SOCKET4;
     conntrack4: Table<Tuple, Connection> = names::CONNTRACK4;
 }

@@ -14,6 +14,7 @@ use netpath_common::{
         service::{BackendKey, FLAG_NODE_PORT, v4::Backend},
     },
     hook::Hook,
+    names::{self, CGROUP},
 };
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
@@ -22,6 +23,7 @@ use super::{
     state::{LinkLine, MapLine, Node, Pod, RouteLine, ServiceLine, Status},
 };
 use crate::datapath::{
+    cgroup,
     error::{Error, Result},
     fill::{self, Fill},
     pins::Pins,
@@ -160,7 +162,8 @@ pub fn maps(pins: &Pins, status: &mut Status) -> Result<()> {
         setting,
     } in fill::levels(pins)?
     {
-        if entries * 100 >= capacity as usize * NEARLY_FULL {
+        // Of sockets that are closed the entries stay until others need their room: that it is full is the rule.
+        if map != names::SOCKET4 && entries * 100 >= capacity as usize * NEARLY_FULL {
             // Programs write to a map that evicts: it serves on for as long as it is there.
             let (then, how) = if evicts {
                 ("the oldest entries make room", "start the node again")
@@ -192,7 +195,10 @@ pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
             reason,
         })?;
         let index = if_nametoindex(device.as_str()).ok();
-        let attached = link.is_some_and(|link| link.ifindex.is_some() && link.ifindex == index);
+        let attached = match cgroup::call(hook) {
+            Some(_) => link.is_some_and(|link| link.place.is_some()),
+            None => link.is_some_and(|link| link.ifindex().is_some() && link.ifindex() == index),
+        };
         if attached {
             alive.insert((device.clone(), hook));
         }
@@ -213,6 +219,18 @@ pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
     for pod in status.pods.iter().filter(|pod| !pod.device.starts_with('#')) {
         wanted.push((pod.device.clone(), &[Hook::FromPod]));
         wanted.push((pod.device.clone(), &[Hook::ToPod]));
+    }
+    let sockets = cgroup::HOOKS.iter().map(|hook| (CGROUP.to_owned(), *hook));
+    let missing: Vec<&str> = sockets
+        .filter(|link| !alive.contains(link))
+        .map(|(_, hook)| hook.name())
+        .collect();
+    if status.node.is_some() && !missing.is_empty() {
+        status.problems.push(format!(
+            "programs {} are on no cgroup: the node's own processes reach services' addresses through the bridge alone, and no \
+             NodePort or hostPort on the node's own addresses; netpath-agent's log says why, see --cgroup-root",
+            missing.join(", ")
+        ));
     }
     for (device, hooks) in wanted {
         let found = hooks.iter().any(|hook| alive.contains(&(device.clone(), *hook)));

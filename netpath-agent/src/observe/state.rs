@@ -120,13 +120,13 @@ pub struct MapLine {
     pub evicts: bool,
 }
 
-/// A program on a device.
+/// A program on a device, or on the calls of a cgroup's sockets.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinkLine {
-    /// The device.
+    /// The device, or `cgroup`.
     pub device: String,
     /// The hook.
     pub hook: &'static str,
-    /// Whether the device is there and the program on it.
+    /// Whether that is there and the program on it.
     pub attached: bool,
 }

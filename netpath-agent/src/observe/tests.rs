@@ -23,7 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 use super::{state::Status, status::look};
-use crate::datapath::{attach::attach, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables};
+use crate::datapath::{attach::attach, cgroup, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables};
 
 /// An address where nobody answers.
 fn nobody() -> SocketAddr {
@@ -40,6 +40,7 @@ fn loaded(max_routes: u32) -> Scratch {
         max_routes,
         max_connections: 256,
         max_fragments: 64,
+        max_sockets: 64,
     };
     load(&scratch.0, &sizes).expect("programs that load");
     scratch
@@ -159,6 +160,10 @@ fn a_whole_node_is_told_whole() {
     for hook in hooks {
         attach(pins, hook, "lo").expect("attached");
     }
+    let root = cgroup::root(None).expect("a cgroup2");
+    for hook in cgroup::HOOKS {
+        cgroup::attach(pins, *hook, &root).expect("attached");
+    }
     let status = look(pins, nobody());
     assert_eq!(problems(&status), [""; 0]);
 
@@ -187,11 +192,14 @@ fn a_whole_node_is_told_whole() {
             { "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "backends": [] },
         ])
     );
-    assert_eq!(told["links"].as_array().map(Vec::len), Some(hooks.len()));
     assert_eq!(
-        told["links"][0],
-        json!({ "device": "lo", "hook": "from_pod", "attached": true })
+        told["links"].as_array().map(Vec::len),
+        Some(hooks.len() + cgroup::HOOKS.len())
     );
+    for (place, device, hook) in [(0, "cgroup", "connect4"), (4, "lo", "from_pod")] {
+        let line = json!({ "device": device, "hook": hook, "attached": true });
+        assert_eq!(told["links"][place], line);
+    }
     let conntrack = told["maps"]
         .as_array()
         .and_then(|maps| maps.iter().find(|map| map["map"] == "np_conntrack4"));
@@ -209,6 +217,7 @@ fn a_whole_node_is_told_whole() {
         "  10.96.0.1:53/udp  NodePort  10.244.1.2:5353",
         "  10.96.0.2:54/udp            none: refused",
         "  lo      from_wire     attached",
+        "  cgroup  connect4      attached",
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -232,6 +241,10 @@ fn what_is_wrong_is_said() {
     ] {
         attach(pins, hook, "lo").expect("attached");
     }
+    let root = cgroup::root(None).expect("a cgroup2");
+    for hook in [Hook::Connect4, Hook::Recvmsg4] {
+        cgroup::attach(pins, hook, &root).expect("attached");
+    }
     let mut backends = tables::backend4(pins).expect("pinned");
     backends.remove(&BackendKey { set: 5, slot: 0 }).expect("removed");
     let gone = Endpoint {
@@ -248,6 +261,9 @@ fn what_is_wrong_is_said() {
             "service 10.96.0.1:53: set 5 has 0 backends where 1 belong; restart netpath-agent, which mends it",
             "map np_route4 holds 1 of 1 entries; beyond, new entries are refused: raise --max-routes and restart \
              netpath-agent",
+            "programs sendmsg4, getpeername4 are on no cgroup: the node's own processes reach services' addresses through the \
+             bridge alone, and no NodePort or hostPort on the node's own addresses; netpath-agent's log says why, see \
+             --cgroup-root",
             "program from_pod is not on lo: restart netpath-agent; if lo is a pod's, delete the pod",
         ]
     );

@@ -24,6 +24,7 @@ pub(super) fn config(
     Config {
         abi_version: ABI_VERSION,
         hash_seed: facts.hash_seed,
+        netns_cookie: facts.netns_cookie,
         uplink_ifindex: facts.uplink.device.ifindex,
         overlay_ifindex: facts.overlay.ifindex,
         bridge_ifindex: facts.bridge.ifindex,

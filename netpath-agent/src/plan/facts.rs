@@ -29,6 +29,8 @@ pub struct NodeFacts {
     pub node_ports: RangeInclusive<u16>,
     /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
     pub hash_seed: u32,
+    /// The kernel's cookie of the node's own network namespace.
+    pub netns_cookie: u64,
     /// Where the cluster allocates service addresses from.
     pub service_cidrs: Vec<IpNet>,
     /// Of a node's address: the next hop of the kernel's own route to it, where that is not the node itself. A node that

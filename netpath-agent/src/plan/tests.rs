@@ -47,6 +47,7 @@ fn facts() -> NodeFacts {
         nat_ports: 49152..=65535,
         node_ports: NODE_PORTS,
         hash_seed: 0x5eed,
+        netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
         next_hops: BTreeMap::from([("192.168.2.13".parse().unwrap(), "192.168.1.1".parse().unwrap())]),
     }

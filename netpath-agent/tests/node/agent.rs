@@ -188,7 +188,11 @@ pub fn routes() -> Vec<String> {
     ip("-4 route show proto 78").lines().map(words).collect()
 }
 
-const LINKS: [&str; 4] = [
+const LINKS: [&str; 8] = [
+    "cgroup-connect4",
+    "cgroup-sendmsg4",
+    "cgroup-recvmsg4",
+    "cgroup-getpeername4",
     "netpath-vx-from_overlay",
     "netpath0-from_host",
     "up0-from_wire",

@@ -22,6 +22,8 @@ pub struct Config {
     pub abi_version: u32,
     /// Mixed into every hash, so that nobody outside can aim at a bucket or a backend.
     pub hash_seed: u32,
+    /// The kernel's cookie of the node's own network namespace: the sockets of no other are served at their calls.
+    pub netns_cookie: u64,
     /// The device that leads out of the node.
     pub uplink_ifindex: u32,
     /// The idle metadata-mode vxlan device.
@@ -59,6 +61,8 @@ pub struct Config {
     pub route_prefixes4: [u8; ROUTE_PREFIXES],
     /// The same of `np_route6`.
     pub route_prefixes6: [u8; ROUTE_PREFIXES],
+    /// Zero.
+    pub reserved: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Config>() == 100);
+const _: () = assert!(size_of::<Config>() == 112);

@@ -13,10 +13,11 @@ mod family;
 pub mod fragment;
 pub mod route;
 pub mod service;
+pub mod socket;
 
 /// The version of all layouts in this module. It is part of the configuration entry, so that an agent knows whether it
 /// may adopt the maps that it finds pinned.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A MAC address, as on the wire.
 pub type Mac = [u8; 6];

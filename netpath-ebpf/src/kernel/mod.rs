@@ -1,9 +1,10 @@
-//! The packet logic's place in the kernel: the two traits over tc's and XDP's packets and over BPF maps, and what turns a
-//! verdict into a program's answer. All unsafe code of the datapath is in here.
+//! The packet logic's place in the kernel: its traits over tc's and XDP's packets, over sockets' calls and over BPF maps, and
+//! what turns a verdict into a program's answer. All unsafe code of the datapath is in here.
 
 mod direct;
 mod report;
 mod skb;
+pub mod sock;
 mod tables;
 pub mod tc;
 pub mod xdp;

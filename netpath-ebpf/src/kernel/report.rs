@@ -7,6 +7,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
 };
+use core::arch::asm;
 use netpath_common::{abi::counter, hook::Hook, reason::Reason};
 use netpath_ebpf::{packet::Packet, verdict::Verdict};
 
@@ -60,6 +61,23 @@ pub fn count(hook: Hook, reason: Reason, bytes: usize) {
     }
 }
 
+/// Counts a socket's call.
+#[inline(always)]
+pub fn count_call(hook: Hook, reason: Reason) {
+    if let Some(counter) = COUNTER.get_ptr_mut(counter::index(hook, reason)) {
+        // In one instruction, since these programs may interrupt each other on a processor; the target's atomic types cannot.
+        // SAFETY: the entry is there, aligned, and nobody else holds it.
+        unsafe {
+            asm!(
+                "lock *(u64 *)({at} + 0) += {one}",
+                at = in(reg) &raw mut (*counter).packets,
+                one = in(reg) 1u64,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
 /// Logs a verdict through aya-log: hook and reason by their numbers, and the bytes that came in.
 #[cfg(feature = "debug-log")]
 #[inline(never)]
@@ -78,6 +96,8 @@ const fn is_ingress(hook: Hook) -> bool {
     match hook {
         Hook::FromPod | Hook::FromOverlay | Hook::FromWire | Hook::FromWireXdp => true,
         Hook::ToPod | Hook::ToWire | Hook::FromHost => false,
+        // No packets come here.
+        Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => false,
     }
 }
 

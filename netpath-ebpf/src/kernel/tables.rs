@@ -16,6 +16,7 @@ use netpath_common::abi::{
     fragment::{self, FragmentKey, FragmentPorts},
     route::{self, Route, RouteKey},
     service::{self, Backend, BackendKey, Frontend, Service},
+    socket::{self, SocketKey, SocketPeer},
 };
 use netpath_ebpf::{
     flow,
@@ -41,6 +42,8 @@ static BACKEND4: HashMap<BackendKey, service::v4::Backend, 262144, ON_DEMAND> = 
 static CONNTRACK4: LruHashMap<conntrack::v4::Tuple, conntrack::v4::Connection, 262144> = LruHashMap::new();
 #[btf_map(name = "np_fragment4")]
 static FRAGMENT4: LruHashMap<fragment::v4::FragmentKey, FragmentPorts, 8192> = LruHashMap::new();
+#[btf_map(name = "np_socket4")]
+static SOCKET4: LruHashMap<socket::v4::SocketKey, socket::v4::SocketPeer, 65536> = LruHashMap::new();
 #[btf_map(name = "np_counter")]
 pub(super) static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
 
@@ -160,6 +163,26 @@ impl Tables<[u8; 4]> for KernelTables {
     fn remember_fragment(&mut self, key: &FragmentKey<[u8; 4]>, ports: FragmentPorts) {
         // An LRU map makes room; if it cannot, later fragments are counted as such when they come.
         let _ = FRAGMENT4.insert(fragment::v4::FragmentKey::from(*key), ports, 0);
+    }
+
+    #[inline(always)]
+    fn socket_peer(&self, key: &SocketKey<[u8; 4]>) -> Option<SocketPeer<[u8; 4]>> {
+        // SAFETY: an entry is replaced as a whole; the copy is taken at once.
+        unsafe {
+            SOCKET4
+                .get(socket::v4::SocketKey::from(*key))
+                .map(|peer| (*peer).into())
+        }
+    }
+
+    #[inline(always)]
+    fn remember_socket_peer(&mut self, key: &SocketKey<[u8; 4]>, peer: &SocketPeer<[u8; 4]>) {
+        // An LRU map makes room. If it cannot, the socket is shown the backend's own address.
+        let _ = SOCKET4.insert(
+            socket::v4::SocketKey::from(*key),
+            socket::v4::SocketPeer::from(*peer),
+            0,
+        );
     }
 
     #[inline(always)]

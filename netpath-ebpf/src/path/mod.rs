@@ -1,10 +1,12 @@
-//! The hooks, each as the list of steps that a packet takes there. Every `run` ends in a verdict.
+//! The hooks, each as the list of steps that a packet, or a socket's call, takes there. Every `run` ends in a verdict.
 
 pub mod from_host;
 pub mod from_overlay;
 pub mod from_pod;
+pub mod from_socket;
 pub mod from_wire;
 pub mod to_pod;
+pub mod to_socket;
 pub mod to_wire;
 
 use netpath_common::reason::Reason;

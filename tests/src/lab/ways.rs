@@ -139,11 +139,18 @@ fn to_services(cluster: &Cluster, ways: &mut Vec<Way>) {
                     several => format!("NodePort from outside, {several}"),
                 };
                 add(kind, Asker::Client, address, number, Seen::KeptOn(node));
-                // A node's own stack sends what is for the node's own address over the loopback device, past every hook.
-                for from in nodes.clone().filter(|from| *from != node) {
+                for from in nodes.clone() {
                     let kind = format!("node to NodePort, {}", relation(cluster, from, node));
-                    add(kind, Asker::Node(from), address, number, Seen::KeptOn(node));
+                    // Its own it reaches at the socket, as it would the backend; another's by packets to that node.
+                    let seen = match from == node {
+                        true => Seen::AnyOf(addresses_of_node(cluster, node)),
+                        false => Seen::KeptOn(node),
+                    };
+                    add(kind, Asker::Node(from), address, number, seen);
                 }
+                let kind = format!("node to NodePort on 127.0.0.1, {}", where_from(node));
+                let seen = Seen::AnyOf(addresses_of_node(cluster, node));
+                add(kind, Asker::Node(node), Ipv4Addr::LOCALHOST, number, seen);
                 for (place, pod) in cluster.pods.iter().enumerate() {
                     let kind = format!("pod to NodePort, {}", relation(cluster, pod.node, node));
                     add(kind, Asker::Pod(place), address, number, Seen::Anyone);

@@ -65,6 +65,7 @@ pub fn sizes(max_endpoints: u32) -> Sizes {
         max_routes: 16,
         max_connections: 64,
         max_fragments: 64,
+        max_sockets: 64,
     }
 }
 

@@ -6,5 +6,6 @@ mod icmp;
 mod nat;
 pub mod node;
 mod services;
+mod sockets;
 mod spoof;
 mod ways;

@@ -39,6 +39,8 @@ pub const MAC_UPLINK: Mac = [2, 0, 0, 0, 50, 11];
 pub const MAC_OVERLAY: Mac = [2, 0, 0, 0, 78, 11];
 pub const MAC_ROUTER: Mac = [2, 0, 0, 0, 50, 1];
 
+/// The cookie of the node's own network namespace.
+pub const NETNS: u64 = 0x1_0000_0001;
 pub const VNI: u32 = 78;
 pub const NAT: std::ops::RangeInclusive<u16> = 50_000..=50_099;
 
@@ -55,6 +57,7 @@ pub fn config() -> Config {
     Config {
         abi_version: ABI_VERSION,
         hash_seed: 0x5eed,
+        netns_cookie: NETNS,
         uplink_ifindex: UPLINK,
         overlay_ifindex: OVERLAY,
         bridge_ifindex: BRIDGE,

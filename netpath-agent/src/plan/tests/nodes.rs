@@ -63,6 +63,7 @@ fn three_nodes_fill_the_tables_of_one() {
             config: Config {
                 abi_version: ABI_VERSION,
                 hash_seed: 0x5eed,
+                netns_cookie: 0xc00_c1e,
                 uplink_ifindex: 2,
                 overlay_ifindex: 3,
                 bridge_ifindex: 4,
@@ -81,6 +82,7 @@ fn three_nodes_fill_the_tables_of_one() {
                 gateway6: [0; 16],
                 route_prefixes4: [24, 16, 32, 0],
                 route_prefixes6: [0; 4],
+                reserved: [0; 4],
             },
             endpoints4: BTreeMap::from([([192, 168, 1, 11], host), ([10, 244, 1, 1], host)]),
             routes4: BTreeMap::from([

@@ -1,0 +1,206 @@
+//! The node's own sockets: which of them are served, which frontend a peer is, and what is remembered of the backend that
+//! stands behind it. No packet is translated: the socket talks to the backend itself, and is shown the frontend.
+
+use netpath_common::{
+    abi::{
+        config::Config,
+        conntrack::Tuple,
+        endpoint::KIND_HOST,
+        service::{BackendKey, FLAG_NODE_PORT, Frontend},
+        socket::{SocketKey, SocketPeer, TO_BACKEND, TO_FRONTEND},
+    },
+    reason::Reason,
+};
+
+use crate::{
+    family::{Address, Family},
+    flow::{TCP, UDP},
+    nat::Target,
+    service,
+    tables::Tables,
+};
+
+/// How many places of a set are searched for a backend that a socket had.
+const SEARCHED: u32 = 4096;
+
+/// A socket in a call that names its peer, or asks for it.
+pub trait Socket<A> {
+    /// The kernel's cookie of its network namespace.
+    fn netns_cookie(&self) -> u64;
+    /// The kernel's cookie of the socket, low and high half.
+    fn cookie(&self) -> [u32; 2];
+    /// Its IP protocol, as `socket` was told: may be larger than a header's.
+    fn protocol(&self) -> u32;
+    /// The peer's address and port, as the call has them.
+    fn peer(&self) -> (A, u16);
+    /// Gives the call another peer.
+    fn set_peer(&mut self, address: A, port: u16);
+}
+
+/// How long a socket keeps a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// For this one call, which connects it.
+    Connection,
+    /// For all datagrams to the frontend, as long as that has the backend.
+    Datagrams,
+}
+
+/// Whether a socket is in the node's own network namespace. Sockets of pods are served by their packets' hooks.
+#[inline(always)]
+pub fn is_own<A, S: Socket<A>>(socket: &S, config: &Config) -> bool {
+    socket.netns_cookie() == config.netns_cookie
+}
+
+/// Leads a socket whose peer is a frontend to one of its backends.
+///
+/// # Errors
+/// The call must fail: [`Reason::Refused`] if the service has no endpoints, [`Reason::NoBackend`].
+#[inline(always)]
+pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
+    socket: &mut S,
+    tables: &mut T,
+    config: &Config,
+    keeps: Keeps,
+) -> Result<Reason, Reason> {
+    let protocol = match socket.protocol() {
+        6 => TCP,
+        17 => UDP,
+        _ => return Ok(Reason::SocketLeft),
+    };
+    let cookie = socket.cookie();
+    let (address, port) = socket.peer();
+    let asked = Frontend {
+        address,
+        port,
+        protocol,
+        reserved: 0,
+    };
+    let Some(frontend) = frontend::<F, T>(tables, config, asked) else {
+        return Ok(Reason::SocketLeft);
+    };
+    // A socket has no port yet that would tell it from others: its cookie stands for one.
+    let tuple = Tuple {
+        source: F::node(config),
+        destination: frontend,
+        source_port: cookie[0] as u16,
+        destination_port: port,
+        protocol,
+        reserved: [0; 3],
+    };
+    let mut to = tuple;
+    let mut set = 0;
+    match service::choose(tables, config, &tuple, &mut to, &mut set) {
+        Target::New => {}
+        Target::Same => return Ok(Reason::SocketLeft),
+        Target::Refusal => return Err(Reason::Refused),
+        Target::Drop(reason) => return Err(reason),
+    }
+    let mut backend = SocketPeer {
+        address: to.destination,
+        port: to.destination_port,
+        reserved: [0; 2],
+        set,
+    };
+    let key = SocketKey {
+        cookie,
+        address,
+        port,
+        direction: TO_BACKEND,
+        reserved: 0,
+    };
+    if keeps == Keeps::Datagrams {
+        stay(tables, &key, &mut backend);
+    }
+    let back = SocketKey {
+        address: backend.address,
+        port: backend.port,
+        direction: TO_FRONTEND,
+        ..key
+    };
+    let shown = SocketPeer {
+        address,
+        port,
+        reserved: [0; 2],
+        set: 0,
+    };
+    if tables.socket_peer(&back) != Some(shown) {
+        tables.remember_socket_peer(&back, &shown);
+    }
+    socket.set_peer(backend.address, backend.port);
+    Ok(Reason::ToBackend)
+}
+
+/// Shows a socket the frontend that it asked for, where its peer is a backend that it was led to.
+#[inline(always)]
+pub fn show<A: Address, S: Socket<A>, T: Tables<A>>(socket: &mut S, tables: &T) -> Reason {
+    let (address, port) = socket.peer();
+    let key = SocketKey {
+        cookie: socket.cookie(),
+        address,
+        port,
+        direction: TO_FRONTEND,
+        reserved: 0,
+    };
+    match tables.socket_peer(&key) {
+        Some(frontend) => {
+            socket.set_peer(frontend.address, frontend.port);
+            Reason::AsFrontend
+        }
+        None => Reason::SocketLeft,
+    }
+}
+
+/// The address of the frontend that a peer is: its own, or the node's, for a port that all addresses of the node have, the
+/// loopback addresses included. Connecting to no address at all is to connect to the loopback address.
+#[inline(always)]
+fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: Frontend<F::Addr>) -> Option<F::Addr> {
+    if tables.service(asked).is_some() {
+        return Some(asked.address);
+    }
+    let own = asked.address.is_loopback()
+        || asked.address == F::Addr::default()
+        || tables
+            .endpoint(asked.address)
+            .is_some_and(|endpoint| endpoint.kind == KIND_HOST);
+    if !own {
+        return None;
+    }
+    let address = F::node(config);
+    let service = tables.service(Frontend { address, ..asked })?;
+    (service.flags & FLAG_NODE_PORT != 0).then_some(address)
+}
+
+/// Makes `backend`, which was chosen just now, the one that the socket's earlier datagrams went to, if the set still has that
+/// one; and remembers which it is.
+#[inline(always)]
+fn stay<A: Address, T: Tables<A>>(tables: &mut T, key: &SocketKey<A>, backend: &mut SocketPeer<A>) {
+    if let Some(earlier) = tables.socket_peer(key) {
+        if earlier.set == backend.set {
+            *backend = earlier;
+            return;
+        }
+        if has(tables, &earlier, backend.set) {
+            backend.address = earlier.address;
+            backend.port = earlier.port;
+        }
+    }
+    tables.remember_socket_peer(key, backend);
+}
+
+/// Whether a backend is in a set.
+#[inline(never)]
+fn has<A: Address, T: Tables<A>>(tables: &mut T, backend: &SocketPeer<A>, set: u32) -> bool {
+    let mut found = false;
+    tables.repeat(SEARCHED, |tables, slot| {
+        match tables.backend(BackendKey { set, slot }) {
+            Some(other) => {
+                found = other.address == backend.address && other.port == backend.port;
+                found
+            }
+            // Its places have no gap: that was the last.
+            None => true,
+        }
+    });
+    found
+}
