@@ -6,7 +6,7 @@
 //! everything pass.
 
 mod config;
-mod forget;
+pub mod forget;
 mod mirror;
 mod report;
 mod sets;
@@ -26,7 +26,7 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
-            Service,
+            FLAG_HOST_PORT, FLAG_NODE_PORT, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -71,8 +71,10 @@ impl Applier {
             held: config.get()?,
             config,
             endpoints: tables::endpoint4(pins)?,
-            routes: Mirror::adopt(names::ROUTE4, tables::route4(pins)?)?,
-            services: Mirror::adopt(names::SERVICE4, tables::service4(pins)?)?,
+            routes: Mirror::adopt(names::ROUTE4, tables::route4(pins)?, |_| true)?,
+            services: Mirror::adopt(names::SERVICE4, tables::service4(pins)?, |service| {
+                service.flags & FLAG_HOST_PORT == 0
+            })?,
             sets: Sets::adopt(tables::backend4(pins)?)?,
             connections: tables::conntrack4(pins)?,
         })
@@ -182,6 +184,7 @@ impl Applier {
                     None => incomplete.push((**frontend, list.len())),
                 }
             }
+            let taken = self.claim_node_ports(&mut services, report);
             let refused = self.services.put(&services, report);
             let removed = self.services.keep(wanted, report);
             let freed = removed + self.retire(&services, report);
@@ -193,11 +196,38 @@ impl Applier {
                 let reason = unplaced.as_ref().map_or_else(String::new, Error::to_string);
                 report.refuse(format!("{} and its {count} backends", describe(&frontend)), reason);
             }
+            for frontend in taken {
+                let reason =
+                    "a pod of this node has it as its hostPort: delete that pod, or give the service another nodePort";
+                report.refuse(describe(&frontend), reason.to_owned());
+            }
             for (frontend, error) in refused {
                 report.fail(describe(&frontend), &error);
             }
             return;
         }
+    }
+
+    /// Adds the new frontends that a pod's hostPort could be in the way of, which the CNI plugin writes beside us. Those that
+    /// are taken are returned and no longer wanted; what else is wrong shows again when all are written.
+    fn claim_node_ports(&mut self, services: &mut BTreeMap<Frontend, Service>, report: &mut Report) -> Vec<Frontend> {
+        let held = self.services.held();
+        let is_new = |(frontend, service): &(&Frontend, &Service)| {
+            service.flags & FLAG_NODE_PORT != 0 && !held.contains_key(*frontend)
+        };
+        let new: Vec<(Frontend, Service)> = services
+            .iter()
+            .filter(is_new)
+            .map(|(key, value)| (*key, *value))
+            .collect();
+        let mut taken = Vec::new();
+        for (frontend, service) in new {
+            if let Ok(false) = self.services.claim(frontend, service, report) {
+                services.remove(&frontend);
+                taken.push(frontend);
+            }
+        }
+        taken
     }
 
     /// Which backends every frontend of UDP has in the kernel.

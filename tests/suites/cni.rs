@@ -1,6 +1,7 @@
 //! The CNI plugin as runtimes run it: the real binary in a node's namespace, with real programs and tables, and no agent.
 
 mod faults;
+mod hostports;
 mod node;
 mod races;
 mod reference;

@@ -2,6 +2,7 @@
 
 mod bpftool;
 mod cni;
+mod hostports;
 mod lab;
 mod logic;
 mod parity;

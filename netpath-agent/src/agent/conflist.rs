@@ -66,6 +66,7 @@ impl Conflist {
             "bpfRoot": self.bpf_root,
             "stateDir": self.state_dir,
             "subnets": subnets,
+            "capabilities": { "portMappings": true },
         })
     }
 
@@ -118,7 +119,7 @@ mod tests {
             written,
             json!({"cniVersion":"1.1.0","name":"netpath","plugins":[{"type":"netpath-cni","bridge":"netpath0","mtu":1450,
                 "bpfRoot":"/sys/fs/bpf/netpath","stateDir":"/var/lib/netpath",
-                "subnets":[{"subnet":"10.244.1.0/24","gateway":"10.244.1.1"}]}]})
+                "subnets":[{"subnet":"10.244.1.0/24","gateway":"10.244.1.1"}],"capabilities":{"portMappings":true}}]})
         );
     }
 

@@ -10,7 +10,7 @@ use crate::datapath::{
     maps::Table,
 };
 
-/// A map that nobody else writes.
+/// A map, or the part of one that nobody else writes.
 pub struct Mirror<K, V> {
     name: &'static str,
     table: Table<K, V>,
@@ -18,18 +18,32 @@ pub struct Mirror<K, V> {
 }
 
 impl<K: Pod + Ord, V: Pod + PartialEq> Mirror<K, V> {
-    /// Reads what the map holds.
+    /// Reads what the map holds that is `ours`.
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn adopt(name: &'static str, table: Table<K, V>) -> Result<Self> {
-        let held = table.entries()?.into_iter().collect();
+    pub fn adopt(name: &'static str, table: Table<K, V>, ours: impl Fn(&V) -> bool) -> Result<Self> {
+        let entries = table.entries()?.into_iter();
+        let held = entries.filter(|(_, value)| ours(value)).collect();
         Ok(Self { name, table, held })
     }
 
     /// What the map holds.
     pub fn held(&self) -> &BTreeMap<K, V> {
         &self.held
+    }
+
+    /// Adds an entry that others may have added: `false` if one of them has.
+    ///
+    /// # Errors
+    /// [`Error::MapFull`], [`Error::Map`].
+    pub fn claim(&mut self, key: K, value: V, report: &mut Report) -> Result<bool> {
+        let added = self.table.insert_new(&key, &value)?;
+        if added {
+            self.held.insert(key, value);
+            report.table(self.name).added += 1;
+        }
+        Ok(added)
     }
 
     /// Writes what the map lacks or holds otherwise: changes first, which need no room. Returns what was refused.

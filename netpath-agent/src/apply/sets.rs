@@ -1,4 +1,4 @@
-//! The sets of backends in `np_backend4`. A set never changes: its number follows from what it holds, so that frontends
+//! The services' sets of backends in `np_backend4`. A set never changes: its number follows from what it holds, so that frontends
 //! with the same backends share one, a changed list gets another, and a restart finds the same numbers again.
 
 use std::{
@@ -7,7 +7,7 @@ use std::{
 };
 
 use netpath_common::{
-    abi::service::{BackendKey, v4::Backend},
+    abi::service::{BackendKey, HOST_PORT_SETS, v4::Backend},
     names,
 };
 
@@ -31,7 +31,8 @@ impl Sets {
     /// [`Error::Map`].
     pub fn adopt(table: Table<BackendKey, Backend>) -> Result<Self> {
         let mut slots: BTreeMap<u32, BTreeMap<u32, Backend>> = BTreeMap::new();
-        for (key, backend) in table.entries()? {
+        let entries = table.entries()?.into_iter();
+        for (key, backend) in entries.filter(|(key, _)| key.set < HOST_PORT_SETS) {
             slots.entry(key.set).or_default().insert(key.slot, backend);
         }
         let mut sets = Self {
@@ -152,16 +153,16 @@ fn keys(set: u32, list: &[Backend]) -> impl Iterator<Item = BackendKey> {
     (0..list.len() as u32).map(move |slot| BackendKey { set, slot })
 }
 
-/// A set's first choice of a number: FNV-1a over its backends, and never 0.
+/// A set's first choice of a number: FNV-1a over its backends, below those of hostPorts, and never 0.
 fn hash(list: &[Backend]) -> u32 {
     let bytes: &[u8] = bytemuck::cast_slice(list);
     let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     });
-    hash.max(1)
+    (hash % HOST_PORT_SETS).max(1)
 }
 
 /// The number after one that is taken.
 fn next(number: u32) -> u32 {
-    number.checked_add(1).unwrap_or(1)
+    ((number + 1) % HOST_PORT_SETS).max(1)
 }

@@ -20,6 +20,8 @@ use netpath_common::abi::{
     },
 };
 
+mod hostports;
+
 use super::*;
 use crate::datapath::{load::load, scratch::Scratch, sizes::Sizes};
 

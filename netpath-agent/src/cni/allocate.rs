@@ -22,6 +22,7 @@ use super::{
     error::{Code, Error},
     names::Attachment,
     pool::{Pool, candidates, exhausted},
+    portmap::{HostPort, PortMapping},
 };
 
 /// The last address that was given out: the next one comes after it, so that an address rests before it is used again. It
@@ -53,6 +54,9 @@ pub struct Record {
     /// `namespace/name` of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// The ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
 }
 
 impl Record {
@@ -62,6 +66,16 @@ impl Record {
             container_id: self.container_id.clone(),
             ifname: self.ifname.clone(),
         }
+    }
+
+    /// The ports of the node that lead to it.
+    pub fn host_ports(&self) -> Vec<HostPort> {
+        // ADD has refused what cannot be served.
+        let served = self
+            .port_mappings
+            .iter()
+            .filter_map(|mapping| HostPort::read(mapping).ok());
+        served.flatten().collect()
     }
 }
 
@@ -325,6 +339,14 @@ impl Addresses {
     fn staged(&self, attachment: &Attachment, what: &str) -> PathBuf {
         self.folder
             .join(format!("{}{}-{what}", staged_prefix(attachment), std::process::id()))
+    }
+
+    /// Whoever removes addresses, or writes hostPorts, holds this; none if the network has never had an address.
+    ///
+    /// # Errors
+    /// [`Code::Io`].
+    pub fn lock_if_any(&self) -> Result<Option<File>, Error> {
+        self.folder.exists().then(|| self.lock()).transpose()
     }
 
     fn lock(&self) -> Result<File, Error> {

@@ -9,10 +9,12 @@ use serde_json::Value;
 use super::{
     allocate::{Addresses, Record, Reservation, boot_id},
     config::Network,
-    detach::dismantle,
+    detach::{close_ports, dismantle},
     error::{Code, Error},
+    hostport::HostPorts,
     log,
     names::Attachment,
+    portmap::HostPort,
     result::{self, Attached},
     tables::{HOOKS, PodTables, require_datapath},
 };
@@ -67,6 +69,10 @@ pub async fn add(
     pod: Option<String>,
 ) -> Result<Value, Error> {
     let pools = network.pools()?;
+    let port_mappings = network.port_mappings()?;
+    port_mappings
+        .iter()
+        .try_for_each(|mapping| HostPort::read(mapping).map(drop))?;
     let pins = Pins::new(&network.bpf_root);
     require_datapath(&pins)?;
     let namespace = open_namespace(netns)?;
@@ -80,11 +86,15 @@ pub async fn add(
         boot_id: String::new(),
         netns: Some(netns.to_owned()),
         pod,
+        port_mappings,
     };
+    let ports = record.host_ports();
     let reservation = addresses.reserve(&pools, record)?;
     let work = Work {
         network,
         attachment,
+        addresses: &addresses,
+        ports,
         netns,
         pins,
         namespace,
@@ -104,6 +114,8 @@ pub async fn add(
 struct Work<'a> {
     network: &'a Network,
     attachment: &'a Attachment,
+    addresses: &'a Addresses,
+    ports: Vec<HostPort>,
     netns: &'a Path,
     pins: Pins,
     namespace: Namespace,
@@ -142,6 +154,9 @@ impl Work<'_> {
             Err(error) => Err(error),
         };
         if finished.is_err() {
+            if let Err(error) = close_ports(self.addresses, &self.pins, &self.ports, reservation.address) {
+                log(format_args!("while undoing: {error}"));
+            }
             let left = dismantle(
                 &self.netlink,
                 self.network,
@@ -176,9 +191,20 @@ impl Work<'_> {
         );
         self.namespace
             .netlink(|inside| async move { inside.configure_pod(ifname, address, gateway).await })?;
+        self.open_ports(reservation.address)?;
         // The bridge opens the port when it hears of the carrier, which the kernel says when it has time, or when asked.
         self.netlink.link(&port.name).await?;
         Ok(())
+    }
+
+    /// The pod's hostPorts, last: what comes to them is answered.
+    fn open_ports(&self, address: Ipv4Addr) -> Result<(), Error> {
+        if self.ports.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.addresses.lock_if_any()?;
+        // Twice, as above.
+        (0..2).try_for_each(|_| HostPorts::open(&self.pins)?.add(&self.ports, address))
     }
 }
 

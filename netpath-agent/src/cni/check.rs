@@ -20,6 +20,7 @@ use super::{
     attach::{bridge, open_namespace},
     config::Network,
     error::{Code, Error},
+    hostport::HostPorts,
     names::Attachment,
     result::mac_text,
     tables::{HOOKS, PodTables, require_datapath},
@@ -132,6 +133,12 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
     }
 
     let reserved = Addresses::new(&network.state_dir, &network.name, boot_id()?).of(attachment)?;
+    for (address, record) in &reserved {
+        let ports = record.host_ports();
+        if !ports.is_empty() {
+            differences.extend(HostPorts::open(&pins)?.differences(&ports, *address)?);
+        }
+    }
     if !reserved.iter().any(|(reserved, _)| *reserved == address) {
         differences.push(format!(
             "address {address} is not reserved for it in {}",

@@ -9,6 +9,7 @@ use super::{
     config::Network,
     detach::{detach, dismantle},
     error::{Code, Error},
+    hostport::{HostPorts, Pod},
     names::{Attachment, is_identifier, is_pod_device},
     tables::{HOOKS, PodTables},
 };
@@ -61,6 +62,7 @@ pub async fn gc(network: &Network) -> Result<(), Error> {
         }
     }
     left.extend(forget_devices_gone(&netlink, network).await?);
+    left.extend(settle_ports(network, &boot)?);
     finished(left)
 }
 
@@ -71,7 +73,8 @@ pub async fn gc(network: &Network) -> Result<(), Error> {
 /// As [`gc`].
 pub async fn reconcile(network: &Network) -> Result<(), Error> {
     let netlink = Netlink::connect()?;
-    let addresses = Addresses::new(&network.state_dir, &network.name, boot_id()?);
+    let boot = boot_id()?;
+    let addresses = Addresses::new(&network.state_dir, &network.name, &boot);
     let mut settled = BTreeSet::new();
     for (address, record) in addresses.records()? {
         if !addresses.is_under_way(address)? {
@@ -90,7 +93,29 @@ pub async fn reconcile(network: &Network) -> Result<(), Error> {
         }
     }
     left.extend(forget_devices_gone(&netlink, network).await?);
+    left.extend(settle_ports(network, &boot)?);
     finished(left)
+}
+
+/// Brings the hostPorts in the tables to those of the pods that there are, on the addresses that the node has now.
+fn settle_ports(network: &Network, boot: &str) -> Result<Vec<String>, Error> {
+    let Some(mut tables) = HostPorts::open_if_any(&Pins::new(&network.bpf_root))? else {
+        return Ok(Vec::new());
+    };
+    let own = Addresses::new(&network.state_dir, &network.name, boot);
+    let _lock = own.lock_if_any()?;
+    let mut pods = Vec::new();
+    for name in networks(network)?.into_iter().chain([network.name.clone()]) {
+        let addresses = Addresses::new(&network.state_dir, &name, boot);
+        for (address, record) in addresses.records()? {
+            pods.push(Pod {
+                address,
+                ports: record.host_ports(),
+                under_way: addresses.is_under_way(address)?,
+            });
+        }
+    }
+    Ok(tables.reconcile(&pods)?)
 }
 
 fn finished(left: Vec<String>) -> Result<(), Error> {

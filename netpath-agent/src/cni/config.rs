@@ -15,6 +15,7 @@ use super::{
     error::{Code, Error},
     names::{is_identifier, is_interface_name},
     pool::Pool,
+    portmap::PortMapping,
     version::Version,
 };
 
@@ -39,6 +40,7 @@ struct Raw {
     ipam: Option<Value>,
     dns: Option<Map<String, Value>>,
     prev_result: Option<Map<String, Value>>,
+    runtime_config: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<ValidAttachment>>,
 }
@@ -76,6 +78,8 @@ pub struct Network {
     pub state_dir: PathBuf,
     /// The node's subnets; see [`Network::pools`].
     subnets: Vec<(IpNet, Option<std::net::IpAddr>)>,
+    /// What the runtime adds for this container; see [`Network::port_mappings`].
+    runtime_config: Option<Value>,
     /// Handed on in results, for the runtime.
     pub dns: Option<Map<String, Value>>,
     /// What the plugins before this one answered, or on CHECK and DEL what ADD answered in the end.
@@ -135,10 +139,29 @@ impl Network {
             bpf_root: absolute("bpfRoot", raw.bpf_root.unwrap_or_else(|| names::BPF_ROOT.into()))?,
             state_dir: absolute("stateDir", raw.state_dir.unwrap_or_else(|| STATE_DIR.into()))?,
             subnets: raw.subnets.into_iter().map(|raw| (raw.subnet, raw.gateway)).collect(),
+            runtime_config: raw.runtime_config,
             dns: raw.dns,
             prev_result: raw.prev_result,
             valid_attachments: raw.valid_attachments,
         })
+    }
+
+    /// The ports of the node that shall lead to the container.
+    ///
+    /// # Errors
+    /// [`Code::Decode`] if they are written otherwise than CONVENTIONS.md says.
+    pub fn port_mappings(&self) -> Result<Vec<PortMapping>, Error> {
+        let written = self
+            .runtime_config
+            .as_ref()
+            .and_then(|config| config.get("portMappings"));
+        let mappings = written.cloned().map(serde_json::from_value::<Option<Vec<PortMapping>>>);
+        match mappings.transpose() {
+            Ok(mappings) => Ok(mappings.flatten().unwrap_or_default()),
+            Err(error) => {
+                Err(Error::new(Code::Decode, "runtimeConfig.portMappings cannot be read").details(error.to_string()))
+            }
+        }
     }
 
     /// The IPv4 subnets, checked: each has its gateway inside and room for a pod, and none overlaps another. IPv6 subnets

@@ -7,7 +7,9 @@ use super::{
     allocate::{Addresses, boot_id},
     config::Network,
     error::{Code, Error},
+    hostport::HostPorts,
     names::Attachment,
+    portmap::HostPort,
     tables::{HOOKS, PodTables},
 };
 use crate::{
@@ -33,20 +35,37 @@ pub(super) async fn detach(
     attachment: &Attachment,
 ) -> Result<(), Error> {
     let device = attachment.device();
-    let owned: Vec<Ipv4Addr> = addresses
-        .of(attachment)?
-        .into_iter()
-        .map(|(address, _)| address)
-        .collect();
+    let records = addresses.of(attachment)?;
+    let pins = Pins::new(&network.bpf_root);
+    let mut left = Vec::new();
+    for (address, record) in &records {
+        note(&mut left, close_ports(addresses, &pins, &record.host_ports(), *address));
+    }
+    let owned: Vec<Ipv4Addr> = records.into_iter().map(|(address, _)| address).collect();
     let link = netlink.link(&device).await?;
-    let left = dismantle(netlink, network, &device, link.as_ref(), &owned).await;
+    left.extend(dismantle(netlink, network, &device, link.as_ref(), &owned).await);
     if left.is_empty() {
         return addresses.release(attachment);
     }
     Err(Error::new(Code::Leftovers, format!("{attachment} is not wholly detached")).details(left.join("; ")))
 }
 
-/// Removes all that the kernel has of an attachment: table entries first, so that the pod is cut off at once, then the
+/// Removes a pod's hostPorts.
+///
+/// # Errors
+/// Those of the tables; [`Code::Io`].
+pub(super) fn close_ports(addresses: &Addresses, pins: &Pins, ports: &[HostPort], pod: Ipv4Addr) -> Result<(), Error> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let _lock = addresses.lock_if_any()?;
+    match HostPorts::open_if_any(pins)? {
+        Some(mut tables) => Ok(tables.remove(ports, pod)?),
+        None => Ok(()),
+    }
+}
+
+/// Removes all else that the kernel has of an attachment: table entries first, so that the pod is cut off at once, then the
 /// device with its programs, then what is left without it. Goes on past errors, and says what they were.
 pub(super) async fn dismantle(
     netlink: &Netlink,

@@ -3,7 +3,8 @@
 //! agent wrote says where. ADD and DEL work while the agent is down.
 //!
 //! A request's way: [`request`] and [`config`] check it, then [`attach`], [`detach`], [`check`], [`collect`] or
-//! [`status`] acts, with [`allocate`] for addresses and [`tables`] for the pod's entries; [`result`] or [`error`] is the
+//! [`status`] acts, with [`allocate`] for addresses, [`tables`] for the pod's entries and [`hostport`] for its ports
+//! on the node; [`result`] or [`error`] is the
 //! answer.
 
 pub mod allocate;
@@ -13,8 +14,10 @@ pub mod collect;
 pub mod config;
 pub mod detach;
 pub mod error;
+pub mod hostport;
 pub mod names;
 pub mod pool;
+pub mod portmap;
 pub mod request;
 pub mod result;
 pub mod status;

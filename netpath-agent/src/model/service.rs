@@ -32,7 +32,7 @@ impl Protocol {
     }
 
     /// Reads a `protocol` field, which stands for TCP where it is missing; `None` for one that is not served.
-    pub(super) fn read(written: Option<&str>) -> Option<Self> {
+    pub(crate) fn read(written: Option<&str>) -> Option<Self> {
         match written {
             None | Some("" | "TCP") => Some(Protocol::Tcp),
             Some("UDP") => Some(Protocol::Udp),

@@ -11,7 +11,7 @@ use netpath_common::{
         config::Config,
         endpoint::{KIND_HOST, KIND_POD},
         route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
-        service::{BackendKey, FLAG_NODE_PORT, v4::Backend},
+        service::{BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT, v4::Backend},
     },
     hook::Hook,
     names::{self, CGROUP},
@@ -145,7 +145,8 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
                 17 => "udp".to_owned(),
                 other => other.to_string(),
             },
-            node_port: service.flags & FLAG_NODE_PORT != 0,
+            node_port: service.flags & (FLAG_NODE_PORT | FLAG_HOST_PORT) == FLAG_NODE_PORT,
+            host_port: service.flags & FLAG_HOST_PORT != 0,
             backends,
         });
     }

@@ -81,7 +81,11 @@ impl Status {
         table(f, "Routes", ["SUBNET", "WAY", "NODE", "NEXT HOP"], routes.collect())?;
 
         let services = self.services.iter().map(|service| {
-            let kind = if service.node_port { "NodePort" } else { "" };
+            let kind = match (service.node_port, service.host_port) {
+                (_, true) => "hostPort",
+                (true, false) => "NodePort",
+                (false, false) => "",
+            };
             let name = format!("{}/{}", service.frontend, service.protocol);
             [name, kind.to_owned(), backends(&service.backends)]
         });
@@ -227,6 +231,7 @@ mod tests {
                 frontend: "192.168.100.100:30000".to_owned(),
                 protocol: "tcp".to_owned(),
                 node_port: true,
+                host_port: false,
                 backends: vec!["10.244.100.100:30000".to_owned(); 9],
             }],
             maps: Vec::new(),

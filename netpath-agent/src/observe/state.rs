@@ -103,6 +103,8 @@ pub struct ServiceLine {
     pub protocol: String,
     /// Whether it is a NodePort.
     pub node_port: bool,
+    /// Whether it is a pod's hostPort.
+    pub host_port: bool,
     /// Who answers.
     pub backends: Vec<String>,
 }

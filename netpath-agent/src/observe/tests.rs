@@ -188,8 +188,8 @@ fn a_whole_node_is_told_whole() {
     assert_eq!(
         told["services"],
         json!([
-            { "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "backends": ["10.244.1.2:5353"] },
-            { "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "backends": [] },
+            { "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "backends": ["10.244.1.2:5353"] },
+            { "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "backends": [] },
         ])
     );
     assert_eq!(

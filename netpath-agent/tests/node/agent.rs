@@ -288,7 +288,7 @@ fn a_node_becomes_ready_once_its_object_is_there_and_stays_so_without_its_agent(
                 "{log}"
             );
             assert!(
-                !log.contains("CNI configuration written") && log.contains("replaced=4"),
+                !log.contains("CNI configuration written") && log.contains("replaced=8"),
                 "{log}"
             );
             node.end(signal);

@@ -5,8 +5,14 @@
 
 use super::family::families;
 
-/// A frontend that answers on an address of a node: a NodePort.
+/// A frontend that answers on every address of a node, the loopback addresses of its own sockets included: a NodePort, or a
+/// hostPort without an address.
 pub const FLAG_NODE_PORT: u16 = 1;
+/// A pod's hostPort: the CNI plugin's, not the agent's.
+pub const FLAG_HOST_PORT: u16 = 2;
+
+/// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
+pub const HOST_PORT_SETS: u32 = 1 << 31;
 
 families! {
     /// An address and port that a service answers on.

@@ -168,6 +168,8 @@ mod tests {
                     name: Some("http".to_owned()),
                     port,
                     protocol: "TCP".to_owned(),
+                    host_port: None,
+                    host_ip: None,
                 }],
             },
             node: "node-1".to_owned(),

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     home::Home,
@@ -133,6 +133,15 @@ pub(crate) fn call(node: Node, command: &str, container: &str, netns: &Path, spe
         let mut config = plugin.clone();
         config.insert("name".to_owned(), list.name.clone().into());
         config.insert("cniVersion".to_owned(), list.cni_version.clone().into());
+        if plugin
+            .get("capabilities")
+            .is_some_and(|can| can["portMappings"] == true)
+        {
+            config.insert(
+                "runtimeConfig".to_owned(),
+                json!({ "portMappings": port_mappings(spec) }),
+            );
+        }
         if let Some(previous) = &result {
             config.insert("prevResult".to_owned(), Value::clone(previous));
         }
@@ -173,6 +182,18 @@ pub(crate) fn call(node: Node, command: &str, container: &str, netns: &Path, spe
         _ => {}
     }
     Ok(result.unwrap_or_default())
+}
+
+/// A pod's hostPorts, as container runtimes write them.
+fn port_mappings(spec: &PodSpec) -> Vec<Value> {
+    let mapped = spec.ports.iter().filter_map(|port| Some((port, port.host_port?)));
+    let mappings = mapped.map(|(port, host_port)| {
+        json!({
+            "hostPort": host_port, "containerPort": port.port, "protocol": port.protocol.to_lowercase(),
+            "hostIP": port.host_ip.clone().unwrap_or_default(),
+        })
+    });
+    mappings.collect()
 }
 
 /// A network configuration list (CNI specification, section 1).

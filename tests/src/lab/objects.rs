@@ -32,6 +32,10 @@ pub struct PodPort {
     pub port: u16,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
+    /// The port of the node that leads to it, if one does.
+    pub host_port: Option<i32>,
+    /// The node's address for that; none for all of them.
+    pub host_ip: Option<String>,
 }
 
 /// A Pod.
@@ -161,6 +165,8 @@ fn pod(namespace: String, name: String, pod: Pod) -> Result<PodSpec> {
             name: port.name,
             port: number.ok_or_else(|| anyhow!("containerPort {} is not in 1..=65535", port.container_port))?,
             protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+            host_port: port.host_port,
+            host_ip: port.host_ip,
         });
     }
     let labels = pod.metadata.labels.unwrap_or_default();

@@ -226,6 +226,7 @@ fn reconciling_takes_what_is_gone_and_leaves_what_lives_or_is_under_way() -> Res
         boot_id: String::new(),
         netns: None,
         pod: None,
+        port_mappings: Vec::new(),
     };
     let under_way = addresses.reserve(&network.pools()?, record)?;
     let reconcile = || node.netlink(async |_| Ok(collect::reconcile(&network).await?));

@@ -25,7 +25,7 @@ use netpath_tests::lab::{home::Home, namespace::Namespace, process};
 use serde_json::{Value, json};
 
 /// The address of the node itself; nothing has it.
-const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 1);
+pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 1);
 /// The gateway of the default subnet.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
 

@@ -18,6 +18,7 @@ fn record(number: usize) -> Record {
         boot_id: String::new(),
         netns: Some(format!("/run/netns/{number}").into()),
         pod: None,
+        port_mappings: Vec::new(),
     }
 }
 

@@ -1,0 +1,74 @@
+//! Pods' hostPorts, which the CNI plugin writes into the same maps.
+
+use netpath_common::abi::service::{FLAG_HOST_PORT, HOST_PORT_SETS};
+
+use super::*;
+
+/// A hostPort as the plugin writes it.
+fn open(pins: &Pins, frontend: Frontend, last: u8) -> (Frontend, Service) {
+    let set = HOST_PORT_SETS + u32::from(last);
+    let mut sets = tables::backend4(pins).expect("pinned");
+    sets.insert(&BackendKey { set, slot: 0 }, &backend(last)).expect("room");
+    let service = Service {
+        set,
+        count: 1,
+        flags: FLAG_HOST_PORT | FLAG_NODE_PORT,
+        reserved: [0; 2],
+    };
+    let mut services = tables::service4(pins).expect("pinned");
+    services.insert(&frontend, &service).expect("room");
+    (frontend, service)
+}
+
+#[test]
+fn they_stay_whatever_the_plan_is() {
+    let scratch = maps(16, 16);
+    let pins = &scratch.0;
+    let (early, late) = (frontend(1, 7000), frontend(1, 7001));
+    open(pins, early, 9);
+    let mut applier = Applier::adopt(pins).expect("maps");
+    let some = plan([
+        (frontend(2, 80), service(0, &[1, 2])),
+        (frontend(3, 80), service(0, &[3])),
+    ]);
+    assert_eq!(applier.apply(&some).errors, []);
+    open(pins, late, 8);
+    for next in [plan([(frontend(2, 80), service(0, &[4]))]), plan([])] {
+        assert_eq!(applier.apply(&next).errors, []);
+        assert_eq!(Applier::adopt(pins).expect("maps").apply(&next), Report::default());
+        for (frontend, last) in [(early, 9), (late, 8)] {
+            let flags = FLAG_HOST_PORT | FLAG_NODE_PORT;
+            assert_eq!(serves(pins, frontend), Some((flags, vec![backend(last)])));
+        }
+    }
+    let sets = tables::backend4(pins).expect("pinned").entries().expect("read");
+    assert_eq!(sets.len(), 2, "{sets:?}");
+}
+
+#[test]
+fn a_node_port_that_a_pod_has_waits_until_that_is_gone() {
+    let scratch = maps(16, 16);
+    let pins = &scratch.0;
+    let mut applier = Applier::adopt(pins).expect("maps");
+    // After the applier has read the map: it does not know.
+    let (taken, held) = open(pins, frontend(1, 30_080), 9);
+    let wanted = plan([
+        (taken, service(FLAG_NODE_PORT, &[1])),
+        (frontend(1, 30_081), service(FLAG_NODE_PORT, &[1])),
+    ]);
+    for _ in 0..2 {
+        let report = applier.apply(&wanted);
+        assert_eq!(report.errors.len(), 1, "{report}");
+        assert_eq!(report.errors[0].object, "service 10.96.0.1:30080/tcp");
+        assert!(report.errors[0].reason.contains("hostPort"), "{report}");
+        let found = tables::service4(pins).expect("pinned").get(&taken).expect("read");
+        assert_eq!(found, Some(held));
+    }
+    assert_eq!(
+        serves(pins, frontend(1, 30_081)),
+        Some((FLAG_NODE_PORT, vec![backend(1)]))
+    );
+    tables::service4(pins).expect("pinned").remove(&taken).expect("removed");
+    assert_eq!(applier.apply(&wanted).errors, []);
+    assert_eq!(serves(pins, taken), Some((FLAG_NODE_PORT, vec![backend(1)])));
+}

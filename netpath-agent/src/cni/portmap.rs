@@ -1,0 +1,148 @@
+//! The runtime's port mappings: which of the node's ports lead to a container (CNI CONVENTIONS.md, "portMappings").
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Code, Error};
+use crate::model::Protocol;
+
+/// A mapping as the runtime writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortMapping {
+    /// The node's port; 0 for none.
+    pub host_port: i64,
+    /// The container's port.
+    pub container_port: i64,
+    /// `tcp` or `udp`; missing for TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The node's address; missing, empty or 0.0.0.0 for all of them.
+    #[serde(rename = "hostIP", default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+}
+
+/// A mapping that can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The node's address; `None` for all of them.
+    pub address: Option<Ipv4Addr>,
+    /// The node's port.
+    pub port: u16,
+    /// The container's.
+    pub target: u16,
+    /// Of both.
+    pub protocol: Protocol,
+}
+
+impl HostPort {
+    /// Checks a mapping; `None` if it asks for no port of the node.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`]; [`Code::UnsupportedField`] if it is of a kind that is not served.
+    pub fn read(mapping: &PortMapping) -> Result<Option<Self>, Error> {
+        if mapping.host_port == 0 {
+            return Ok(None);
+        }
+        let port = |name: &str, number: i64| match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(
+                Error::new(Code::BadConfig, format!("portMappings: {name} {number} is no port"))
+                    .details("use 1 to 65535"),
+            ),
+        };
+        let written = mapping.protocol.as_deref().unwrap_or_default().to_uppercase();
+        let protocol = Protocol::read(Some(&written)).ok_or_else(|| {
+            Error::new(
+                Code::UnsupportedField,
+                format!("portMappings: protocol {written} is not served"),
+            )
+            .details("netpath serves hostPorts of TCP and UDP")
+        })?;
+        let address = match mapping.host_ip.as_deref() {
+            None | Some("") => None,
+            Some(text) => match text.parse() {
+                Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => None,
+                Ok(IpAddr::V4(address)) => Some(address),
+                Ok(IpAddr::V6(address)) => {
+                    return Err(Error::new(
+                        Code::UnsupportedField,
+                        format!("portMappings: hostIP {address} is IPv6, which is not served"),
+                    )
+                    .details("use an IPv4 address of the node"));
+                }
+                Err(_) => {
+                    return Err(
+                        Error::new(Code::BadConfig, format!("portMappings: hostIP {text:?} is no address"))
+                            .details("use an IPv4 address of the node, or leave it out for all of them"),
+                    );
+                }
+            },
+        };
+        Ok(Some(Self {
+            address,
+            port: port("hostPort", mapping.host_port)?,
+            target: port("containerPort", mapping.container_port)?,
+            protocol,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(mapping: Value) -> Result<Option<HostPort>, Error> {
+        HostPort::read(&serde_json::from_value(mapping).unwrap())
+    }
+
+    #[test]
+    fn mappings_are_read_as_runtimes_write_them() {
+        let all = HostPort {
+            address: None,
+            port: 8080,
+            target: 80,
+            protocol: Protocol::Tcp,
+        };
+        for mapping in [
+            json!({"hostPort": 8080, "containerPort": 80}),
+            json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}),
+            json!({"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": "0.0.0.0"}),
+        ] {
+            assert_eq!(read(mapping), Ok(Some(all)));
+        }
+        let one = HostPort {
+            address: Some(Ipv4Addr::LOCALHOST),
+            protocol: Protocol::Udp,
+            ..all
+        };
+        let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": "127.0.0.1"});
+        assert_eq!(read(mapping.clone()), Ok(Some(one)));
+        let read_back: PortMapping = serde_json::from_value(mapping.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read_back).unwrap(), mapping);
+        assert_eq!(read(json!({"hostPort": 0, "containerPort": 80})), Ok(None));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        for (change, code, said) in [
+            (json!({"hostPort": 65536}), Code::BadConfig, "hostPort 65536"),
+            (json!({"hostPort": -1}), Code::BadConfig, "hostPort -1"),
+            (json!({"containerPort": 0}), Code::BadConfig, "containerPort 0"),
+            (json!({"protocol": "sctp"}), Code::UnsupportedField, "protocol SCTP"),
+            (json!({"hostIP": "::1"}), Code::UnsupportedField, "hostIP ::1 is IPv6"),
+            (json!({"hostIP": "node"}), Code::BadConfig, "hostIP \"node\""),
+        ] {
+            let mut mapping = json!({"hostPort": 8080, "containerPort": 80});
+            let (Value::Object(fields), Value::Object(change)) = (&mut mapping, change) else {
+                unreachable!("objects")
+            };
+            fields.extend(change);
+            let error = read(mapping).unwrap_err();
+            assert!(error.code == code && error.msg.contains(said), "{error:?}");
+        }
+    }
+}
