@@ -46,6 +46,7 @@ use crate::{
 
 pub use report::{Changes, Failure, Report};
 
+use forget::Datagrams;
 use mirror::Mirror;
 use sets::Sets;
 
@@ -58,6 +59,8 @@ pub struct Applier {
     services: Mirror<Frontend, Service>,
     sets: Sets,
     connections: Table<Tuple, Connection>,
+    /// The flows that the last plan let stay; `None` before the first.
+    datagrams: Option<Datagrams>,
 }
 
 impl Applier {
@@ -77,7 +80,26 @@ impl Applier {
             })?,
             sets: Sets::adopt(tables::backend4(pins)?)?,
             connections: tables::conntrack4(pins)?,
+            datagrams: None,
         })
+    }
+
+    /// Reads anew what the pinned maps hold, which others may have changed.
+    ///
+    /// # Errors
+    /// As [`Self::adopt`]; this one stays as it is then.
+    pub fn adopt_again(&mut self, pins: &Pins) -> Result<()> {
+        let datagrams = self.datagrams.take();
+        match Self::adopt(pins) {
+            Ok(adopted) => {
+                *self = Self { datagrams, ..adopted };
+                Ok(())
+            }
+            Err(error) => {
+                self.datagrams = datagrams;
+                Err(error)
+            }
+        }
     }
 
     /// Brings the maps to a plan. What one object is refused does not keep the others from theirs: errors stand in the
@@ -89,9 +111,8 @@ impl Applier {
         }
         self.add_endpoints(&plan.endpoints4, &mut report);
         self.routes(&plan.routes4, &mut report);
-        let before = self.datagram_backends();
         self.services(&plan.services4, &mut report);
-        self.forget(&before, &mut report);
+        self.forget(plan, &mut report);
         self.remove_endpoints(&plan.endpoints4, &mut report);
         self.configure(plan.config, &mut report);
         report
@@ -163,25 +184,30 @@ impl Applier {
 
     /// What does not fit before old entries go is tried once more after.
     fn services(&mut self, wanted: &BTreeMap<Frontend, ServicePlan>, report: &mut Report) {
-        let lists: BTreeMap<&Frontend, Arc<[Backend]>> = shared(wanted);
+        let lists = shared(wanted);
         let mut again = true;
         loop {
-            let needed = lists.values().filter(|list| !list.is_empty());
+            let needed = lists.values().flatten().filter(|list| !list.is_empty());
             let unplaced = self.sets.add(needed, report);
             let mut services = BTreeMap::new();
             let mut incomplete = Vec::new();
-            for (frontend, list) in &lists {
-                match self.sets.number(list) {
-                    Some(set) => {
+            for (frontend, [inside, outside]) in &lists {
+                let plan = &wanted[*frontend];
+                match (self.sets.number(inside), self.sets.number(outside)) {
+                    (Some(set), Some(outside_set)) => {
                         let service = Service {
                             set,
-                            count: list.len() as u32,
-                            flags: wanted[*frontend].flags,
+                            count: inside.len() as u32,
+                            outside_set,
+                            outside_count: outside.len() as u32,
+                            affinity: plan.affinity,
+                            affinity_timeout: plan.affinity_timeout,
+                            flags: plan.flags,
                             reserved: [0; 2],
                         };
                         services.insert(**frontend, service);
                     }
-                    None => incomplete.push((**frontend, list.len())),
+                    _ => incomplete.push((**frontend, inside.len().max(outside.len()))),
                 }
             }
             let taken = self.claim_node_ports(&mut services, report);
@@ -230,44 +256,35 @@ impl Applier {
         taken
     }
 
-    /// Which backends every frontend of UDP has in the kernel.
-    fn datagram_backends(&self) -> Vec<(Frontend, Arc<[Backend]>)> {
-        let services = self.services.held().iter();
-        let datagrams = services.filter(|(frontend, _)| frontend.protocol == forget::UDP);
-        let backends = datagrams.filter_map(|(frontend, service)| Some((*frontend, self.sets.backends(service.set)?)));
-        backends.collect()
-    }
-
-    /// Forgets the connections over UDP to backends that their frontends no longer have.
-    fn forget(&mut self, before: &[(Frontend, Arc<[Backend]>)], report: &mut Report) {
-        let mut gone = forget::Gone::new();
-        for (frontend, old) in before {
-            let service = self.services.held().get(frontend);
-            let now = service.and_then(|service| self.sets.backends(service.set));
-            if now.as_ref() == Some(old) {
-                continue;
-            }
-            let now: HashSet<&Backend> = now.iter().flat_map(|list| list.iter()).collect();
-            let left = old.iter().filter(|backend| !now.contains(backend));
-            gone.extend(left.map(|backend| (*frontend, backend.address, backend.port)));
-        }
-        if gone.is_empty() {
+    /// Forgets the datagrams' connections that the plan does not let stay, whenever there may be such.
+    fn forget(&mut self, plan: &Plan, report: &mut Report) {
+        let datagrams = Datagrams::of(plan);
+        if self
+            .datagrams
+            .as_ref()
+            .is_some_and(|before| !datagrams.end_some_of(before))
+        {
+            self.datagrams = Some(datagrams);
             return;
         }
         // A program that chose before the frontend moved has made its connection known by then.
         sys::grace_period();
-        match forget::forget(&mut self.connections, &gone) {
+        match datagrams.forget(&mut self.connections) {
             Ok(0) => {}
             Ok(count) => report.table(names::CONNTRACK4).removed += 2 * count,
-            Err(error) => report.fail("connections to backends that are gone".to_owned(), &error),
+            // Tried again with the next plan.
+            Err(error) => return report.fail("connections to backends that are gone".to_owned(), &error),
         }
+        self.datagrams = Some(datagrams);
     }
 
     /// Removes the sets that no frontend names, neither in the kernel nor in the plan, once no program can have read their
     /// number.
     fn retire(&mut self, wanted: &BTreeMap<Frontend, Service>, report: &mut Report) -> usize {
         let services = self.services.held().values().chain(wanted.values());
-        let named: BTreeSet<u32> = services.map(|service| service.set).collect();
+        let named: BTreeSet<u32> = services
+            .flat_map(|service| [service.set, service.outside_set])
+            .collect();
         let retired = self.sets.others(&named);
         if retired.is_empty() {
             return 0;
@@ -278,22 +295,20 @@ impl Applier {
     }
 }
 
-/// Each frontend's backends; lists that are alike are one.
-fn shared(wanted: &BTreeMap<Frontend, ServicePlan>) -> BTreeMap<&Frontend, Arc<[Backend]>> {
+/// Each frontend's backends, for connections from inside and from elsewhere; lists that are alike are one.
+fn shared(wanted: &BTreeMap<Frontend, ServicePlan>) -> BTreeMap<&Frontend, [Arc<[Backend]>; 2]> {
     let mut lists: HashSet<Arc<[Backend]>> = HashSet::new();
-    let mut of = BTreeMap::new();
-    for (frontend, service) in wanted {
-        let list = match lists.get(service.backends.as_slice()) {
-            Some(list) => Arc::clone(list),
-            None => {
-                let list: Arc<[Backend]> = service.backends.as_slice().into();
-                lists.insert(Arc::clone(&list));
-                list
-            }
-        };
-        of.insert(frontend, list);
-    }
-    of
+    let mut share = |list: &Arc<[Backend]>| match lists.get(list) {
+        Some(list) => Arc::clone(list),
+        None => {
+            lists.insert(Arc::clone(list));
+            Arc::clone(list)
+        }
+    };
+    wanted
+        .iter()
+        .map(|(frontend, plan)| (frontend, [share(&plan.backends), share(&plan.outside)]))
+        .collect()
 }
 
 fn describe(frontend: &Frontend) -> String {

@@ -7,6 +7,7 @@ mod node;
 mod problem;
 mod service;
 mod slice;
+mod wishes;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 

@@ -80,5 +80,6 @@ reasons! {
     ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
     RefusedSilent = 53, drop, "refused_silent", "the service has no endpoints, and an answer is not allowed";
     NoFrontend = 52, drop, "no_frontend", "an address or port of the service range that no service has";
+    NoLocalEndpoint = 55, drop, "no_local_endpoint", "the service's traffic policy is Local, and none of its endpoints is on this node";
     Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself; this node does not serve IPv6";
 }

@@ -90,7 +90,7 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>, to: &mut T
 }
 
 /// Whether the packet opens a new TCP connection under the tuple of an old one: the old one was closing, or its backend
-/// was chosen from a set that its service no longer has, so that the backend may be gone.
+/// was chosen from a set that its frontend no longer has, so that the backend may be gone.
 #[inline(always)]
 fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
     if flow.kind != Kind::Tcp || flow.flags & (SYN | ACK | RST) != SYN || connection.direction != DIRECTION_ORIGINAL {
@@ -102,7 +102,7 @@ fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Co
     connection.set != 0
         && tables
             .service(frontend(&flow.tuple))
-            .is_none_or(|service| service.set != connection.set)
+            .is_none_or(|service| ![service.set, service.outside_set].contains(&connection.set))
 }
 
 /// The frontend that a packet of this tuple asks for.

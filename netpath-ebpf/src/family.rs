@@ -16,6 +16,9 @@ pub trait Address: Copy + PartialEq + Default {
     /// The address folded into 32 bits, for hashing.
     fn word(&self) -> u32;
 
+    /// Whether it comes before another, as numbers do.
+    fn precedes(&self, other: &Self) -> bool;
+
     /// The address with all but the first `prefix_len` bits cleared.
     fn masked(&self, prefix_len: u8) -> Self;
 
@@ -30,6 +33,11 @@ impl Address for [u8; 4] {
     #[inline(always)]
     fn word(&self) -> u32 {
         u32::from_be_bytes(*self)
+    }
+
+    #[inline(always)]
+    fn precedes(&self, other: &Self) -> bool {
+        u32::from_be_bytes(*self) < u32::from_be_bytes(*other)
     }
 
     #[inline(always)]

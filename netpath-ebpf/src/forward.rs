@@ -161,13 +161,14 @@ fn served<F: Family, T: Tables<F::Addr>>(
     if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
         return Target::Same;
     }
+    let inside = matches!(origin, Origin::Pod | Origin::Host);
     let mut set = 0;
-    let target = service::choose(tables, config, &flow.tuple, to, &mut set);
+    let target = service::choose(tables, config, &flow.tuple, inside, to, &mut set);
     if target != Target::New {
         return target;
     }
     to.source = client::<F, T>(tables, config, flow, to.destination, origin);
-    if let Origin::Pod | Origin::Host = origin {
+    if inside {
         to.source_port = nat::apart(flow.tuple.source_port);
     }
     match nat::open(tables, config, &flow.tuple, to, set) {

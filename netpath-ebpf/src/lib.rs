@@ -13,6 +13,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod arp;
 pub mod conntrack;
 pub mod csum;

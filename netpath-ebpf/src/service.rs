@@ -1,36 +1,91 @@
 //! Services: whom a new connection to a frontend goes to.
 
 use netpath_common::{
-    abi::{config::Config, conntrack::Tuple, service::BackendKey},
+    abi::{
+        config::Config,
+        conntrack::Tuple,
+        service::{BackendKey, FLAG_NONE_HERE},
+    },
     reason::Reason,
 };
 
-use crate::{conntrack, family::Address, hash, nat::Target, tables::Tables};
+use crate::{
+    affinity::{self, Offer},
+    conntrack,
+    family::Address,
+    hash,
+    nat::Target,
+    tables::Tables,
+};
 
-/// Looks for a frontend, and chooses among its backends by the hash of the whole tuple: every connection anew, every
-/// packet of one alike. The chosen one becomes the destination of `to`, and `set` the number of its set.
+/// Looks for the frontend that a tuple asks for, and chooses among its backends: the client's own where the service has
+/// session affinity, else by the hash of the whole tuple, every connection anew and every packet of one alike. The chosen
+/// one becomes the destination of `to`, and `set` the number of its set. `inside` says that the client is a pod of this node
+/// or the node itself: them no policy of external traffic keeps from other nodes' backends.
 ///
-/// [`Reason::NoBackend`] if the chosen place is empty.
-#[inline(never)]
+/// [`Reason::NoLocalEndpoint`] if there are endpoints, none of them where the policy wants one; [`Reason::NoBackend`] if
+/// the chosen place is empty.
+#[inline(always)]
 pub fn choose<A: Address, T: Tables<A>>(
-    tables: &T,
+    tables: &mut T,
     config: &Config,
     tuple: &Tuple<A>,
+    inside: bool,
     to: &mut Tuple<A>,
     set: &mut u32,
 ) -> Target {
+    // Calls one after the other, so that their stacks do not add up.
+    let mut offer = Offer::default();
+    let found = look(tables, tuple, inside, &mut offer);
+    *set = offer.set;
+    if found != Target::New || offer.affinity != 0 && affinity::recall(tables, tuple, &offer, to) {
+        return found;
+    }
+    let chosen = spread(tables, config, tuple, &offer, to);
+    if chosen == Target::New
+        && offer.affinity != 0
+        && !affinity::remember(tables, tuple, &offer, to)
+        && !affinity::recall(tables, tuple, &offer, to)
+    {
+        affinity::replace(tables, tuple, &offer, to);
+    }
+    chosen
+}
+
+/// Finds the frontend, and what it offers to the connection.
+#[inline(never)]
+fn look<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool, offer: &mut Offer) -> Target {
     let Some(service) = tables.service(conntrack::frontend(tuple)) else {
         return Target::Same;
     };
-    if service.count == 0 {
-        return Target::Refusal;
+    (offer.set, offer.count) = if inside {
+        (service.set, service.count)
+    } else {
+        (service.outside_set, service.outside_count)
+    };
+    offer.affinity = service.affinity;
+    offer.affinity_timeout = service.affinity_timeout;
+    match offer.count {
+        0 if service.flags & FLAG_NONE_HERE != 0 => Target::Drop(Reason::NoLocalEndpoint),
+        0 => Target::Refusal,
+        _ => Target::New,
     }
-    let slot = hash::choose(hash::tuple(tuple, config.hash_seed), service.count);
-    let Some(backend) = tables.backend(BackendKey { set: service.set, slot }) else {
+}
+
+/// Chooses by hash.
+#[inline(never)]
+fn spread<A: Address, T: Tables<A>>(
+    tables: &T,
+    config: &Config,
+    tuple: &Tuple<A>,
+    offer: &Offer,
+    to: &mut Tuple<A>,
+) -> Target {
+    let slot = hash::choose(hash::tuple(tuple, config.hash_seed), offer.count);
+    let Some(backend) = tables.backend(BackendKey { set: offer.set, slot }) else {
         return Target::Drop(Reason::NoBackend);
     };
     to.destination = backend.address;
     to.destination_port = backend.port;
-    *set = service.set;
     Target::New
 }

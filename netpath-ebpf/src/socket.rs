@@ -90,7 +90,7 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
     };
     let mut to = tuple;
     let mut set = 0;
-    match service::choose(tables, config, &tuple, &mut to, &mut set) {
+    match service::choose(tables, config, &tuple, true, &mut to, &mut set) {
         Target::New => {}
         Target::Same => return Ok(Reason::SocketLeft),
         Target::Refusal => return Err(Reason::Refused),

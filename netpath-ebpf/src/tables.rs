@@ -5,6 +5,7 @@
 //! the kernel as `NotConfigured` while its `abi_version` is 0.
 
 use netpath_common::abi::{
+    affinity::{Affinity, Client},
     bridge::Port,
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
@@ -35,6 +36,12 @@ pub trait Tables<A> {
     fn service(&self, frontend: Frontend<A>) -> Option<Service>;
     /// One of a set's backends.
     fn backend(&self, key: BackendKey) -> Option<Backend<A>>;
+    /// Whom a client's connections go to.
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity<A>>;
+    /// Remembers it, if nothing is remembered of that client; whether it did.
+    fn add_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>) -> bool;
+    /// Remembers it in place of what was.
+    fn replace_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>);
     /// What a packet of this tuple becomes.
     fn connection(&self, tuple: &Tuple<A>) -> Option<Connection<A>>;
     /// Adds an entry, if there is none of that tuple.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netpath_common::{
     abi::{
+        affinity,
+        affinity::{Affinity, Client},
         bridge::Port,
         conntrack,
         conntrack::{Connection, Tuple},
@@ -40,6 +42,8 @@ pub struct HostTables {
     pub services: BTreeMap<service::v4::Frontend, Service>,
     /// `np_backend4`.
     pub backends: BTreeMap<BackendKey, service::v4::Backend>,
+    /// `np_affinity4`.
+    pub affinities: BTreeMap<affinity::v4::Client, affinity::v4::Affinity>,
     /// `np_conntrack4`.
     pub connections: BTreeMap<conntrack::v4::Tuple, conntrack::v4::Connection>,
     /// `np_fragment4`.
@@ -73,6 +77,23 @@ impl Tables<[u8; 4]> for HostTables {
 
     fn backend(&self, key: BackendKey) -> Option<Backend<[u8; 4]>> {
         self.backends.get(&key).map(|backend| (*backend).into())
+    }
+
+    fn affinity(&self, client: &Client<[u8; 4]>) -> Option<Affinity<[u8; 4]>> {
+        self.affinities.get(&(*client).into()).map(|found| (*found).into())
+    }
+
+    fn add_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) -> bool {
+        let key = (*client).into();
+        let free = !self.affinities.contains_key(&key);
+        if free {
+            self.affinities.insert(key, (*affinity).into());
+        }
+        free
+    }
+
+    fn replace_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) {
+        self.affinities.insert((*client).into(), (*affinity).into());
     }
 
     fn connection(&self, tuple: &Tuple<[u8; 4]>) -> Option<Connection<[u8; 4]>> {

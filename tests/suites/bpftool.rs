@@ -16,6 +16,7 @@ use aya::{
 use netpath_agent::datapath::{abi::Abi, load::load, maps::Table, pins::Pins, sizes::Sizes, tables};
 use netpath_common::{
     abi::{
+        affinity::v4::{Affinity, Client},
         bridge::Port,
         config::Config,
         conntrack::v4::{Connection, Tuple},
@@ -114,6 +115,10 @@ fn fill(pins: &Pins) -> Result<()> {
     let service = Service {
         set: 9,
         count: 2,
+        outside_set: 10,
+        outside_count: 1,
+        affinity: 77,
+        affinity_timeout: 10_800,
         flags: 1,
         reserved: [0; 2],
     };
@@ -124,6 +129,17 @@ fn fill(pins: &Pins) -> Result<()> {
         reserved: [0; 2],
     };
     tables::backend4(pins)?.insert(&BackendKey { set: 9, slot: 1 }, &backend)?;
+    let client = Client {
+        address: [10, 244, 1, 2],
+        affinity: 77,
+    };
+    let affinity = Affinity {
+        address: [10, 244, 3, 4],
+        port: 8080,
+        reserved: [0; 2],
+        last_used: 12_345,
+    };
+    tables::affinity4(pins)?.insert(&client, &affinity)?;
     let tuple = Tuple {
         source: [10, 244, 1, 2],
         destination: [10, 96, 0, 10],
@@ -221,11 +237,18 @@ fn expected(map: &str) -> Result<Value> {
         }}),
         names::SERVICE4 => json!({
             "key": {"address": [10, 96, 0, 10], "port": 80, "protocol": 6, "reserved": 0},
-            "value": {"set": 9, "count": 2, "flags": 1, "reserved": [0, 0]},
+            "value": {
+                "set": 9, "count": 2, "outside_set": 10, "outside_count": 1, "affinity": 77, "affinity_timeout": 10800,
+                "flags": 1, "reserved": [0, 0],
+            },
         }),
         names::BACKEND4 => json!({
             "key": {"set": 9, "slot": 1},
             "value": {"address": [10, 244, 1, 2], "port": 8080, "reserved": [0, 0]},
+        }),
+        names::AFFINITY4 => json!({
+            "key": {"address": [10, 244, 1, 2], "affinity": 77},
+            "value": {"address": [10, 244, 3, 4], "port": 8080, "reserved": [0, 0], "last_used": 12345},
         }),
         names::CONNTRACK4 => json!({
             "key": {

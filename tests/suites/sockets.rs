@@ -97,8 +97,10 @@ impl Node {
         let value = Service {
             set,
             count: list.len() as u32,
+            outside_set: set,
+            outside_count: list.len() as u32,
             flags,
-            reserved: [0; 2],
+            ..Service::default()
         };
         for (slot, backend) in (0..).zip(list) {
             let place = BackendKey { set, slot };

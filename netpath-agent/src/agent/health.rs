@@ -1,5 +1,5 @@
-//! Health and readiness over HTTP: whether the agent's loop goes round, what the node still lacks, and where its objects come
-//! from. A responder of its own, since a few fixed answers need no server: small limits, one short request a connection.
+//! Health and readiness: whether the agent's loop goes round, what the node still lacks, where its objects come from, and since
+//! when the maps have not followed them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,22 +7,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::net::TcpListener;
+
+use super::http::{self, Answer};
 
 /// A loop that has not come round for so long hangs: it does once a minute.
 const STALLED: Duration = Duration::from_secs(180);
-/// No request that matters here is longer, in bytes.
-const LONGEST_REQUEST: usize = 4096;
 /// How many warnings an answer holds.
 const WARNINGS: usize = 20;
-/// How long a client may take to ask, and again to read the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that are served at a time; more wait in the listener's queue.
-const CONNECTIONS: usize = 16;
-
 /// A thing the node must have before it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -76,6 +68,8 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     beat: Instant,
+    /// When devices, maps and routes last held the plan.
+    applied: Option<Instant>,
     /// `Ok` once the part is there, otherwise why it is not.
     parts: BTreeMap<Part, Result<(), String>>,
     /// What is to be known although nothing is missing: of the start, and of the last round.
@@ -90,6 +84,7 @@ impl Default for Health {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(State {
             beat: Instant::now(),
+            applied: None,
             parts: BTreeMap::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
@@ -112,7 +107,11 @@ impl Health {
 
     /// A part is there, or why it is not.
     pub fn set(&self, part: Part, state: Result<(), String>) {
-        self.state().parts.insert(part, state);
+        let mut known = self.state();
+        if part == Part::Applied && state.is_ok() {
+            known.applied = Some(Instant::now());
+        }
+        known.parts.insert(part, state);
     }
 
     /// What an operator should know although nothing is missing, a line each.
@@ -134,6 +133,12 @@ impl Health {
     pub fn source(&self, source: String, warnings: Vec<String>) {
         let mut state = self.state();
         (state.source, state.source_warnings) = (source, warnings);
+    }
+
+    /// How long ago services were brought to what the objects say; `None` if never, or too long ago to rely on it.
+    pub fn services_age(&self) -> Option<Duration> {
+        let applied = self.state().applied?;
+        Some(applied.elapsed()).filter(|age| *age <= STALLED)
     }
 
     /// Every part that is missing, with the reason.
@@ -159,32 +164,28 @@ impl Health {
         (idle > STALLED).then_some(idle)
     }
 
-    /// Status and body of an answer.
-    fn answer(&self, path: &str) -> (&'static str, String) {
+    fn answer(&self, path: &str) -> Answer {
         match path {
             "/healthz" => match self.stalled() {
-                None => ("200 OK", "ok\n".into()),
+                None => Answer::text(http::OK, "ok\n"),
                 Some(idle) => {
                     let seconds = idle.as_secs();
                     let text = format!("the loop has not come round for {seconds} s: see the agent's log\n");
-                    ("503 Service Unavailable", text)
+                    Answer::text(http::UNAVAILABLE, text)
                 }
             },
             "/readyz" => {
                 let missing = self.missing();
                 let told = self.told();
                 if missing.is_empty() {
-                    return ("200 OK", format!("ok\n{told}"));
+                    return Answer::text(http::OK, format!("ok\n{told}"));
                 }
                 let lines = missing.into_iter().map(|(part, reason)| format!("{part}: {reason}\n"));
                 let blank = if told.is_empty() { "" } else { "\n" };
-                (
-                    "503 Service Unavailable",
-                    format!("{}{blank}{told}", lines.collect::<String>()),
-                )
+                Answer::text(http::UNAVAILABLE, format!("{}{blank}{told}", lines.collect::<String>()))
             }
-            "/source" => ("200 OK", format!("{}\n", self.state().source)),
-            _ => ("404 Not Found", "there are /healthz, /readyz and /source\n".into()),
+            "/source" => Answer::text(http::OK, format!("{}\n", self.state().source)),
+            _ => Answer::text(http::NOT_FOUND, "there are /healthz, /readyz and /source\n"),
         }
     }
 }
@@ -203,91 +204,13 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Answers for ever.
 pub async fn serve(listener: TcpListener, health: Health) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(slot) = slots.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let health = health.clone();
-                tokio::spawn(async move {
-                    // A client that goes away, or is too slow, has no answer coming.
-                    let _ = answer(stream, &health).await;
-                    drop(slot);
-                });
-            }
-            // Out of descriptors, for example: others may close some meanwhile.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn answer(mut stream: TcpStream, health: &Health) -> io::Result<()> {
-    let request = timeout(PATIENCE, request(&mut stream)).await??;
-    let (status, body, with_body) = match parse(&request) {
-        Ok((method, path)) => {
-            let (status, body) = health.answer(path);
-            (status, body, method == "GET")
-        }
-        Err(status) => (status, format!("{status}\n"), true),
-    };
-    let length = body.len();
-    let mut response = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    if with_body {
-        response.push_str(&body);
-    }
-    timeout(PATIENCE, stream.write_all(response.as_bytes())).await??;
-    stream.shutdown().await
-}
-
-/// Reads up to the end of the request's head, the limit, or the end of the stream.
-async fn request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(512);
-    while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_REQUEST {
-        if stream.read_buf(&mut head).await? == 0 {
-            break;
-        }
-    }
-    Ok(head)
-}
-
-/// Method and path of a request, without its query; otherwise the status that says what is wrong.
-fn parse(request: &[u8]) -> Result<(&str, &str), &'static str> {
-    const BAD: &str = "400 Bad Request";
-    if request.len() >= LONGEST_REQUEST {
-        return Err("431 Request Header Fields Too Large");
-    }
-    let head = std::str::from_utf8(request).map_err(|_| BAD)?;
-    if !head.contains("\r\n\r\n") {
-        return Err(BAD);
-    }
-    let mut words = head.lines().next().ok_or(BAD)?.split(' ');
-    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(BAD);
-    };
-    if !version.starts_with("HTTP/1.") || !target.starts_with('/') {
-        return Err(BAD);
-    }
-    if method != "GET" && method != "HEAD" {
-        return Err("405 Method Not Allowed");
-    }
-    Ok((method, target.split('?').next().unwrap_or(target)))
+    http::serve(listener, move |path: &str| health.answer(path)).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::tests::ask;
     use super::*;
-
-    async fn ask(address: SocketAddr, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
 
     async fn server() -> (SocketAddr, Health) {
         let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -297,10 +220,7 @@ mod tests {
     }
 
     fn response(status: &str, body: &str) -> String {
-        let length = body.len();
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
+        http::tests::response(status, http::TEXT, body)
     }
 
     #[tokio::test]
@@ -371,33 +291,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_for_us_is_refused() {
-        let (address, _) = server().await;
-        for (request, status) in [
-            (b"GET /metrics HTTP/1.1\r\n\r\n".to_vec(), "404 Not Found"),
-            (b"POST /readyz HTTP/1.1\r\n\r\n".to_vec(), "405 Method Not Allowed"),
-            (b"GET /readyz\r\n\r\n".to_vec(), "400 Bad Request"),
-            (b"GET readyz HTTP/1.1\r\n\r\n".to_vec(), "400 Bad Request"),
-            (b"\xff\xfe\r\n\r\n".to_vec(), "400 Bad Request"),
-            (b"".to_vec(), "400 Bad Request"),
-            (vec![b'a'; LONGEST_REQUEST], "431 Request Header Fields Too Large"),
-        ] {
-            let answer = ask(address, &request).await;
-            assert_eq!(
-                answer.lines().next().unwrap(),
-                format!("HTTP/1.1 {status}"),
-                "{}",
-                request.escape_ascii()
-            );
-        }
-        let head = ask(address, b"HEAD /healthz HTTP/1.1\r\n\r\n").await;
-        assert!(
-            head.ends_with("\r\n\r\n") && head.contains("Content-Length: 3"),
-            "{head}"
-        );
-    }
-
-    #[tokio::test]
     async fn a_port_in_use_is_named_with_its_flag() {
         let (address, _) = server().await;
         let error = listen(address).await.unwrap_err().to_string();
@@ -405,5 +298,17 @@ mod tests {
             error.starts_with(&format!("cannot answer on --health-address {address}: ")),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn services_are_as_old_as_the_last_plan_that_came_true() {
+        let health = Health::default();
+        assert_eq!(health.services_age(), None);
+        health.set(Part::Applied, Ok(()));
+        assert!(health.services_age().is_some());
+        health.set(Part::Applied, Err("no device".into()));
+        assert!(health.services_age().is_some(), "one failure does not make them wrong");
+        health.state().applied = Instant::now().checked_sub(STALLED + Duration::from_secs(2));
+        assert_eq!(health.services_age(), None);
     }
 }

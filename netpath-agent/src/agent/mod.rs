@@ -1,9 +1,11 @@
 //! The node's agent: it holds the kernel to the plan. On an event's way this is the loop around all of it: source, plan,
 //! apply, and then the node is told ready.
 
+pub mod balancers;
 pub mod conflist;
 pub mod facts;
 pub mod health;
+pub mod http;
 pub mod log;
 pub mod node;
 pub mod objects;

@@ -12,6 +12,7 @@ use netpath_common::hook::Hook;
 use netpath_common::names::{BRIDGE_DEVICE, CGROUP, OVERLAY_DEVICE};
 use tracing::{debug, info, warn};
 
+use super::balancers::Balancers;
 use super::conflist::Conflist;
 use super::facts::{self, device};
 use super::health::{Health, Part};
@@ -37,6 +38,7 @@ pub struct Node {
     pins: Pins,
     applier: Applier,
     health: Health,
+    balancers: Balancers,
     /// Whether the program for XDP is loaded.
     xdp: bool,
     /// Warnings that have been logged and still hold.
@@ -73,6 +75,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let pins = Pins::new(&settings.bpf_root);
         let applier = Applier::adopt(&pins)?;
+        let balancers = Balancers::new(settings.proxy_health_address, health.clone());
         Ok(Self {
             settings,
             name,
@@ -81,6 +84,7 @@ impl Node {
             pins,
             applier,
             health,
+            balancers,
             xdp,
             said: BTreeSet::new(),
             left_over: None,
@@ -96,9 +100,9 @@ impl Node {
     /// What the node lacks, with the remedy.
     pub async fn bring_to(&mut self, cluster: &Cluster, round: Round) -> anyhow::Result<()> {
         if round == Round::Resync {
-            let adopted = Applier::adopt(&self.pins).map_err(anyhow::Error::from);
+            let adopted = self.applier.adopt_again(&self.pins).map_err(anyhow::Error::from);
             self.health.set(Part::Datapath, outcome(&adopted));
-            self.applier = adopted?;
+            adopted?;
             self.look_around(cluster).await;
         }
         let mut warnings = BTreeSet::new();
@@ -155,6 +159,7 @@ impl Node {
                 .map(|failure| format!("{}: {}", failure.object, failure.reason)),
         );
 
+        warnings.extend(self.balancers.bring_to(&plan).await);
         let report = self.netlink.apply_routes(&plan.kernel_routes).await?;
         if report.set + report.deleted > 0 {
             info!(set = report.set, deleted = report.deleted, "routes changed");

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use netpath_common::names::BPF_ROOT;
 
 use self::values::{absolute, cidr, conflist_name, device, log_filter, nat_ports, node_name, node_ports};
+use super::balancers::ProxyHealth;
 use crate::datapath::sizes::Sizes;
 use crate::report::node::taint_key;
 use crate::source::server::KUBELET_KUBECONFIGS;
@@ -90,6 +91,14 @@ pub struct Settings {
         default_value = "127.0.0.1:9878"
     )]
     pub health_address: SocketAddr,
+    /// Where load balancers ask /healthz and /livez of the node's services, as of kube-proxy; off: nowhere
+    #[arg(
+        long,
+        env = "NETPATH_PROXY_HEALTH_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:10256"
+    )]
+    pub proxy_health_address: ProxyHealth,
     /// Whether the uplink's way in runs in the driver; auto: where that is native, which a veth's is not
     #[arg(long, env = "NETPATH_XDP", value_enum, default_value_t = Xdp::Auto)]
     pub xdp: Xdp,
@@ -258,6 +267,10 @@ mod tests {
             (
                 ["--kubelet-kubeconfig", "x"],
                 ["--kubelet-kubeconfig", "'x'", "absolute path"],
+            ),
+            (
+                ["--proxy-health-address", "10256"],
+                ["--proxy-health-address", "10256", "or off"],
             ),
             (["--xdp", "maybe"], ["--xdp", "maybe", "auto, on, off"]),
             (["--log-format", "xml"], ["--log-format", "xml", "text, json"]),

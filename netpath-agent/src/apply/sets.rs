@@ -61,11 +61,6 @@ impl Sets {
         self.by_content.get(backends).copied()
     }
 
-    /// What a set holds.
-    pub fn backends(&self, number: u32) -> Option<Arc<[Backend]>> {
-        self.by_number.get(&number).cloned()
-    }
-
     /// Writes the sets that are not there yet, each whole or not at all. Returns why the last of those that failed did.
     pub fn add<'a>(&mut self, lists: impl Iterator<Item = &'a Arc<[Backend]>>, report: &mut Report) -> Option<Error> {
         let mut new: Vec<(u32, Arc<[Backend]>)> = Vec::new();

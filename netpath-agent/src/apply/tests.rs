@@ -34,6 +34,7 @@ fn maps(services: u32, backends: u32) -> Scratch {
         max_endpoints: 16,
         max_routes: 16,
         max_connections: 256,
+        max_affinities: 64,
         max_fragments: 64,
         max_sockets: 64,
     };
@@ -59,10 +60,7 @@ fn backend(last: u8) -> Backend {
 }
 
 fn service(flags: u16, backends: &[u8]) -> ServicePlan {
-    ServicePlan {
-        flags,
-        backends: backends.iter().map(|last| backend(*last)).collect(),
-    }
+    ServicePlan::alike(flags, backends.iter().map(|last| backend(*last)).collect::<Vec<_>>())
 }
 
 fn host(ifindex: u32) -> Endpoint {
@@ -295,6 +293,7 @@ fn connection(pins: &Pins, client: u16, frontend: Frontend, backend: Backend) ->
         source_port: client,
         destination_port: backend.port,
         direction: DIRECTION_ORIGINAL,
+        set: 1,
         ..Connection::default()
     };
     let back = Connection {
@@ -303,6 +302,7 @@ fn connection(pins: &Pins, client: u16, frontend: Frontend, backend: Backend) ->
         source_port: frontend.port,
         destination_port: client,
         direction: DIRECTION_REPLY,
+        set: 1,
         ..Connection::default()
     };
     let mut connections = tables::conntrack4(pins).expect("pinned");
@@ -349,11 +349,108 @@ fn datagrams_to_a_backend_that_is_gone_are_forgotten_and_no_others() {
     assert_eq!(left(), kept.iter().copied().collect());
     assert!(gone.iter().all(|tuple| !left().contains(tuple)));
 
+    // A backend that nothing new is sent to keeps its flows for as long as it answers.
+    let leaving = ServicePlan {
+        serving: [backend(1), backend(2)].into(),
+        ..service(0, &[2])
+    };
+    let still = plan([(udp(1), service(0, &[2])), (udp(2), leaving), (tcp, service(0, &[2]))]);
+    let report = applier.apply(&still);
+    assert_eq!(report.errors, []);
+    assert_eq!(left(), kept.iter().copied().collect());
+    applier.adopt_again(pins).expect("maps");
+    let dead = plan([
+        (udp(1), service(0, &[2])),
+        (udp(2), service(0, &[2])),
+        (tcp, service(0, &[2])),
+    ]);
+    applier.apply(&dead);
+    kept.drain(2..4);
+    assert_eq!(left(), kept.iter().copied().collect());
+
     // A frontend that goes takes its own with it.
-    let report = applier.apply(&plan([(udp(2), service(0, &[1, 2])), (tcp, service(0, &[2]))]));
+    let report = applier.apply(&plan([(udp(2), service(0, &[2])), (tcp, service(0, &[2]))]));
     assert_eq!(report.errors, []);
     kept.drain(..2);
-    assert_eq!(left(), kept.into_iter().collect());
+    assert_eq!(left(), kept.iter().copied().collect());
+}
+
+/// A pod's datagrams to an address outside, before a service answered there: they went past it, and must not go on to.
+#[test]
+fn datagrams_past_a_frontend_that_is_new_are_forgotten() {
+    let scratch = maps(64, 64);
+    let pins = &scratch.0;
+    let balancer = Frontend {
+        address: [203, 0, 113, 8],
+        protocol: 17,
+        ..frontend(0, 53)
+    };
+    let itself = Backend {
+        address: balancer.address,
+        port: balancer.port,
+        reserved: [0; 2],
+    };
+    let mut applier = Applier::adopt(pins).expect("maps");
+    applier.apply(&plan([]));
+    let tuples = connection(pins, 1001, balancer, itself);
+    let mut connections = tables::conntrack4(pins).expect("pinned");
+    for tuple in tuples {
+        let found = connections.get(&tuple).expect("read").expect("there");
+        let masqueraded = Connection { set: 0, ..found };
+        connections.insert(&tuple, &masqueraded).expect("room");
+    }
+    applier.apply(&plan([(frontend(1, 80), service(0, &[1]))]));
+    assert_eq!(connections.entries().expect("read").len(), 2);
+    applier.apply(&plan([(balancer, service(0, &[1]))]));
+    assert_eq!(connections.entries().expect("read"), []);
+}
+
+#[test]
+fn a_frontend_s_two_lists_are_two_sets_and_both_go_with_it() {
+    let scratch = maps(64, 64);
+    let pins = &scratch.0;
+    let split = ServicePlan {
+        outside: service(0, &[2]).backends,
+        affinity: 7,
+        affinity_timeout: 10_800,
+        ..service(FLAG_NODE_PORT, &[1, 2])
+    };
+    let mut applier = Applier::adopt(pins).expect("maps");
+    let report = applier.apply(&plan([
+        (frontend(1, 80), split.clone()),
+        (frontend(2, 80), service(0, &[2])),
+    ]));
+    assert_eq!(report.errors, []);
+    assert_eq!(
+        report.tables[names::BACKEND4],
+        changes(3, 0, 0),
+        "a shared list is one set"
+    );
+    let found = tables::service4(pins).expect("pinned");
+    let found = found.get(&frontend(1, 80)).expect("read").expect("there");
+    let other = tables::service4(pins).expect("pinned").get(&frontend(2, 80));
+    let other = other.expect("read").expect("there");
+    let expected = Service {
+        set: found.set,
+        count: 2,
+        outside_set: other.set,
+        outside_count: 1,
+        affinity: 7,
+        affinity_timeout: 10_800,
+        flags: FLAG_NODE_PORT,
+        reserved: [0; 2],
+    };
+    assert_eq!(found, expected);
+    assert_ne!(found.set, other.set);
+    // While the outside set alone is named, it stays.
+    let report = applier.apply(&plan([(frontend(1, 80), split)]));
+    assert_eq!(report.errors, []);
+    assert_eq!(
+        tables::backend4(pins).expect("pinned").entries().expect("read").len(),
+        3
+    );
+    applier.apply(&plan([]));
+    assert_eq!(tables::backend4(pins).expect("pinned").entries().expect("read"), []);
 }
 
 #[test]
@@ -401,7 +498,7 @@ fn ten_thousand_services_are_a_matter_of_moments() {
             reserved: 0,
         };
         let backends = [1, 2, 3].map(address).to_vec();
-        (frontend, ServicePlan { flags: 0, backends })
+        (frontend, ServicePlan::alike(0, backends))
     };
     let mut applier = Applier::adopt(pins).expect("maps");
     let first = plan((0..10_000).map(|number| numbered(number, 1)));

@@ -24,7 +24,7 @@ use super::{
     portmap::HostPort,
 };
 use crate::{
-    apply::forget::{Gone, forget},
+    apply::forget::forget,
     datapath::{
         config::NodeConfig,
         error::{Error as DatapathError, Result as DatapathResult},
@@ -46,6 +46,9 @@ pub struct HostPorts {
     own: BTreeSet<Ipv4Addr>,
     config: Config,
 }
+
+/// Frontends that are gone, each with the backend it had.
+type Gone = BTreeSet<(Frontend, Backend)>;
 
 /// A pod with its ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +115,7 @@ impl HostPorts {
     /// # Errors
     /// [`DatapathError::Map`].
     pub fn remove(&mut self, ports: &[HostPort], pod: Ipv4Addr) -> DatapathResult<()> {
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         for port in ports {
             let backend = backend(port, pod);
             for (frontend, _) in self.frontends(port) {
@@ -121,7 +124,7 @@ impl HostPorts {
                     && self.backends.get(&place(service.set))? == Some(backend)
                 {
                     self.services.remove(&frontend)?;
-                    gone.insert((frontend, backend.address, backend.port));
+                    gone.insert((frontend, backend));
                 }
             }
         }
@@ -175,7 +178,7 @@ impl HostPorts {
             }
         }
         let mut left = Vec::new();
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         for (frontend, service) in self
             .services
             .entries()?
@@ -187,7 +190,7 @@ impl HostPorts {
                 continue;
             }
             left.extend(self.services.remove(&frontend).err().map(|error| error.to_string()));
-            gone.insert((frontend, backend.address, backend.port));
+            gone.insert((frontend, backend));
         }
         self.forget(&gone)?;
         let needed: BTreeSet<Backend> = wanted.keys().map(|(_, backend)| *backend).collect();
@@ -253,6 +256,10 @@ impl HostPorts {
         let service = Service {
             set,
             count: 1,
+            outside_set: set,
+            outside_count: 1,
+            affinity: 0,
+            affinity_timeout: 0,
             flags,
             reserved: [0; 2],
         };
@@ -308,7 +315,10 @@ impl HostPorts {
         }
         // A program that found the frontend before it went has made its connection known by then.
         sys::grace_period();
-        forget(&mut self.connections, gone).map(drop)
+        forget(&mut self.connections, |frontend, backend, _| {
+            gone.contains(&(*frontend, *backend))
+        })
+        .map(drop)
     }
 }
 

@@ -38,6 +38,7 @@ const SMALL: Sizes = Sizes {
     max_endpoints: 64,
     max_routes: 64,
     max_connections: 1024,
+    max_affinities: 64,
     max_fragments: 64,
     max_sockets: 64,
 };

@@ -22,6 +22,10 @@ pub struct Sizes {
     /// node starts.
     #[arg(long, env = "NETPATH_MAX_CONNECTIONS", default_value_t = 262_144, value_parser = range())]
     pub max_connections: u32,
+    /// Clients of services with session affinity that are remembered; the one longest away makes room. Another number takes
+    /// effect when the node starts.
+    #[arg(long, env = "NETPATH_MAX_AFFINITIES", default_value_t = 65_536, value_parser = range())]
+    pub max_affinities: u32,
     /// Fragmented datagrams under way; the one longest unused makes room. Another number takes effect when the node starts.
     #[arg(long, env = "NETPATH_MAX_FRAGMENTS", default_value_t = 8_192, value_parser = range())]
     pub max_fragments: u32,
@@ -44,6 +48,7 @@ impl Default for Sizes {
             max_endpoints: 4_096,
             max_routes: 16_384,
             max_connections: 262_144,
+            max_affinities: 65_536,
             max_fragments: 8_192,
             max_sockets: 65_536,
         }
@@ -59,6 +64,7 @@ impl Sizes {
             names::BRIDGE | names::ENDPOINT4 => Some(self.max_endpoints),
             names::ROUTE4 => Some(self.max_routes),
             names::CONNTRACK4 => Some(self.max_connections),
+            names::AFFINITY4 => Some(self.max_affinities),
             names::FRAGMENT4 => Some(self.max_fragments),
             names::SOCKET4 => Some(self.max_sockets),
             _ => None,
@@ -74,6 +80,7 @@ pub fn setting(map: &str) -> &'static str {
         names::BRIDGE | names::ENDPOINT4 => "--max-endpoints",
         names::ROUTE4 => "--max-routes",
         names::CONNTRACK4 => "--max-connections",
+        names::AFFINITY4 => "--max-affinities",
         names::FRAGMENT4 => "--max-fragments",
         names::SOCKET4 => "--max-sockets",
         _ => "nothing: its size is fixed",

@@ -2,6 +2,7 @@
 
 use netpath_common::{
     abi::{
+        affinity::v4::{Affinity, Client},
         bridge::Port,
         conntrack::v4::{Connection, Tuple},
         endpoint::Endpoint,
@@ -45,6 +46,7 @@ tables! {
     route4: Table<RouteKey, Route> = names::ROUTE4;
     service4: Table<Frontend, Service> = names::SERVICE4;
     backend4: Table<BackendKey, Backend> = names::BACKEND4;
+    affinity4: Table<Client, Affinity> = names::AFFINITY4;
     socket4: Table<SocketKey, SocketPeer> = names::SOCKET4;
     conntrack4: Table<Tuple, Connection> = names::CONNTRACK4;
 }

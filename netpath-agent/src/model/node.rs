@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Problem, Reduce, created};
 
+/// The taint of a node that the cluster's autoscaler is about to delete.
+const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -17,6 +20,8 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// `spec.podCIDRs` (or `spec.podCIDR` where the list is empty), with the bits beyond the prefix cleared.
     pub pod_cidrs: Vec<IpNet>,
+    /// Is being deleted, or about to be by the autoscaler: load balancers are to send it nothing new.
+    pub leaving: bool,
 }
 
 impl Reduce for Node {
@@ -67,6 +72,16 @@ impl Reduce for Node {
             created: created(&object.metadata),
             internal_ips,
             pod_cidrs,
+            leaving: is_leaving(object),
         }))
     }
+}
+
+fn is_leaving(object: &core::Node) -> bool {
+    let taints = object
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    object.metadata.deletion_timestamp.is_some() || taints.iter().any(|taint| taint.key == DELETION_TAINT)
 }

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectName, Problem, Reduce, created};
+use super::{ObjectName, Problem, Reduce, created, wishes::Wishes};
 
 /// Services with one of these labels belong to another proxy, or want none.
 const NOT_OURS_LABELS: [&str; 2] = [
@@ -57,8 +57,18 @@ pub struct Service {
     pub created: Option<i64>,
     /// Its addresses within the cluster, of either family.
     pub cluster_ips: Vec<IpAddr>,
+    /// Addresses of load balancers that send to every node what comes for them, of either family.
+    pub ingress_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// How long a client keeps its backend after its last new connection, in seconds; `None` without session affinity.
+    pub affinity_timeout: Option<u32>,
+    /// `internalTrafficPolicy: Local`: what comes to its cluster addresses stays on the node.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`: what comes from outside, to any other address, stays on the node that it reaches.
+    pub external_local: bool,
+    /// Where a load balancer asks each node whether it has endpoints.
+    pub health_check_node_port: Option<u16>,
     /// What of it is refused, or not served yet. The rest is served.
     #[serde(skip)]
     pub problems: Vec<Problem>,
@@ -95,7 +105,7 @@ impl Reduce for Service {
             return Ok(None);
         };
         let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
-        let has_node_ports = match kind {
+        let is_external = match kind {
             "ClusterIP" => false,
             "NodePort" | "LoadBalancer" => true,
             "ExternalName" => return Ok(None),
@@ -120,20 +130,39 @@ impl Reduce for Service {
             .iter()
             .map(|address| read_cluster_ip(name, address))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut problems = not_served_yet(name, spec, object.status.as_ref());
-        let mut ports = Vec::new();
-        for port in spec.ports.as_deref().unwrap_or_default() {
-            match read_port(name, port, has_node_ports) {
-                Ok(port) => ports.push(port),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        Ok(Some(Self {
+        let mut wishes = Wishes {
+            name,
+            spec,
+            problems: Vec::new(),
+        };
+        wishes.not_served_yet();
+        let external_local = wishes.is_local("externalTrafficPolicy", spec.external_traffic_policy.as_deref());
+        let is_balanced = kind == "LoadBalancer";
+        let mut service = Self {
             created: created(&object.metadata),
             cluster_ips,
-            ports,
-            problems,
-        }))
+            ingress_ips: Vec::new(),
+            ports: Vec::new(),
+            affinity_timeout: wishes.affinity_timeout(),
+            internal_local: wishes.is_local("internalTrafficPolicy", spec.internal_traffic_policy.as_deref()),
+            external_local: is_external && external_local,
+            health_check_node_port: None,
+            problems: Vec::new(),
+        };
+        if is_balanced {
+            service.ingress_ips = wishes.ingress_ips(object.status.as_ref());
+        }
+        if is_balanced && external_local {
+            service.health_check_node_port = wishes.health_check_node_port();
+        }
+        service.problems = wishes.problems;
+        for port in spec.ports.as_deref().unwrap_or_default() {
+            match read_port(name, port, is_external) {
+                Ok(port) => service.ports.push(port),
+                Err(problem) => service.problems.push(problem),
+            }
+        }
+        Ok(Some(service))
     }
 }
 
@@ -193,63 +222,4 @@ fn read_port(name: &ObjectName, port: &core::ServicePort, has_node_ports: bool) 
         port: number,
         node_port,
     })
-}
-
-/// The wishes of a service that are read, but served as if they were not there.
-fn not_served_yet(name: &ObjectName, spec: &core::ServiceSpec, status: Option<&core::ServiceStatus>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut notice = |asked: bool, what: &str, instead: &str| {
-        if asked {
-            let what = format!("{what} is not served yet");
-            problems.push(Problem::not_served("Service", name, what, instead));
-        }
-    };
-    notice(
-        spec.session_affinity.as_deref() == Some("ClientIP"),
-        "spec.sessionAffinity: ClientIP",
-        "each connection goes to any endpoint until then; do not rely on affinity",
-    );
-    let all = "all endpoints are used and the client's address is not kept until then; set the field to Cluster";
-    notice(
-        spec.internal_traffic_policy.as_deref() == Some("Local"),
-        "spec.internalTrafficPolicy: Local",
-        all,
-    );
-    notice(
-        spec.external_traffic_policy.as_deref() == Some("Local"),
-        "spec.externalTrafficPolicy: Local",
-        all,
-    );
-    notice(
-        spec.traffic_distribution.is_some(),
-        "spec.trafficDistribution",
-        "all endpoints are used alike until then; leave the field out",
-    );
-    notice(
-        spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
-        "spec.externalIPs",
-        "only clusterIPs and nodePorts answer until then; leave the field out",
-    );
-    let ingress = status
-        .and_then(|status| status.load_balancer.as_ref())
-        .and_then(|lb| lb.ingress.as_ref());
-    notice(
-        spec.type_.as_deref() == Some("LoadBalancer")
-            && ingress.is_some_and(|list| list.iter().any(|entry| entry.ip.is_some())),
-        "status.loadBalancer.ingress",
-        "only clusterIPs and nodePorts answer until then; let the load balancer send to the nodePorts",
-    );
-    notice(
-        spec.load_balancer_source_ranges
-            .as_ref()
-            .is_some_and(|ranges| !ranges.is_empty()),
-        "spec.loadBalancerSourceRanges",
-        "every source may connect until then; restrict sources outside of the cluster",
-    );
-    notice(
-        spec.health_check_node_port.is_some_and(|port| port != 0),
-        "spec.healthCheckNodePort",
-        "nobody answers on it until then; let the load balancer check the nodePorts",
-    );
-    problems
 }

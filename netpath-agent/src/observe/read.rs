@@ -11,7 +11,7 @@ use netpath_common::{
         config::Config,
         endpoint::{KIND_HOST, KIND_POD},
         route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
-        service::{BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT, v4::Backend},
+        service::{BackendKey, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, v4::Backend},
     },
     hook::Hook,
     names::{self, CGROUP},
@@ -124,20 +124,24 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
         .collect();
     for (frontend, service) in tables::service4(pins)?.entries()? {
         let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
-        // A broken count must not make this walk four billion places.
-        let places = sets.range((service.set, 0)..=(service.set, u32::MAX));
-        let backends: Vec<String> = places
-            .filter(|((_, slot), _)| *slot < service.count)
-            .map(|(_, backend)| format!("{}:{}", Ipv4Addr::from(backend.address), backend.port))
-            .collect();
-        if backends.len() != service.count as usize {
-            status.problems.push(format!(
-                "service {name}: set {} has {} backends where {} belong; restart netpath-agent, which mends it",
-                service.set,
-                backends.len(),
-                service.count
-            ));
-        }
+        let mut list = |set, count| {
+            // A broken count must not make this walk four billion places.
+            let places = sets.range((set, 0)..=(set, u32::MAX));
+            let backends: Vec<String> = places
+                .filter(|((_, slot), _)| *slot < count)
+                .map(|(_, backend)| format!("{}:{}", Ipv4Addr::from(backend.address), backend.port))
+                .collect();
+            if backends.len() != count as usize {
+                status.problems.push(format!(
+                    "service {name}: set {set} has {} backends where {count} belong; restart netpath-agent, which mends it",
+                    backends.len(),
+                ));
+            }
+            backends
+        };
+        let backends = list(service.set, service.count);
+        let apart = (service.outside_set, service.outside_count) != (service.set, service.count);
+        let outside = apart.then(|| list(service.outside_set, service.outside_count));
         status.services.push(ServiceLine {
             frontend: name,
             protocol: match frontend.protocol {
@@ -147,7 +151,11 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
             },
             node_port: service.flags & (FLAG_NODE_PORT | FLAG_HOST_PORT) == FLAG_NODE_PORT,
             host_port: service.flags & FLAG_HOST_PORT != 0,
+            load_balancer: service.flags & FLAG_LOAD_BALANCER != 0,
+            affinity_timeout: (service.affinity != 0).then_some(service.affinity_timeout),
             backends,
+            outside,
+            none_here: service.flags & FLAG_NONE_HERE != 0,
         });
     }
     Ok(())

@@ -5,7 +5,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{agent::Agent, state::Status};
+use super::{
+    agent::Agent,
+    state::{ServiceLine, Status},
+};
 
 /// Rows of a table that are shown; the rest is counted.
 const ROWS: usize = 40;
@@ -81,13 +84,8 @@ impl Status {
         table(f, "Routes", ["SUBNET", "WAY", "NODE", "NEXT HOP"], routes.collect())?;
 
         let services = self.services.iter().map(|service| {
-            let kind = match (service.node_port, service.host_port) {
-                (_, true) => "hostPort",
-                (true, false) => "NodePort",
-                (false, false) => "",
-            };
             let name = format!("{}/{}", service.frontend, service.protocol);
-            [name, kind.to_owned(), backends(&service.backends)]
+            [name, kind(service), answers(service)]
         });
         table(f, "Services", ["FRONTEND", "KIND", "BACKENDS"], services.collect())?;
 
@@ -150,8 +148,31 @@ fn broken(text: &str, start: usize, indent: usize) -> String {
     lines
 }
 
-fn backends(all: &[String]) -> String {
+fn kind(service: &ServiceLine) -> String {
+    let kind = match (service.node_port, service.host_port, service.load_balancer) {
+        (true, ..) => "NodePort",
+        (_, true, _) => "hostPort",
+        (_, _, true) => "LoadBalancer",
+        _ => "",
+    };
+    let affinity = service.affinity_timeout.map(|seconds| format!("sticky {seconds} s"));
+    [kind.to_owned(), affinity.unwrap_or_default()]
+        .join(" ")
+        .trim()
+        .to_owned()
+}
+
+fn answers(service: &ServiceLine) -> String {
+    let inside = backends(&service.backends, service.none_here);
+    match &service.outside {
+        Some(outside) => format!("{inside}; from outside {}", backends(outside, service.none_here)),
+        None => inside,
+    }
+}
+
+fn backends(all: &[String], none_here: bool) -> String {
     match all.len() {
+        0 if none_here => "none on this node: dropped".to_owned(),
         0 => "none: refused".to_owned(),
         count if count > BACKENDS => format!("{} and {} more", all[..BACKENDS].join(" "), count - BACKENDS),
         _ => all.join(" "),
@@ -198,10 +219,7 @@ fn table<const N: usize>(f: &mut Formatter<'_>, title: &str, head: [&str; N], ro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{
-        counters::Verdict,
-        state::{ServiceLine, Status},
-    };
+    use crate::observe::counters::Verdict;
 
     fn verdict(reason: netpath_common::reason::Reason, packets: u64) -> Verdict {
         Verdict {
@@ -232,7 +250,11 @@ mod tests {
                 protocol: "tcp".to_owned(),
                 node_port: true,
                 host_port: false,
+                load_balancer: false,
+                affinity_timeout: Some(86_400),
                 backends: vec!["10.244.100.100:30000".to_owned(); 9],
+                outside: Some(Vec::new()),
+                none_here: true,
             }],
             maps: Vec::new(),
             links: Vec::new(),

@@ -105,8 +105,16 @@ pub struct ServiceLine {
     pub node_port: bool,
     /// Whether it is a pod's hostPort.
     pub host_port: bool,
+    /// Whether it answers on a load balancer's address.
+    pub load_balancer: bool,
+    /// For how many seconds after its last connection a client keeps its backend, if it does.
+    pub affinity_timeout: Option<u32>,
     /// Who answers.
     pub backends: Vec<String>,
+    /// Who answers what comes from outside, where that are others.
+    pub outside: Option<Vec<String>>,
+    /// Whether what finds nobody is dropped, and not refused: there are endpoints, but not here.
+    pub none_here: bool,
 }
 
 /// A map's fill level.

@@ -13,7 +13,7 @@ use netpath_common::{
             v4::{Route, RouteKey},
         },
         service::{
-            BackendKey, FLAG_NODE_PORT, Service,
+            BackendKey, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -39,6 +39,7 @@ fn loaded(max_routes: u32) -> Scratch {
         max_endpoints: 16,
         max_routes,
         max_connections: 256,
+        max_affinities: 64,
         max_fragments: 64,
         max_sockets: 64,
     };
@@ -113,7 +114,9 @@ fn fill(pins: &Pins) {
     let one = Service {
         set: 5,
         count: 1,
-        flags: FLAG_NODE_PORT,
+        affinity: 7,
+        affinity_timeout: 10_800,
+        flags: FLAG_NODE_PORT | FLAG_NONE_HERE,
         ..Service::default()
     };
     services.insert(&frontend(1, 53), &one).expect("room");
@@ -188,8 +191,14 @@ fn a_whole_node_is_told_whole() {
     assert_eq!(
         told["services"],
         json!([
-            { "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "backends": ["10.244.1.2:5353"] },
-            { "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "backends": [] },
+            {
+                "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false,
+                "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true,
+            },
+            {
+                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false,
+                "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false,
+            },
         ])
     );
     assert_eq!(
@@ -214,8 +223,8 @@ fn a_whole_node_is_told_whole() {
         "tunnel      VXLAN 78 on UDP port 4789, lo",
         "  10.244.1.2  02:00:00:00:00:aa  lo",
         "  10.244.2.0/24  tunnel  198.51.100.7  -",
-        "  10.96.0.1:53/udp  NodePort  10.244.1.2:5353",
-        "  10.96.0.2:54/udp            none: refused",
+        "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none on this node: dropped",
+        "  10.96.0.2:54/udp                           none: refused",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",
     ] {

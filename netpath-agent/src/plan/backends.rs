@@ -1,12 +1,16 @@
 //! Who answers for a service's port: its slices merged.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use netpath_common::abi::service::v4::Backend;
 
 use super::NodeFacts;
-use crate::model::{Cluster, ObjectName, Problem, ServicePort, Slice};
+use crate::model::{Cluster, Endpoint, ObjectName, Problem, Protocol, ServicePort, Slice};
 
 /// All slices, by their service.
 pub(super) struct Slices<'a> {
@@ -29,16 +33,28 @@ impl<'a> Slices<'a> {
     }
 }
 
+/// Lists of backends, each in order and each backend once: an endpoint that moves from one slice to another is in both for
+/// a while.
+#[derive(Debug, Default)]
+pub(super) struct Backends {
+    /// Those of the whole cluster that take new connections.
+    pub cluster: Arc<[Backend]>,
+    /// Those of this node that do. They are chosen by themselves: with none ready here, those here that still answer on their
+    /// way out do, though others are ready elsewhere.
+    pub local: Arc<[Backend]>,
+    /// Of UDP, all that answer, whether or not they take new connections.
+    pub serving: Arc<[Backend]>,
+}
+
 /// The ready endpoints of a port; with none ready, those that still answer on their way out. A slice's ports hold for its
-/// own endpoints alone. In order, each once: an endpoint that moves from one slice to another is in both for a while.
+/// own endpoints alone.
 pub(super) fn backends(
     port: &ServicePort,
     slices: &[(&ObjectName, &Slice)],
     facts: &NodeFacts,
     problems: &mut Vec<Problem>,
-) -> Vec<Backend> {
-    let mut ready = Vec::new();
-    let mut leaving = Vec::new();
+) -> Backends {
+    let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
     for (name, slice) in slices {
         for target in slice
             .ports
@@ -63,18 +79,66 @@ pub(super) fn backends(
                     port: target.port,
                     reserved: [0; 2],
                 };
-                if endpoint.ready {
-                    ready.push(backend);
-                } else if endpoint.serving && endpoint.terminating {
-                    leaving.push(backend);
+                cluster.add(endpoint, backend);
+                if is_here(endpoint, facts) {
+                    local.add(endpoint, backend);
+                }
+                if port.protocol == Protocol::Udp && (endpoint.ready || endpoint.serving) {
+                    serving.push(backend);
                 }
             }
         }
     }
-    let mut chosen = if ready.is_empty() { leaving } else { ready };
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
+    Backends {
+        cluster: cluster.chosen(),
+        local: local.chosen(),
+        serving: in_order(serving),
+    }
+}
+
+/// How many endpoints of a service are ready on this node, on whichever of its ports.
+pub(super) fn ready_here(slices: &[(&ObjectName, &Slice)], facts: &NodeFacts) -> usize {
+    let endpoints = slices.iter().flat_map(|(_, slice)| &slice.endpoints);
+    let ready = endpoints.filter(|endpoint| endpoint.ready && is_here(endpoint, facts));
+    let addresses = ready.map(|endpoint| endpoint.address);
+    let usable = addresses.filter(|address| address.is_ipv4() && service_range(*address, facts).is_none());
+    usable.collect::<BTreeSet<_>>().len()
+}
+
+/// Whether an endpoint is on this node. One that does not say is nowhere.
+fn is_here(endpoint: &Endpoint, facts: &NodeFacts) -> bool {
+    endpoint.node.as_deref() == Some(&facts.name)
+}
+
+/// Endpoints to choose the best of.
+#[derive(Default)]
+struct Candidates {
+    ready: Vec<Backend>,
+    leaving: Vec<Backend>,
+}
+
+impl Candidates {
+    fn add(&mut self, endpoint: &Endpoint, backend: Backend) {
+        if endpoint.ready {
+            self.ready.push(backend);
+        } else if endpoint.serving && endpoint.terminating {
+            self.leaving.push(backend);
+        }
+    }
+
+    fn chosen(self) -> Arc<[Backend]> {
+        in_order(if self.ready.is_empty() {
+            self.leaving
+        } else {
+            self.ready
+        })
+    }
+}
+
+fn in_order(mut backends: Vec<Backend>) -> Arc<[Backend]> {
+    backends.sort_unstable();
+    backends.dedup();
+    backends.into()
 }
 
 /// The service range that an address lies in.

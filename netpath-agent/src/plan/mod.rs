@@ -5,6 +5,8 @@
 //! Of two objects that claim the same, the elder keeps it (by creation, then by name), so that every node decides alike
 //! and a newcomer disturbs nobody.
 
+mod addresses;
+mod affinity;
 mod backends;
 mod config;
 mod endpoints;
@@ -19,6 +21,7 @@ mod subnets;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use ipnet::Ipv4Net;
@@ -29,7 +32,7 @@ use netpath_common::abi::{
     service::v4::{Backend, Frontend},
 };
 
-use crate::model::Cluster;
+use crate::model::{Cluster, ObjectName};
 use nodes::Placed;
 
 pub use crate::model::{Problem, Severity};
@@ -50,6 +53,10 @@ pub struct Plan {
     pub routes4: BTreeMap<RouteKey, Route>,
     /// `np_service4`, each with what its set in `np_backend4` holds.
     pub services4: BTreeMap<Frontend, ServicePlan>,
+    /// Where load balancers ask whether services have endpoints here, by port.
+    pub health_checks: BTreeMap<u16, HealthCheck>,
+    /// Whether the node is going away, and ought to get nothing new from load balancers.
+    pub leaving: bool,
     /// The routes of the node's own stack.
     pub kernel_routes: BTreeSet<KernelRoute>,
     /// What of the objects is refused, or served otherwise than they ask; in order, each once.
@@ -61,8 +68,40 @@ pub struct Plan {
 pub struct ServicePlan {
     /// `FLAG_*` of [`netpath_common::abi::service`].
     pub flags: u16,
-    /// Who answers, in the order of their addresses and ports, each once. With none, connections are refused.
-    pub backends: Vec<Backend>,
+    /// Who answers this node's pods and the node itself, in the order of their addresses and ports, each once. With none,
+    /// connections are refused, or dropped if the flags say so.
+    pub backends: Arc<[Backend]>,
+    /// Who answers what comes from elsewhere: the same, unless external traffic stays on the node.
+    pub outside: Arc<[Backend]>,
+    /// Of UDP, all that answer, also those that nothing new is sent to: flows to these stay.
+    pub serving: Arc<[Backend]>,
+    /// The number under which clients are remembered; 0 without session affinity.
+    pub affinity: u32,
+    /// How long after its last new connection a client keeps its backend, in seconds.
+    pub affinity_timeout: u32,
+}
+
+impl ServicePlan {
+    /// A frontend that sends everyone to the same backends, which are in order.
+    pub fn alike(flags: u16, backends: impl Into<Arc<[Backend]>>) -> Self {
+        let backends = backends.into();
+        Self {
+            flags,
+            outside: Arc::clone(&backends),
+            serving: Arc::clone(&backends),
+            backends,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a load balancer is told that asks for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The service.
+    pub service: ObjectName,
+    /// How many of its endpoints are ready on this node.
+    pub local_endpoints: usize,
 }
 
 /// Plans the node named in the facts.
@@ -122,7 +161,7 @@ fn plan_node(
             "it has no IPv4 pod subnet of its own with room for pods",
         ));
     };
-    let services4 = services::services(cluster, facts, &own, &placed, problems);
+    let (services4, health_checks) = services::services(cluster, facts, &own, &placed, problems);
     Ok(Plan {
         config: config::config(facts, node, gateway, &routes4),
         endpoints4: endpoints::endpoints(&own, facts),
@@ -130,6 +169,8 @@ fn plan_node(
         subnets4: own.subnets,
         routes4,
         services4,
+        health_checks,
+        leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
         problems: Vec::new(),
     })
 }

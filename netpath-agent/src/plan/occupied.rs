@@ -36,6 +36,11 @@ impl<'a> Occupied<'a> {
         if let Some(node) = self.nodes.get(&address) {
             return Some(format!("node {node}'s own"));
         }
+        self.by_pods(address)
+    }
+
+    /// In whose pod subnet an address is, for the end of a sentence.
+    pub fn by_pods(&self, address: Ipv4Addr) -> Option<String> {
         let (first, (last, node)) = self.pods.range(..=address).next_back()?;
         (address <= *last).then(|| format!("in the pod subnet of node {node}, {first} to {last}"))
     }

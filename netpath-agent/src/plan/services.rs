@@ -1,46 +1,49 @@
-//! `np_service4`: each port of each service answers on its cluster addresses, and on every address of the node if it has a
-//! NodePort.
+//! `np_service4`: each port of each service answers on its cluster addresses, on those of its load balancer, and on every
+//! address of the node if it has a NodePort.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
+    sync::Arc,
 };
 
-use ipnet::IpNet;
 use netpath_common::abi::service::{
-    FLAG_NODE_PORT,
+    FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE,
     v4::{Backend, Frontend},
 };
 
 use super::{
-    NodeFacts, ServicePlan,
-    backends::{Slices, backends, service_range},
+    HealthCheck, NodeFacts, ServicePlan, addresses,
+    affinity::Numbers,
+    backends::{Backends, Slices, backends, ready_here},
     endpoints,
     nodes::Placed,
     occupied::Occupied,
 };
 use crate::model::{Cluster, ObjectName, Problem, Protocol, Service, ServicePort};
 
-/// The frontends, with their backends.
+/// The frontends with their backends, and the ports of health checks.
 pub(super) fn services(
     cluster: &Cluster,
     facts: &NodeFacts,
     own: &Placed<'_>,
     others: &[Placed<'_>],
     problems: &mut Vec<Problem>,
-) -> BTreeMap<Frontend, ServicePlan> {
+) -> (BTreeMap<Frontend, ServicePlan>, BTreeMap<u16, HealthCheck>) {
     let slices = Slices::of(cluster);
     let mut by_age: Vec<_> = cluster.services.iter().collect();
     by_age.sort_by_key(|(name, service)| (service.created, *name));
 
     let own_addresses = endpoints::own_addresses(own, facts);
+    let taken = Occupied::of(&own_addresses, own, others);
+    let mut addresses = addresses::Claims::new(facts, taken);
+    let mut affinities = Numbers::default();
     let mut table = Table {
         facts,
-        taken: Occupied::of(&own_addresses, own, others),
         own_addresses,
         frontends: BTreeMap::new(),
-        cluster_ips: HashMap::with_capacity(by_age.len()),
         node_ports: HashMap::new(),
+        health_checks: BTreeMap::new(),
         problems,
     };
     for (name, service) in by_age {
@@ -49,137 +52,180 @@ pub(super) fn services(
         for (_, slice) in slices {
             table.problems.extend_from_slice(&slice.problems);
         }
-        let addresses = table.claim_addresses(name, service);
+        let cluster_ips = addresses.cluster_ips(name, service, table.problems);
+        let ingress_ips = addresses.ingress_ips(name, service, table.problems);
         for port in &service.ports {
-            let backends = backends(port, slices, facts, table.problems);
-            table.add_port(name, port, &addresses, backends);
+            let answers = Answers {
+                backends: backends(port, slices, facts, table.problems),
+                affinity: match service.affinity_timeout {
+                    Some(timeout) => (affinities.give(name, port), timeout),
+                    None => (0, 0),
+                },
+            };
+            table.add_cluster_ips(name, service, port, &cluster_ips, &answers);
+            table.add_ingress_ips(name, service, port, &ingress_ips, &answers);
+            table.add_node_port(name, service, port, &answers);
+        }
+        if let Some(port) = service.health_check_node_port {
+            table.add_health_check(name, port, ready_here(slices, facts));
         }
     }
-    table.frontends
+    let frontends = table.frontends.into_iter();
+    let frontends = frontends.map(|(frontend, (_, plan))| (frontend, plan)).collect();
+    (frontends, table.health_checks)
+}
+
+/// What is behind all frontends of a service's port.
+struct Answers {
+    backends: Backends,
+    /// Number and timeout.
+    affinity: (u32, u32),
+}
+
+impl Answers {
+    fn plan(&self, flags: u16, inside_local: bool, outside_local: bool) -> ServicePlan {
+        let list = |local: bool| {
+            let Backends {
+                cluster, local: here, ..
+            } = &self.backends;
+            Arc::clone(if local { here } else { cluster })
+        };
+        let (backends, outside): (Arc<[Backend]>, Arc<[Backend]>) = (list(inside_local), list(outside_local));
+        let none_here = !self.backends.cluster.is_empty() && (backends.is_empty() || outside.is_empty());
+        ServicePlan {
+            flags: flags | if none_here { FLAG_NONE_HERE } else { 0 },
+            backends,
+            outside,
+            serving: Arc::clone(&self.backends.serving),
+            affinity: self.affinity.0,
+            affinity_timeout: self.affinity.1,
+        }
+    }
 }
 
 /// What the services that came before have.
 struct Table<'a> {
     facts: &'a NodeFacts,
-    taken: Occupied<'a>,
     own_addresses: BTreeSet<Ipv4Addr>,
-    frontends: BTreeMap<Frontend, ServicePlan>,
-    cluster_ips: HashMap<Ipv4Addr, &'a ObjectName>,
+    frontends: BTreeMap<Frontend, (&'a ObjectName, ServicePlan)>,
     node_ports: HashMap<(u16, Protocol), &'a ObjectName>,
+    health_checks: BTreeMap<u16, HealthCheck>,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Table<'a> {
-    /// Those of a service's addresses that it may have.
-    fn claim_addresses(&mut self, name: &'a ObjectName, service: &Service) -> Vec<Ipv4Addr> {
-        let mut addresses = Vec::with_capacity(1);
-        for address in &service.cluster_ips {
-            let IpAddr::V4(v4) = *address else {
-                self.problems.push(Problem::not_served(
-                    "Service",
-                    name,
-                    format!("spec.clusterIPs: {address} is IPv6, which is not served yet"),
-                    "use an IPv4 address until then (spec.ipFamilies)",
-                ));
-                continue;
-            };
-            let conflict = match self.cluster_ips.get(&v4) {
-                Some(other) if *other == name => continue,
-                Some(other) => Some(format!("service {other}'s already")),
-                None => self.taken.by(v4),
-            };
-            if let Some(conflict) = conflict {
-                self.problems.push(Problem::refused(
-                    "Service",
-                    name,
-                    format!("spec.clusterIPs: {v4} is {conflict}"),
-                    "give the service an address of its own, or leave the field out and let the API server choose",
-                ));
-                continue;
-            }
-            let ranges = &self.facts.service_cidrs;
-            if ranges.iter().any(|range| matches!(range, IpNet::V4(_))) && service_range(*address, self.facts).is_none()
-            {
-                let ranges = ranges.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ");
-                self.problems.push(Problem::not_served(
-                    "Service",
-                    name,
-                    format!("spec.clusterIPs: {v4} is outside of the services' range {ranges}: the nodes' own processes do not reach it"),
-                    "add its range to the agent's --service-cidr",
-                ));
-            }
-            self.cluster_ips.insert(v4, name);
-            addresses.push(v4);
+    fn add_cluster_ips(
+        &mut self,
+        name: &'a ObjectName,
+        service: &Service,
+        port: &ServicePort,
+        addresses: &[Ipv4Addr],
+        answers: &Answers,
+    ) {
+        let plan = answers.plan(0, service.internal_local, service.internal_local);
+        for address in addresses {
+            self.add_frontend(name, (*address, port.port, port.protocol), plan.clone());
         }
-        addresses
     }
 
-    fn add_port(&mut self, name: &'a ObjectName, port: &ServicePort, addresses: &[Ipv4Addr], backends: Vec<Backend>) {
+    fn add_ingress_ips(
+        &mut self,
+        name: &'a ObjectName,
+        service: &Service,
+        port: &ServicePort,
+        addresses: &[Ipv4Addr],
+        answers: &Answers,
+    ) {
+        let plan = answers.plan(FLAG_LOAD_BALANCER, false, service.external_local);
         for address in addresses {
-            let plan = ServicePlan {
-                flags: 0,
-                backends: backends.clone(),
-            };
-            self.add_frontend(name, *address, port.port, port.protocol, plan);
+            self.add_frontend(name, (*address, port.port, port.protocol), plan.clone());
         }
+    }
+
+    fn add_node_port(&mut self, name: &'a ObjectName, service: &Service, port: &ServicePort, answers: &Answers) {
         let Some(node_port) = port.node_port else { return };
-        if let Err(problem) = self.claim_node_port(name, node_port, port.protocol) {
+        let field = format!("spec.ports: {} nodePort {node_port}", port.protocol);
+        if let Err(problem) = self.claim_node_port(name, &field, node_port, port.protocol) {
             self.problems.push(problem);
             return;
         }
+        let plan = answers.plan(FLAG_NODE_PORT, false, service.external_local);
         for address in &self.own_addresses.clone() {
-            let plan = ServicePlan {
-                flags: FLAG_NODE_PORT,
-                backends: backends.clone(),
-            };
-            self.add_frontend(name, *address, node_port, port.protocol, plan);
+            self.add_frontend(name, (*address, node_port, port.protocol), plan.clone());
         }
     }
 
-    fn add_frontend(&mut self, name: &ObjectName, address: Ipv4Addr, port: u16, protocol: Protocol, plan: ServicePlan) {
+    fn add_health_check(&mut self, name: &'a ObjectName, port: u16, local_endpoints: usize) {
+        let field = format!("spec.healthCheckNodePort: {port}");
+        if let Err(problem) = self.claim_node_port(name, &field, port, Protocol::Tcp) {
+            self.problems.push(problem);
+            return;
+        }
+        let service = name.clone();
+        let check = HealthCheck {
+            service,
+            local_endpoints,
+        };
+        self.health_checks.insert(port, check);
+    }
+
+    fn add_frontend(
+        &mut self,
+        name: &'a ObjectName,
+        (address, port, protocol): (Ipv4Addr, u16, Protocol),
+        plan: ServicePlan,
+    ) {
         let frontend = Frontend {
             address: address.octets(),
             port,
             protocol: protocol.number(),
             reserved: 0,
         };
-        match self.frontends.entry(frontend) {
+        let (what, remedy) = match self.frontends.entry(frontend) {
             btree_map::Entry::Vacant(free) => {
-                free.insert(plan);
+                free.insert((name, plan));
+                return;
             }
-            btree_map::Entry::Occupied(_) => self.problems.push(Problem::refused(
-                "Service",
-                name,
+            btree_map::Entry::Occupied(taken) if taken.get().0 == name => (
                 format!("spec.ports: {protocol} port {port} is there twice"),
                 "give each port of a service a number of its own",
-            )),
-        }
+            ),
+            btree_map::Entry::Occupied(taken) => (
+                format!(
+                    "spec.ports: {protocol} port {port} on {address} is service {}'s already",
+                    taken.get().0
+                ),
+                "use another port, or another address",
+            ),
+        };
+        self.problems.push(Problem::refused("Service", name, what, remedy));
     }
 
-    fn claim_node_port(&mut self, name: &'a ObjectName, port: u16, protocol: Protocol) -> Result<(), Problem> {
-        let refused = |what: String, remedy: String| {
-            Err(Problem::refused(
-                "Service",
-                name,
-                format!("spec.ports: {protocol} nodePort {port} {what}"),
-                remedy,
-            ))
-        };
+    /// Claims a port of every node; `field` says for what.
+    fn claim_node_port(
+        &mut self,
+        name: &'a ObjectName,
+        field: &str,
+        port: u16,
+        protocol: Protocol,
+    ) -> Result<(), Problem> {
+        let refused =
+            |what: String, remedy: &str| Err(Problem::refused("Service", name, format!("{field} {what}"), remedy));
         let range = &self.facts.node_ports;
         if !range.contains(&port) {
             return refused(
                 format!("is outside of the range {}-{}", range.start(), range.end()),
-                "use a port of the range, or leave the field out and let the API server choose".into(),
+                "use a port of the range, or leave the field out and let the API server choose",
             );
         }
         if protocol == Protocol::Udp && port == self.facts.vxlan_port {
-            return refused("is the tunnel's port".into(), "use another".into());
+            return refused("is the tunnel's port".into(), "use another");
         }
         match self.node_ports.get(&(port, protocol)) {
-            Some(other) => {
-                let remedy = "use another, or leave the field out and let the API server choose";
-                refused(format!("is service {other}'s already"), remedy.into())
-            }
+            Some(other) => refused(
+                format!("is service {other}'s already"),
+                "use another, or leave the field out and let the API server choose",
+            ),
             None => {
                 self.node_ports.insert((port, protocol), name);
                 Ok(())

@@ -1,6 +1,8 @@
 //! YAML in, exact map contents out. Expected values are written by hand: they are the layouts as a person reads them.
 
+mod balancers;
 mod nodes;
+mod policies;
 mod properties;
 mod scale;
 mod services;
@@ -96,6 +98,9 @@ fn frontend(address: &str, port: u16, protocol: u8) -> Frontend {
     }
 }
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
     let backend = |(address, port): &(&str, u16)| Backend {
         address: address.parse::<Ipv4Addr>().unwrap().octets(),
@@ -103,16 +108,39 @@ fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
         reserved: [0; 2],
     };
     ServicePlan {
-        flags,
-        backends: backends.iter().map(backend).collect(),
+        serving: Arc::default(),
+        ..ServicePlan::alike(flags, backends.iter().map(backend).collect::<Vec<_>>())
     }
+}
+
+/// As `served`, of UDP: flows to the same backends stay.
+fn datagrams(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
+    let plan = served(flags, backends);
+    ServicePlan {
+        serving: Arc::clone(&plan.backends),
+        ..plan
+    }
+}
+
+/// A service with its spec.
+fn service(name: &str, spec: &str) -> String {
+    format!("\n---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: web}}, spec: {{{spec}}}}}")
+}
+
+/// A slice of a service.
+fn slice(name: &str, of: &str, endpoints: &str, ports: &str) -> String {
+    format!(
+        "\n---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,
+          metadata: {{name: {name}, namespace: web, labels: {{kubernetes.io/service-name: {of}}}}},
+          addressType: IPv4, endpoints: [{endpoints}], ports: [{ports}]}}"
+    )
 }
 
 /// Kind, name and what is wrong, without the remedy, which every problem must have.
 fn said(problems: &[Problem]) -> Vec<String> {
     let say = |problem: &Problem| {
         assert!(!problem.remedy.is_empty(), "{problem:?}");
-        let name = crate::model::ObjectName::new(&problem.namespace, &problem.name);
+        let name = ObjectName::new(&problem.namespace, &problem.name);
         format!("{} {name}: {}", problem.kind, problem.what)
     };
     problems.iter().map(say).collect()

@@ -109,6 +109,7 @@ mod tests {
                 created: Some(7),
                 internal_ips: vec!["192.0.2.1".parse().unwrap()],
                 pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+                leaving: false,
             },
         );
         cluster.services.insert(
@@ -116,12 +117,17 @@ mod tests {
             Service {
                 created: None,
                 cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+                ingress_ips: vec!["203.0.113.9".parse().unwrap()],
                 ports: vec![ServicePort {
                     name: "http".into(),
                     protocol: Protocol::Tcp,
                     port: 80,
                     node_port: Some(30080),
                 }],
+                affinity_timeout: Some(60),
+                internal_local: false,
+                external_local: true,
+                health_check_node_port: Some(30090),
                 problems: Vec::new(),
             },
         );
@@ -156,8 +162,10 @@ mod tests {
     fn the_shape_is_that_of_its_version() {
         let expected = r#"{"taken":1700000000,"cluster":{"nodes":{"n1":{"created":7,"internal_ips":["192.0.2.1"],"#
             .to_owned()
-            + r#""pod_cidrs":["10.244.1.0/24"]}},"services":{"shop/till":{"created":null,"cluster_ips":["10.96.0.10"],"#
-            + r#""ports":[{"name":"http","protocol":"Tcp","port":80,"node_port":30080}]}},"slices":{"shop/till-1":"#
+            + r#""pod_cidrs":["10.244.1.0/24"],"leaving":false}},"services":{"shop/till":{"created":null,"#
+            + r#""cluster_ips":["10.96.0.10"],"ingress_ips":["203.0.113.9"],"#
+            + r#""ports":[{"name":"http","protocol":"Tcp","port":80,"node_port":30080}],"affinity_timeout":60,"#
+            + r#""internal_local":false,"external_local":true,"health_check_node_port":30090}},"slices":{"shop/till-1":"#
             + r#"{"service":"shop/till","endpoints":[{"address":"10.244.1.5","ready":true,"serving":true,"#
             + r#""terminating":false,"node":"n1"}],"ports":[{"name":"http","protocol":"Tcp","port":8080}]}}}}"#;
         assert_eq!((VERSION, serde_json::to_string(&remembered()).unwrap()), (1, expected));

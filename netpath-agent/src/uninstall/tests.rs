@@ -63,6 +63,7 @@ fn node(pins: &Pins, folder: &Path) -> Places {
         max_services: 16,
         max_backends: 16,
         max_connections: 256,
+        max_affinities: 64,
         ..Sizes::default()
     };
     load(pins, &sizes).expect("programs that load");

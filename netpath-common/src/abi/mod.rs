@@ -4,6 +4,7 @@
 //! arrays in network order; ports, indices and counters are integers in host order; MAC addresses are six bytes as on the
 //! wire. A change of any layout raises [`ABI_VERSION`].
 
+pub mod affinity;
 pub mod bridge;
 pub mod config;
 pub mod conntrack;

@@ -1,7 +1,8 @@
 //! `np_service4`, `np_service6` and `np_backend4`, `np_backend6`: what a service answers on, and who answers for it.
 //!
 //! A frontend names a set of backends by number. A changed set is written whole under a new number before its frontends
-//! move there, so that no packet sees half a change.
+//! move there, so that no packet sees half a change. A set's backends stand in the order of their addresses, then of
+//! their ports, each once, so that one of them is found by halving.
 
 use super::family::families;
 
@@ -10,6 +11,11 @@ use super::family::families;
 pub const FLAG_NODE_PORT: u16 = 1;
 /// A pod's hostPort: the CNI plugin's, not the agent's.
 pub const FLAG_HOST_PORT: u16 = 2;
+/// A set of the frontend is empty although the service has endpoints: its traffic policy is Local, and none is on this
+/// node. What finds the empty set is dropped, and not refused.
+pub const FLAG_NONE_HERE: u16 = 4;
+/// A frontend that answers on a load balancer's address.
+pub const FLAG_LOAD_BALANCER: u16 = 8;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;
@@ -44,17 +50,27 @@ families! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Service {
-    /// The set of backends.
+    /// The set of backends for connections of this node's pods and of the node itself.
     pub set: u32,
     /// How many backends the set has; they have the slots 0 to `count` - 1. With none, connections are refused.
     pub count: u32,
+    /// The set for connections that come from elsewhere: the same one, unless the service's external traffic stays on the
+    /// node that it reaches.
+    pub outside_set: u32,
+    /// How many backends that set has.
+    pub outside_count: u32,
+    /// The number under which the clients of this service port are remembered, on whichever of its frontends they come; 0
+    /// where they are not.
+    pub affinity: u32,
+    /// How long after its last new connection a client is sent to the same backend, in seconds.
+    pub affinity_timeout: u32,
     /// `FLAG_*`.
     pub flags: u16,
     /// Zero.
     pub reserved: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Service>() == 12);
+const _: () = assert!(size_of::<Service>() == 28);
 
 /// A place in a set of backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]

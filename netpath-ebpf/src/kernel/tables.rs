@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use core::{arch::asm, ffi::c_void};
 use netpath_common::abi::{
+    affinity::{self, Affinity, Client},
     bridge::Port,
     config::{CONFIG_ENTRIES, Config},
     conntrack::{self, Connection, Tuple},
@@ -38,6 +39,8 @@ static ROUTE4: HashMap<route::v4::RouteKey, route::v4::Route, 4096, ON_DEMAND> =
 static SERVICE4: HashMap<service::v4::Frontend, Service, 65536, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_backend4")]
 static BACKEND4: HashMap<BackendKey, service::v4::Backend, 262144, ON_DEMAND> = HashMap::new();
+#[btf_map(name = "np_affinity4")]
+static AFFINITY4: LruHashMap<affinity::v4::Client, affinity::v4::Affinity, 65536> = LruHashMap::new();
 #[btf_map(name = "np_conntrack4")]
 static CONNTRACK4: LruHashMap<conntrack::v4::Tuple, conntrack::v4::Connection, 262144> = LruHashMap::new();
 #[btf_map(name = "np_fragment4")]
@@ -106,6 +109,35 @@ impl Tables<[u8; 4]> for KernelTables {
     fn backend(&self, key: BackendKey) -> Option<Backend<[u8; 4]>> {
         // SAFETY: as above.
         unsafe { BACKEND4.get(key).map(|backend| (*backend).into()) }
+    }
+
+    #[inline(always)]
+    fn affinity(&self, client: &Client<[u8; 4]>) -> Option<Affinity<[u8; 4]>> {
+        // SAFETY: as above.
+        unsafe {
+            AFFINITY4
+                .get(affinity::v4::Client::from(*client))
+                .map(|found| (*found).into())
+        }
+    }
+
+    #[inline(always)]
+    fn add_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) -> bool {
+        let (client, affinity) = (
+            affinity::v4::Client::from(*client),
+            affinity::v4::Affinity::from(*affinity),
+        );
+        AFFINITY4.insert(client, affinity, BPF_NOEXIST.into()).is_ok()
+    }
+
+    #[inline(always)]
+    fn replace_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) {
+        let (client, affinity) = (
+            affinity::v4::Client::from(*client),
+            affinity::v4::Affinity::from(*affinity),
+        );
+        // An LRU map makes room; if it cannot, the client's next connection chooses again.
+        let _ = AFFINITY4.insert(client, affinity, 0);
     }
 
     #[inline(always)]

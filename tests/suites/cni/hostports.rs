@@ -251,8 +251,10 @@ fn what_nobody_closed_is_cleared_away_and_what_is_missing_is_made_up_for() -> Re
     let stale = Service {
         set: HOST_PORT_SETS + 5,
         count: 1,
+        outside_set: HOST_PORT_SETS + 5,
+        outside_count: 1,
         flags: FLAG_HOST_PORT,
-        reserved: [0; 2],
+        ..Service::default()
     };
     let place = BackendKey {
         set: stale.set,

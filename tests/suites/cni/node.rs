@@ -64,6 +64,7 @@ pub fn sizes(max_endpoints: u32) -> Sizes {
         max_endpoints,
         max_routes: 16,
         max_connections: 64,
+        max_affinities: 64,
         max_fragments: 64,
         max_sockets: 64,
     }

@@ -1,8 +1,10 @@
 //! The packet logic on the host, scenario by scenario: whole frames in, whole frames and verdicts out. Expected frames are
 //! built anew by another library, never taken from what came out.
 
+mod affinity;
 mod arp;
 mod icmp;
+mod local;
 mod nat;
 pub mod node;
 mod services;

@@ -6,7 +6,7 @@ use netpath_common::abi::{
     config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
     route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
-    service::{BackendKey, FLAG_NODE_PORT, Service, v4 as service},
+    service::{BackendKey, FLAG_NODE_PORT, FLAG_NONE_HERE, Service, v4 as service},
 };
 use netpath_ebpf::{packet::Packet, verdict::Verdict};
 use netpath_tests::{
@@ -50,6 +50,9 @@ pub const WEB: [u8; 4] = [10, 96, 0, 80];
 pub const DATABASE: [u8; 4] = [10, 96, 0, 54];
 /// No backends.
 pub const EMPTY: [u8; 4] = [10, 96, 0, 99];
+/// Three backends, of which a client keeps its own: pod B, one on the peer and one on the far node. Also at port 30081 of
+/// the node; at 30082 what comes from outside goes to pod B alone, and at 30083 to nobody.
+pub const STICKY: [u8; 4] = [10, 96, 0, 82];
 /// One backend, pod A: what it reaches by it is itself.
 pub const SELF: [u8; 4] = [10, 96, 0, 11];
 
@@ -143,8 +146,10 @@ pub fn tables() -> HostTables {
                 Service {
                     set,
                     count,
+                    outside_set: set,
+                    outside_count: count,
                     flags,
-                    reserved: [0; 2],
+                    ..Service::default()
                 },
             );
         }
@@ -170,6 +175,25 @@ pub fn tables() -> HostTables {
     serve(3, &[(DATABASE, 53, 0)], 17, &[(POD_FAR, 5353)]);
     serve(4, &[(EMPTY, 80, 0)], 6, &[]);
     serve(5, &[(SELF, 80, 0)], 6, &[(POD_A, 8080)]);
+    serve(
+        6,
+        &[
+            (STICKY, 80, 0),
+            (NODE, 30_081, FLAG_NODE_PORT),
+            (NODE, 30_082, FLAG_NODE_PORT),
+            (NODE, 30_083, FLAG_NODE_PORT | FLAG_NONE_HERE),
+        ],
+        6,
+        &[(POD_B, 8080), (POD_PEER, 8080), (POD_FAR, 8080)],
+    );
+    for (frontend, service) in &mut tables.services {
+        match frontend.port {
+            30_082 => (service.outside_set, service.outside_count) = (1, 1),
+            30_083 => (service.outside_set, service.outside_count) = (0, 0),
+            _ if service.set == 6 => (service.affinity, service.affinity_timeout) = (78, 10_800),
+            _ => {}
+        }
+    }
     tables
 }
 

@@ -12,6 +12,7 @@ use aya::{
 use netpath_agent::datapath::{abi::Abi, load::object};
 use netpath_common::{
     abi::{
+        affinity::v4::{Affinity, Client},
         config::Config,
         conntrack::v4::{Connection, Tuple},
         counter::{COUNTERS, Counter},
@@ -78,6 +79,7 @@ impl Kernel {
         fill(self.map(names::ROUTE4)?, &tables.routes)?;
         fill(self.map(names::SERVICE4)?, &tables.services)?;
         fill(self.map(names::BACKEND4)?, &tables.backends)?;
+        fill(self.map(names::AFFINITY4)?, &tables.affinities)?;
         fill(self.map(names::CONNTRACK4)?, &tables.connections)?;
         fill(self.map(names::FRAGMENT4)?, &tables.fragments)?;
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
@@ -91,6 +93,11 @@ impl Kernel {
     /// The connections.
     pub fn connections(&mut self) -> Result<BTreeMap<Tuple, Connection>> {
         read(self.map(names::CONNTRACK4)?)
+    }
+
+    /// The clients that are remembered.
+    pub fn affinities(&mut self) -> Result<BTreeMap<Client, Affinity>> {
+        read(self.map(names::AFFINITY4)?)
     }
 
     /// The fragmented datagrams.

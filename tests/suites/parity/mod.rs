@@ -1,5 +1,5 @@
 //! One logic, held against itself: the same frames and tables go through the host's build and through the loaded programs.
-//! Verdict, frame, counters, connections and fragments must be the same.
+//! Verdict, frame, counters, connections, remembered clients and fragments must be the same.
 
 mod kernel;
 mod named;
@@ -15,6 +15,7 @@ use anyhow::{Result, ensure};
 use netpath_common::{
     abi::{
         Mac,
+        affinity::v4::{Affinity, Client},
         conntrack::v4::{Connection, Tuple},
         counter::{self, Counter},
     },
@@ -113,6 +114,12 @@ impl Pair {
             connections == on_host,
             "{visit:02x?}\nhost: {on_host:?}\nkernel: {connections:?}"
         );
+        let affinities = ageless(self.kernel.affinities()?);
+        let on_host = ageless(self.host.affinities.clone());
+        ensure!(
+            affinities == on_host,
+            "{visit:02x?}\nhost: {on_host:?}\nkernel: {affinities:?}"
+        );
         let fragments = self.kernel.fragments()?;
         ensure!(
             fragments == self.host.fragments,
@@ -186,6 +193,11 @@ fn timeless(connections: &BTreeMap<Tuple, Connection>) -> BTreeMap<Tuple, Connec
         )
     };
     connections.iter().map(strip).collect()
+}
+
+fn ageless(mut affinities: BTreeMap<Client, Affinity>) -> BTreeMap<Client, Affinity> {
+    affinities.values_mut().for_each(|affinity| affinity.last_used = 0);
+    affinities
 }
 
 /// The programs' clock, in seconds.

@@ -7,7 +7,7 @@ use netpath_tests::frame::{Frame, TcpFlags, arp};
 use super::{Visit, with_devices};
 use crate::logic::node::{
     BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK, NODE, OVERLAY, POD_A, POD_B, POD_FAR,
-    POD_PEER, PORT_A, PORT_B, SELF, UPLINK, VNI, WEB, from_a, from_wire,
+    POD_PEER, PORT_A, PORT_B, SELF, STICKY, UPLINK, VNI, WEB, from_a, from_wire,
 };
 
 fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
@@ -65,6 +65,33 @@ fn frames() -> Result<Vec<(&'static str, Visit)>> {
         ),
         ("pod to itself by a service", from_pod(syn((SELF, 80))?)),
         ("pod to a service without endpoints", from_pod(syn((EMPTY, 80))?)),
+        ("a client that keeps its backend", from_pod(syn((STICKY, 80))?)),
+        (
+            "the same client again",
+            from_pod(from_a().tcp((POD_A, 40_003), (STICKY, 80), TcpFlags::SYN, &[])?),
+        ),
+        ("the same client at the node port", from_pod(syn((NODE, 30_081))?)),
+        (
+            "a client outside that keeps its backend",
+            wire(from_wire().tcp((CLIENT, 33_002), (NODE, 30_081), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "the same client outside, XDP",
+            xdp(from_wire().tcp((CLIENT, 33_003), (NODE, 30_081), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "external traffic that stays here",
+            wire(from_wire().tcp((CLIENT, 33_004), (NODE, 30_082), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "external traffic with nobody here",
+            wire(from_wire().tcp((CLIENT, 33_005), (NODE, 30_083), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "the same, XDP",
+            xdp(from_wire().tcp((CLIENT, 33_005), (NODE, 30_083), TcpFlags::SYN, &[])?),
+        ),
+        ("a pod of the node where nobody is here", from_pod(syn((NODE, 30_083))?)),
         ("pod to no service", from_pod(syn((EMPTY, 81))?)),
         ("pod to the node", from_pod(syn((NODE, 22))?)),
         (

@@ -13,7 +13,7 @@ use proptest::{
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
     BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK, NODE, OVERLAY,
-    PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, UPLINK, VNI, WEB,
+    PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UPLINK, VNI, WEB,
 };
 
 /// What is carried.
@@ -81,10 +81,11 @@ fn sockets() -> impl Strategy<Value = Socket> {
         DATABASE,
         EMPTY,
         SELF,
+        STICKY,
         [10, 244, 1, 99],
     ]);
     let port = prop_oneof![
-        6 => select(vec![80, 8080, 53, 5353, 5432, 30_080, 30_054, 4789, 40_000]),
+        6 => select(vec![80, 8080, 53, 5353, 5432, 30_080, 30_054, 30_081, 30_082, 30_083, 4789, 40_000]),
         1 => 50_000u16..50_010,
         1 => any::<u16>(),
     ];

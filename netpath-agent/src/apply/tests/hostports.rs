@@ -12,8 +12,10 @@ fn open(pins: &Pins, frontend: Frontend, last: u8) -> (Frontend, Service) {
     let service = Service {
         set,
         count: 1,
+        outside_set: set,
+        outside_count: 1,
         flags: FLAG_HOST_PORT | FLAG_NODE_PORT,
-        reserved: [0; 2],
+        ..Service::default()
     };
     let mut services = tables::service4(pins).expect("pinned");
     services.insert(&frontend, &service).expect("room");

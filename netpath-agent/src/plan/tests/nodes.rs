@@ -94,6 +94,8 @@ fn three_nodes_fill_the_tables_of_one() {
                 (key("192.168.2.13/32"), tunnel),
             ]),
             services4: BTreeMap::new(),
+            health_checks: BTreeMap::new(),
+            leaving: false,
             kernel_routes: BTreeSet::from([
                 kernel_route("10.96.0.0/16", link(4)),
                 kernel_route("10.244.2.0/24", to_b),

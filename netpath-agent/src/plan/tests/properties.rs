@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use netpath_common::abi::service::{FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -31,6 +32,7 @@ fn node() -> impl Strategy<Value = Node> {
             created,
             internal_ips,
             pod_cidrs,
+            leaving: false,
         },
     )
 }
@@ -52,25 +54,38 @@ fn service() -> impl Strategy<Value = Service> {
             node_port,
         },
     );
-    (proptest::option::of(0i64..4), vec(address(), 0..3), vec(port, 0..4)).prop_map(|(created, cluster_ips, ports)| {
-        Service {
+    let wishes = (
+        proptest::option::of(1u32..4),
+        any::<[bool; 2]>(),
+        proptest::option::of(29999u16..30003),
+    );
+    let addresses = (vec(address(), 0..3), vec(address(), 0..2));
+    (proptest::option::of(0i64..4), addresses, vec(port, 0..4), wishes).prop_map(
+        |(created, (cluster_ips, ingress_ips), ports, wishes)| Service {
             created,
             cluster_ips,
+            ingress_ips,
             ports,
+            affinity_timeout: wishes.0,
+            internal_local: wishes.1[0],
+            external_local: wishes.1[1],
+            health_check_node_port: wishes.2,
             problems: Vec::new(),
-        }
-    })
+        },
+    )
 }
 
 fn slice() -> impl Strategy<Value = Slice> {
-    let endpoint =
-        (address(), any::<[bool; 3]>()).prop_map(|(address, [ready, serving, terminating])| model::Endpoint {
+    let node = prop_oneof![Just(None), Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
+    let endpoint = (address(), any::<[bool; 3]>(), node).prop_map(|(address, [ready, serving, terminating], node)| {
+        model::Endpoint {
             address,
             ready,
             serving,
             terminating,
-            node: None,
-        });
+            node,
+        }
+    });
     let port = (name(), protocol(), 1u16..4).prop_map(|(name, protocol, port)| SlicePort { name, protocol, port });
     (object_name(), vec(endpoint, 0..5), vec(port, 0..3)).prop_map(|(service, endpoints, ports)| Slice {
         service,
@@ -89,6 +104,7 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
         created: Some(-1),
         internal_ips: vec![IpAddr::from([192, 168, 1, 11])],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        leaving: false,
     };
     (
         any::<bool>(),
@@ -143,10 +159,23 @@ proptest! {
             Ok(plan) => {
                 let possible = possible(&cluster);
                 for (frontend, service) in &plan.services4 {
-                    prop_assert!(service.backends.is_sorted_by(|a, b| a < b), "{frontend:?}: in order, each once");
-                    prop_assert!(service.backends.iter().all(|backend| possible.contains(backend)), "{frontend:?}");
+                    for list in [&service.backends, &service.outside, &service.serving] {
+                        prop_assert!(list.is_sorted_by(|a, b| a < b), "{frontend:?}: in order, each once");
+                        prop_assert!(list.iter().all(|backend| possible.contains(backend)), "{frontend:?}");
+                    }
+                    let chosen = service.backends.iter().chain(service.outside.iter());
+                    if frontend.protocol == 17 {
+                        prop_assert!(chosen.clone().all(|one| service.serving.contains(one)), "{frontend:?}: flows stay");
+                    }
+                    let is_empty = service.backends.is_empty() || service.outside.is_empty();
+                    prop_assert!(service.flags & FLAG_NONE_HERE == 0 || is_empty, "{frontend:?}");
+                    prop_assert_eq!(service.affinity == 0, service.affinity_timeout == 0, "{:?}", frontend);
                     let is_own = plan.endpoints4.contains_key(&frontend.address);
-                    prop_assert_eq!(is_own, service.flags == 1, "{:?}: NodePorts alone are on own addresses", frontend);
+                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER) {
+                        FLAG_NODE_PORT => prop_assert!(is_own, "{frontend:?}"),
+                        FLAG_LOAD_BALANCER => {}
+                        _ => prop_assert!(!is_own, "{frontend:?}: nobody's cluster address is the node's own"),
+                    }
                 }
                 let listed: Vec<u32> = plan.config.route_prefixes4.iter().map(|length| (*length).into()).collect();
                 for key in plan.routes4.keys() {

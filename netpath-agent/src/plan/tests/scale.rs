@@ -31,6 +31,7 @@ fn large(nodes: u32) -> Cluster {
             created: Some(number.into()),
             internal_ips: vec![IpAddr::V4(spread([172, 16, 0, 0], number + 1))],
             pod_cidrs: vec![Ipv4Net::new(spread([11, 0, 0, 0], number << 8), 24).unwrap().into()],
+            leaving: false,
         };
         cluster.nodes.insert(format!("node-{number}"), node);
     }
@@ -48,7 +49,7 @@ fn large(nodes: u32) -> Cluster {
             created: Some(1),
             cluster_ips,
             ports: vec![port],
-            problems: vec![],
+            ..Service::default()
         };
         let slice = Slice {
             service: name.clone(),

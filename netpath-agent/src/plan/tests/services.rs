@@ -4,23 +4,6 @@ use netpath_common::abi::service::FLAG_NODE_PORT;
 
 use super::*;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-/// A service named `shop`, with the rest of its metadata and its spec.
-fn service(name: &str, spec: &str) -> String {
-    format!("\n---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: web}}, spec: {{{spec}}}}}")
-}
-
-/// A slice of a service.
-fn slice(name: &str, of: &str, endpoints: &str, ports: &str) -> String {
-    format!(
-        "\n---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,
-          metadata: {{name: {name}, namespace: web, labels: {{kubernetes.io/service-name: {of}}}}},
-          addressType: IPv4, endpoints: [{endpoints}], ports: [{ports}]}}"
-    )
-}
-
 #[test]
 fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
     let yaml = service(
@@ -48,8 +31,8 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), served(0, &http)),
             (frontend("192.168.1.11", 30080, TCP), served(FLAG_NODE_PORT, &http)),
-            (frontend("10.96.0.10", 53, UDP), served(0, &dns)),
-            (frontend("192.168.1.11", 30053, UDP), served(FLAG_NODE_PORT, &dns)),
+            (frontend("10.96.0.10", 53, UDP), datagrams(0, &dns)),
+            (frontend("192.168.1.11", 30053, UDP), datagrams(FLAG_NODE_PORT, &dns)),
             (frontend("10.96.0.10", 53, TCP), served(0, &dns)),
         ])
     );
@@ -251,44 +234,6 @@ fn a_part_that_cannot_be_served_leaves_the_rest() {
             (frontend("10.96.0.10", 83, TCP), served(0, &good)),
             (frontend("192.168.1.11", 30083, TCP), served(FLAG_NODE_PORT, &good)),
         ])
-    );
-}
-
-#[test]
-fn wishes_that_are_not_served_yet_are_named_and_the_service_goes_on() {
-    let yaml = service(
-        "shop",
-        "type: LoadBalancer, clusterIPs: [10.96.0.10, 'fd00::10'], ports: [{port: 80}], sessionAffinity: ClientIP,
-         internalTrafficPolicy: Local, externalTrafficPolicy: Local, externalIPs: [203.0.113.9],
-         trafficDistribution: PreferClose, loadBalancerSourceRanges: [203.0.113.0/24], healthCheckNodePort: 31000}
-         , status: {loadBalancer: {ingress: [{ip: 203.0.113.8}]}",
-    ) + &slice(
-        "shop-1",
-        "shop",
-        "{addresses: [10.244.1.2], hints: {forZones: [{name: x}]}}",
-        "{port: 8080}",
-    );
-    let plan = with_nodes(&yaml);
-    let severities: BTreeSet<_> = plan.problems.iter().map(|problem| problem.severity).collect();
-    assert_eq!(severities, BTreeSet::from([Severity::NotServedYet]));
-    assert_eq!(
-        said(&plan.problems),
-        [
-            "EndpointSlice web/shop-1: endpoints.hints is not served yet",
-            "Service web/shop: spec.clusterIPs: fd00::10 is IPv6, which is not served yet",
-            "Service web/shop: spec.externalIPs is not served yet",
-            "Service web/shop: spec.externalTrafficPolicy: Local is not served yet",
-            "Service web/shop: spec.healthCheckNodePort is not served yet",
-            "Service web/shop: spec.internalTrafficPolicy: Local is not served yet",
-            "Service web/shop: spec.loadBalancerSourceRanges is not served yet",
-            "Service web/shop: spec.sessionAffinity: ClientIP is not served yet",
-            "Service web/shop: spec.trafficDistribution is not served yet",
-            "Service web/shop: status.loadBalancer.ingress is not served yet",
-        ]
-    );
-    assert_eq!(
-        plan.services4,
-        BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &[("10.244.1.2", 8080)]))])
     );
 }
 

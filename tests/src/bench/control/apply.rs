@@ -47,7 +47,7 @@ pub fn measure() -> Result<Vec<Control>> {
             .values_mut()
             .nth(usize::from(SERVICES) / 2)
             .context("no services")?;
-        changed.backends.truncate(1);
+        *changed = ServicePlan::alike(changed.flags, &changed.backends[..1]);
         one = one.min(apply(&mut applier, &plan)?.0);
     }
     Ok(vec![
@@ -94,13 +94,7 @@ fn services() -> BTreeMap<Frontend, ServicePlan> {
             port: 8080,
             ..Backend::default()
         };
-        (
-            frontend,
-            ServicePlan {
-                backends: vec![backend(0), backend(1)],
-                ..ServicePlan::default()
-            },
-        )
+        (frontend, ServicePlan::alike(0, [backend(0), backend(1)]))
     };
     (0..SERVICES).map(service).collect()
 }

@@ -1,0 +1,135 @@
+//! What a service asks for beyond addresses and ports: session affinity, traffic policies, load balancers. What cannot be
+//! given is said, and the rest of the service goes on.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::{ObjectName, Problem, unusable};
+
+/// What `timeoutSeconds` is where it is missing, as the API has it, and at most.
+const AFFINITY_TIMEOUT: u32 = 10_800;
+const LONGEST_AFFINITY: i32 = 86_400;
+
+/// A reader of one service's wishes; what it cannot understand, or cannot give, is among the problems.
+pub(super) struct Wishes<'a> {
+    pub name: &'a ObjectName,
+    pub spec: &'a core::ServiceSpec,
+    pub problems: Vec<Problem>,
+}
+
+impl Wishes<'_> {
+    fn refuse(&mut self, what: String, remedy: &str) {
+        self.problems.push(Problem::refused("Service", self.name, what, remedy));
+    }
+
+    fn notice(&mut self, what: &str, remedy: &str) {
+        self.problems
+            .push(Problem::not_served("Service", self.name, what, remedy));
+    }
+
+    /// For how long a client keeps its backend, in seconds.
+    pub fn affinity_timeout(&mut self) -> Option<u32> {
+        match self.spec.session_affinity.as_deref() {
+            None | Some("" | "None") => return None,
+            Some("ClientIP") => {}
+            Some(other) => {
+                let what = format!("spec.sessionAffinity: {other:?} is not known");
+                self.refuse(what, "use ClientIP or None; until then there is none");
+                return None;
+            }
+        }
+        let config = self.spec.session_affinity_config.as_ref();
+        let written = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+        match written {
+            None => Some(AFFINITY_TIMEOUT),
+            Some(seconds) if (1..=LONGEST_AFFINITY).contains(&seconds) => Some(seconds.unsigned_abs()),
+            Some(other) => {
+                let what =
+                    format!("spec.sessionAffinityConfig.clientIP.timeoutSeconds: {other} is not from 1 to 86400");
+                self.refuse(what, "use a number of seconds in that range; until then it is 10800");
+                Some(AFFINITY_TIMEOUT)
+            }
+        }
+    }
+
+    /// Whether a traffic policy is `Local`.
+    pub fn is_local(&mut self, field: &str, written: Option<&str>) -> bool {
+        match written {
+            None | Some("" | "Cluster") => false,
+            Some("Local") => true,
+            Some(other) => {
+                let what = format!("spec.{field}: {other:?} is not known");
+                self.refuse(what, "use Cluster or Local; until then it is Cluster");
+                false
+            }
+        }
+    }
+
+    /// The port on which a load balancer asks for a node's endpoints.
+    pub fn health_check_node_port(&mut self) -> Option<u16> {
+        let written = self.spec.health_check_node_port.filter(|port| *port != 0)?;
+        let port = super::port_number(written);
+        if port.is_none() {
+            let what = format!("spec.healthCheckNodePort: {written} is not a port number");
+            self.refuse(what, "use a number of the cluster's NodePort range");
+        }
+        port
+    }
+
+    /// The addresses whose packets a load balancer hands to the nodes as they are; a proxy sends to NodePorts instead.
+    pub fn ingress_ips(&mut self, status: Option<&core::ServiceStatus>) -> Vec<IpAddr> {
+        let balancer = status.and_then(|status| status.load_balancer.as_ref());
+        let ingress = balancer
+            .and_then(|balancer| balancer.ingress.as_deref())
+            .unwrap_or_default();
+        let mut addresses = Vec::new();
+        for entry in ingress {
+            let Some(written) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) else {
+                continue;
+            };
+            if let Some("Proxy") = entry.ip_mode.as_deref() {
+                continue;
+            }
+            let read = written.parse().map_err(|_| "is not an IP address");
+            match read.and_then(|address| unusable(address).map_or(Ok(address), Err)) {
+                Ok(address) => addresses.push(address),
+                Err(why) => {
+                    let what = format!("status.loadBalancer.ingress: {written:?} {why}");
+                    self.refuse(what, "correct what assigns the load balancers' addresses");
+                }
+            }
+        }
+        if !addresses.is_empty() && self.restricts_sources() {
+            self.refuse(
+                "spec.loadBalancerSourceRanges is not served yet, so that the load balancer's addresses are not either"
+                    .into(),
+                "leave the field out and restrict sources before the load balancer; clusterIPs and nodePorts answer",
+            );
+            addresses.clear();
+        }
+        addresses
+    }
+
+    /// Whether some sources are to be kept from the load balancer's addresses.
+    fn restricts_sources(&self) -> bool {
+        let ranges = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        !ranges.is_empty() && !ranges.iter().any(|range| range.trim() == "0.0.0.0/0")
+    }
+
+    /// The wishes that are served as if they were not there.
+    pub fn not_served_yet(&mut self) {
+        if self.spec.traffic_distribution.is_some() {
+            self.notice(
+                "spec.trafficDistribution is not served yet",
+                "all endpoints are used alike until then; leave the field out",
+            );
+        }
+        if self.spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
+            self.notice(
+                "spec.externalIPs is not served yet",
+                "the other addresses answer until then; leave the field out",
+            );
+        }
+    }
+}
