@@ -9,6 +9,7 @@ pub mod cni;
 pub mod command;
 pub mod datapath;
 pub mod foreign;
+pub mod install;
 pub mod model;
 pub mod net;
 pub mod observe;

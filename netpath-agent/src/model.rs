@@ -1,4 +1,5 @@
-//! The desired state, reduced to what the datapath needs of it: nodes, services and endpoint slices.
+//! The desired state, reduced to what the datapath needs of it: nodes, services, their ranges and endpoint
+//! slices.
 //!
 //! Sources ([`crate::source`]) fill a [`Cluster`] through the pure conversions of the submodules; [`crate::plan`] makes
 //! map contents of it. An object that cannot be understood is refused alone, as a [`Problem`].
@@ -6,6 +7,7 @@
 mod node;
 mod problem;
 mod service;
+mod service_cidr;
 mod slice;
 mod wishes;
 
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use node::Node;
 pub use problem::{Problem, Severity};
 pub use service::{Protocol, Service, ServicePort};
+pub use service_cidr::ServiceCidr;
 pub use slice::{Endpoint, Slice, SlicePort};
 
 /// All objects that matter, each under its name. Written down without its problems, see [`crate::source::remembered`].
@@ -28,6 +31,8 @@ pub struct Cluster {
     pub services: BTreeMap<ObjectName, Service>,
     /// Endpoint slices, each of which names its service.
     pub slices: BTreeMap<ObjectName, Slice>,
+    /// The ranges of services, by name. None where the API server does not tell (before Kubernetes 1.33).
+    pub service_cidrs: BTreeMap<String, ServiceCidr>,
     /// What the source refused, or kept an earlier version of.
     #[serde(skip)]
     pub problems: Vec<Problem>,

@@ -17,6 +17,7 @@ use crate::{
     agent::{objects::MARK, state::Lock},
     cni::names::is_pod_device,
     datapath::pins::{self, Pins},
+    install::{BINARIES, server::NOTED},
     net::{self, Netlink, before, link::Link, sysctl},
     observe::agent::{self, Agent},
 };
@@ -41,6 +42,8 @@ pub struct Places {
     pub run_dir: PathBuf,
     /// The CNI configuration list.
     pub conflist: PathBuf,
+    /// Where the plugin was installed.
+    pub cni_bin_dir: PathBuf,
 }
 
 /// What was done.
@@ -107,8 +110,13 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
         Err(error) => outcome.problems.push(error.to_string()),
     }
     outcome.file(&places.run_dir.join(MARK));
+    outcome.file(&places.run_dir.join(NOTED));
     outcome.file(&places.run_dir.join(LOCK));
     outcome.folder(&places.run_dir);
+    // Last, and this program itself among them: nothing is left that they could be needed for.
+    for name in BINARIES {
+        outcome.file(&places.cni_bin_dir.join(name));
+    }
     outcome
 }
 

@@ -2,6 +2,7 @@
 
 mod bpftool;
 mod cni;
+mod deploy;
 mod hostports;
 mod lab;
 mod logic;

@@ -6,7 +6,9 @@ mod bench;
 mod binaries;
 mod build_ebpf;
 mod ci;
+mod deploy;
 mod e2e;
+mod go;
 mod image;
 mod machine;
 mod progress;
@@ -41,6 +43,10 @@ enum Command {
     E2e(e2e::Arguments),
     /// Run what a change must pass: formatting, clippy, dependencies, tests
     Ci(ci::Arguments),
+    /// Build netpath's image as an archive
+    Image(deploy::image::Arguments),
+    /// Make deploy/netpath.yaml anew from the chart
+    Manifest(deploy::manifest::Arguments),
     /// Make an archive of container images; the scripts of tests/cluster call it
     #[command(hide = true)]
     Images(image::Arguments),
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::command(&arguments),
         Command::E2e(arguments) => e2e::command(&arguments),
         Command::Ci(arguments) => ci::command(&arguments),
+        Command::Image(arguments) => deploy::image::command(&arguments),
+        Command::Manifest(arguments) => deploy::manifest::command(&arguments),
         Command::Images(arguments) => image::command(&arguments),
     };
     match outcome {

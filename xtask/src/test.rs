@@ -1,13 +1,12 @@
 //! `cargo xtask test`: everything built, every test run, and what had to be left out said at the end.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::binaries::Profile;
 use crate::machine::{self, Need};
-use crate::{build_ebpf, progress, tree};
+use crate::{build_ebpf, deploy, go, progress, tree};
 
 const NEEDS: [Need; 2] = [
     Need {
@@ -22,15 +21,28 @@ const NEEDS: [Need; 2] = [
     },
 ];
 
-/// The reference CNI library's own driver of plugins.
-const CNITOOL: &str = "github.com/containernetworking/cni/cnitool@v1.3.0";
-
 /// Build everything and run every test
 #[derive(clap::Args, Default)]
 pub struct Arguments {
     /// What to hand on to cargo test, such as a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
+}
+
+/// A program that a test does without, where it is not to be had: it is written in Go.
+struct Helper {
+    /// By which the test is told its path.
+    variable: &'static str,
+    /// The test, for people.
+    test: &'static str,
+    program: Result<PathBuf>,
+}
+
+impl Arguments {
+    /// Whether all tests are to run, or some whose names have this in them.
+    fn ask_for(&self, name: &str) -> bool {
+        self.rest.is_empty() || self.rest.iter().any(|rest| rest.contains(name))
+    }
 }
 
 /// `cargo xtask test`
@@ -43,39 +55,40 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         "building netpath and its tests",
         build.args(["build", "--workspace", "--bins", "--tests"]),
     )?;
-    let cnitool = cnitool();
+    let mut helpers = vec![Helper {
+        variable: "NETPATH_CNITOOL",
+        test: "the plugin through the reference library's cnitool",
+        program: go::cnitool(),
+    }];
     let mut tests = tree::cargo();
+    if arguments.ask_for("deploy") {
+        helpers.push(Helper {
+            variable: "NETPATH_HELM",
+            test: "the chart against the manifest",
+            program: go::helm(),
+        });
+        let archive = deploy::image::archive();
+        deploy::image::build(&archive)?;
+        tests.env("NETPATH_IMAGE", archive);
+    }
     // All of them, whatever fails on the way: one run says everything.
     tests
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(&arguments.rest)
         .env("NETPATH_BIN_DIR", Profile::Debug.folder());
-    match &cnitool {
-        Ok(path) => tests.env("NETPATH_CNITOOL", path),
-        Err(_) => tests.env_remove("NETPATH_CNITOOL"),
-    };
+    for Helper { variable, program, .. } in &helpers {
+        match program {
+            Ok(path) => tests.env(variable, path),
+            Err(_) => tests.env_remove(variable),
+        };
+    }
     let outcome = progress::shown("running the tests", &mut tests);
-    if let Err(error) = cnitool {
-        let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default();
-        progress::say(&format!(
-            "skipped, 1: the plugin through the reference library's cnitool: {reason}"
-        ));
+    for Helper { test, program, .. } in &helpers {
+        if let Err(error) = program {
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default();
+            progress::say(&format!("skipped, 1: {test}: {reason}"));
+        }
     }
     outcome
-}
-
-/// The cnitool binary, built if need be. The one thing tests do without: it is a Go program.
-fn cnitool() -> Result<PathBuf> {
-    let folder = tree::tools().join("cnitool-1.3.0");
-    let path = folder.join("cnitool");
-    if !path.is_file() {
-        let mut go = Command::new("go");
-        go.args(["install", CNITOOL]).env("GOBIN", &folder).env("GOFLAGS", "");
-        progress::watched(
-            "building cnitool, the reference library's driver of CNI plugins",
-            &mut go,
-        )?;
-    }
-    Ok(path)
 }

@@ -1,7 +1,9 @@
 //! What a plan must know of its node, from the kernel and the settings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
 
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 
@@ -45,7 +47,7 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         node_ports: settings.node_ports.clone(),
         hash_seed: seed,
         netns_cookie: sys::netns_cookie().map_err(cookie)?,
-        service_cidrs: settings.service_cidrs.clone(),
+        service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
         next_hops,
     };
     Ok(Found { facts, uplink })
@@ -55,6 +57,31 @@ fn cookie(source: std::io::Error) -> Error {
     Error::Kernel {
         action: "ask for the network namespace's cookie (Linux 5.14)".to_owned(),
         source,
+    }
+}
+
+/// Where service addresses come from: what the flag says, or else the cluster, or else what most clusters have.
+fn service_cidrs(given: &[IpNet], cluster: &Cluster) -> Vec<IpNet> {
+    /// kubeadm's default.
+    const USUAL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
+    let told = || {
+        cluster
+            .service_cidrs
+            .values()
+            .flat_map(|range| range.cidrs.iter().copied())
+    };
+    // Ranges of the API may overlap: one that lies in another adds nothing.
+    let outermost = |all: Vec<IpNet>| {
+        let inside = |one: &IpNet| all.iter().any(|other| other != one && other.contains(one));
+        let mut ranges: Vec<IpNet> = all.iter().filter(|one| !inside(one)).copied().collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges
+    };
+    match (given, outermost(told().collect())) {
+        ([], told) if told.is_empty() => vec![USUAL.into()],
+        ([], told) => told,
+        (given, _) => given.to_vec(),
     }
 }
 
@@ -115,4 +142,32 @@ async fn next_hops(
         }
     }
     Ok(hops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ServiceCidr;
+
+    fn nets<const N: usize>(texts: [&str; N]) -> Vec<IpNet> {
+        texts.map(|text| text.parse().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn the_flag_wins_over_the_cluster_and_that_over_the_usual() {
+        let mut cluster = Cluster::default();
+        assert_eq!(service_cidrs(&[], &cluster), nets(["10.96.0.0/12"]));
+        for (name, cidrs) in [
+            ("kubernetes", nets(["10.43.0.0/16", "fd00::/108"])),
+            ("inside", nets(["10.43.7.0/24"])),
+            ("twice", nets(["10.43.0.0/16"])),
+            ("beside", nets(["10.44.0.0/20"])),
+        ] {
+            cluster.service_cidrs.insert(name.to_owned(), ServiceCidr { cidrs });
+        }
+        let told = nets(["10.43.0.0/16", "10.44.0.0/20", "fd00::/108"]);
+        assert_eq!(service_cidrs(&[], &cluster), told);
+        let given = nets(["10.0.0.0/24"]);
+        assert_eq!(service_cidrs(&given, &cluster), given);
+    }
 }

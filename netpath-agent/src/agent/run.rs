@@ -25,9 +25,9 @@ use crate::datapath::requirements;
 use crate::datapath::sizes::Sizes;
 use crate::datapath::tables;
 use crate::model::Cluster;
-use crate::net::Netlink;
 use crate::net::link::Link;
 use crate::net::watch::Changes;
+use crate::net::{self, Netlink};
 use crate::report::node::{Keeper, Network};
 use crate::report::{Events, Reason};
 
@@ -62,6 +62,7 @@ fn stopped(signal: &str) -> anyhow::Result<()> {
 async fn live(settings: Settings) -> anyhow::Result<()> {
     // First, since without rights nothing else fails for the reason that matters.
     requirements::check()?;
+    net::mounted_at(&settings.sysctl_dir);
     let name = settings.node_name().map_err(anyhow::Error::msg)?;
     let _lock = Lock::take(&settings.run_dir)?;
     let state = state::prepare(&settings.state_dir)?;

@@ -14,6 +14,7 @@ use netpath_common::names::BPF_ROOT;
 use self::values::{absolute, cidr, conflist_name, device, log_filter, nat_ports, node_name, node_ports};
 use super::balancers::ProxyHealth;
 use crate::datapath::sizes::Sizes;
+use crate::net::PROC_SYS_NET;
 use crate::report::node::taint_key;
 use crate::source::server::KUBELET_KUBECONFIGS;
 
@@ -56,6 +57,9 @@ pub struct Settings {
     /// What lives as long as the agent: its lock
     #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = "/run/netpath", value_parser = absolute)]
     pub run_dir: PathBuf,
+    /// Where the node's sysctls can be written, if not there: a container sees that read-only
+    #[arg(long, env = "NETPATH_SYSCTL_DIR", value_name = "DIR", default_value = PROC_SYS_NET, value_parser = absolute)]
+    pub sysctl_dir: PathBuf,
     /// Where the container runtime looks for network configurations
     #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
     pub cni_conf_dir: PathBuf,
@@ -71,8 +75,9 @@ pub struct Settings {
     /// VXLAN's UDP port, the same on all nodes
     #[arg(long, env = "NETPATH_VXLAN_PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
     pub vxlan_port: u16,
-    /// Where the cluster allocates service addresses from; may be given more than once
-    #[arg(long = "service-cidr", env = "NETPATH_SERVICE_CIDR", value_name = "CIDR", default_value = "10.96.0.0/12", value_delimiter = ',', value_parser = cidr)]
+    /// Where the cluster allocates service addresses from; may be given more than once [default: what its ServiceCIDR objects
+    /// say (Kubernetes 1.33), then 10.96.0.0/12]
+    #[arg(long = "service-cidr", env = "NETPATH_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub service_cidrs: Vec<IpNet>,
     /// The ports that source NAT takes from; kept from the node's own sockets
     #[arg(long, env = "NETPATH_NAT_PORTS", value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = nat_ports)]
@@ -217,7 +222,8 @@ mod tests {
         assert_eq!(settings.bpf_root, PathBuf::from("/sys/fs/bpf/netpath"));
         assert_eq!((settings.vni, settings.vxlan_port), (78, 4789));
         assert_eq!(settings.nat_ports, 49152..=65535);
-        assert_eq!(settings.service_cidrs, ["10.96.0.0/12".parse::<IpNet>().unwrap()]);
+        assert_eq!(settings.service_cidrs, []);
+        assert_eq!(settings.sysctl_dir, PathBuf::from("/proc/sys/net"));
         assert_eq!(settings.health_address, "127.0.0.1:9878".parse().unwrap());
         assert_eq!((settings.xdp, settings.log_format), (Xdp::Auto, LogFormat::Text));
         assert_eq!(settings.sizes, Sizes::default());

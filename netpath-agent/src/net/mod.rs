@@ -19,6 +19,8 @@ pub mod watch;
 
 use std::io;
 
+pub use proc::{PROC_SYS_NET, mounted_at};
+
 /// A failure, with the object it is about.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

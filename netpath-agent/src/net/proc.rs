@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use super::{Error, Result};
@@ -10,8 +11,23 @@ use super::{Error, Result};
 /// Whether the node forwards; a write makes every device follow.
 pub(super) const FORWARD: &str = "ipv4/ip_forward";
 
+/// Where the kernel shows them.
+pub const PROC_SYS_NET: &str = "/proc/sys/net";
+
+/// Where this process finds them, if not there. One for the process, as the files are one for the namespace.
+static MOUNTED: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on sysctls are read and written below this folder: a container sees `/proc/sys` read-only, and the node's
+/// [`PROC_SYS_NET`] where it is mounted for it. The first call counts.
+pub fn mounted_at(folder: &Path) {
+    let _ = MOUNTED.set(folder.to_owned());
+}
+
 pub(super) fn path(name: &str) -> PathBuf {
-    Path::new("/proc/sys/net").join(name)
+    MOUNTED
+        .get()
+        .map_or(Path::new(PROC_SYS_NET), PathBuf::as_path)
+        .join(name)
 }
 
 pub(super) fn read(name: &str) -> Result<String> {

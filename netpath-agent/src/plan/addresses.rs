@@ -62,7 +62,7 @@ impl<'a> Claims<'a> {
                     "Service",
                     name,
                     format!("spec.clusterIPs: {v4} is outside of the services' range {ranges}: the nodes' own processes do not reach it"),
-                    "add its range to the agent's --service-cidr",
+                    "add its range to the cluster (a ServiceCIDR object), or to the agent's --service-cidr",
                 ));
             }
             self.cluster_ips.insert(v4, name);

@@ -1,6 +1,6 @@
-//! The API server: Nodes, Services and EndpointSlices of all namespaces, listed and then watched.
+//! The API server: Nodes, Services, ServiceCIDRs and EndpointSlices of all namespaces, listed and then watched.
 //!
-//! Nothing is deleted because it was not seen: the first cluster is published when all three lists are complete, and a
+//! Nothing is deleted because it was not seen: the first cluster is published when all lists are complete, and a
 //! list made again (the server forgot where the watch stood) replaces what is known only when its last page has come. A
 //! complete list is believed, even an empty one. While the server is away, what is known stays.
 
@@ -22,17 +22,19 @@ use kube::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use self::kind::{Item, Known};
 use self::trouble::{Trouble, Troubles};
-use crate::model::{Cluster, Node, Reduce, Service, Slice};
+use crate::model::{Cluster, Node, Reduce, Service, ServiceCidr, Slice};
 
 /// How long no change may come before a burst of them is published.
 const QUIET: Duration = Duration::from_millis(20);
 /// How long changes that do not end may put that off.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long to wait before asking again for a kind that a server does not know.
+const UNKNOWN: Duration = Duration::from_secs(600);
 /// How many changes may wait to be taken in. More wait at the server.
 const WAITING: usize = 1024;
 
@@ -41,6 +43,7 @@ enum Change {
     Node(Event<Item<Node>>),
     Service(Event<Item<Service>>),
     Slice(Event<Item<Slice>>),
+    ServiceCidr(Event<Item<ServiceCidr>>),
 }
 
 /// Nobody follows the server any more.
@@ -75,13 +78,14 @@ struct Follower {
     nodes: Known<Node>,
     services: Known<Service>,
     slices: Known<Slice>,
+    service_cidrs: Known<ServiceCidr>,
     changes: mpsc::Receiver<Change>,
     tasks: JoinSet<()>,
 }
 
 impl Follower {
     fn start(client: Client, troubles: &Troubles) -> Self {
-        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
         let (sender, changes) = mpsc::channel(WAITING);
         let mut tasks = JoinSet::new();
         tasks.spawn(follow::<Node, core::Node>(
@@ -97,22 +101,32 @@ impl Follower {
             troubles.clone(),
         ));
         tasks.spawn(follow::<Slice, discovery::EndpointSlice>(
+            client.clone(),
+            sender.clone(),
+            Change::Slice,
+            troubles.clone(),
+        ));
+        tasks.spawn(follow::<ServiceCidr, networking::ServiceCIDR>(
             client,
             sender,
-            Change::Slice,
+            Change::ServiceCidr,
             troubles.clone(),
         ));
         Self {
             nodes: Known::default(),
             services: Known::default(),
             slices: Known::default(),
+            service_cidrs: Known::default(),
             changes,
             tasks,
         }
     }
 
     fn is_complete(&self) -> bool {
-        self.nodes.is_complete() && self.services.is_complete() && self.slices.is_complete()
+        self.nodes.is_complete()
+            && self.services.is_complete()
+            && self.slices.is_complete()
+            && self.service_cidrs.is_complete()
     }
 
     /// Takes in the next change; breaks when there can be none any more.
@@ -125,6 +139,7 @@ impl Follower {
             Some(Change::Node(event)) => self.nodes.take(event),
             Some(Change::Service(event)) => self.services.take(event),
             Some(Change::Slice(event)) => self.slices.take(event),
+            Some(Change::ServiceCidr(event)) => self.service_cidrs.take(event),
             None => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
@@ -155,6 +170,7 @@ impl Follower {
         problems.extend(self.nodes.problems().cloned());
         problems.extend(self.services.problems().cloned());
         problems.extend(self.slices.problems().cloned());
+        problems.extend(self.service_cidrs.problems().cloned());
         Cluster {
             nodes: self
                 .nodes
@@ -170,6 +186,11 @@ impl Follower {
                 .slices
                 .objects()
                 .map(|(name, slice)| (name.clone(), slice.clone()))
+                .collect(),
+            service_cidrs: self
+                .service_cidrs
+                .objects()
+                .map(|(name, range)| (name.name.clone(), range.clone()))
                 .collect(),
             problems,
             // Of a server nothing is published before all of it came.
@@ -210,6 +231,18 @@ async fn follow<T, K>(
                         return;
                     }
                 }
+                Err(error) if is_unknown(&error) => {
+                    // A server of before the kind: it has none, and may be replaced by a newer one.
+                    troubles.over(T::KIND);
+                    for event in [Event::Init, Event::InitDone] {
+                        if changes.send(wrap(event)).await.is_err() {
+                            return;
+                        }
+                    }
+                    tracing::debug!(kind = T::KIND, "the API server does not know this kind");
+                    sleep(UNKNOWN).await;
+                    break;
+                }
                 Err(error) => {
                     let trouble = Trouble::of(&plural, &error);
                     tracing::warn!("{}; what is known stays, trying again", trouble.text);
@@ -227,6 +260,11 @@ async fn follow<T, K>(
 /// watch, but not when the request itself is answered so.
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// Whether the server does not know the kind that was to be listed.
+fn is_unknown(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_norway::Value;
 
-use crate::model::{Node, ObjectName, Problem, Reduce, Service, Slice};
+use crate::model::{Node, ObjectName, Problem, Reduce, Service, ServiceCidr, Slice};
 
 /// How deep lists may lie in lists.
 const LIST_DEPTH: usize = 4;
@@ -38,6 +38,8 @@ pub(super) enum Content {
     Service(Option<Service>),
     /// A slice.
     Slice(Option<Slice>),
+    /// A range of services.
+    ServiceCidr(Option<ServiceCidr>),
 }
 
 impl Content {
@@ -47,6 +49,7 @@ impl Content {
             Content::Node(_) => Node::KIND,
             Content::Service(_) => Service::KIND,
             Content::Slice(_) => Slice::KIND,
+            Content::ServiceCidr(_) => ServiceCidr::KIND,
         }
     }
 }
@@ -136,6 +139,7 @@ fn read_value(
         ("v1", Node::KIND) => read_object(value, document, true, Content::Node)?,
         ("v1", Service::KIND) => read_object(value, document, false, Content::Service)?,
         ("discovery.k8s.io/v1", Slice::KIND) => read_object(value, document, false, Content::Slice)?,
+        ("networking.k8s.io/v1", ServiceCidr::KIND) => read_object(value, document, true, Content::ServiceCidr)?,
         _ => {
             tracing::debug!(document, %version, %kind, "left out: the datapath has no use for objects of this kind");
             return Ok(());

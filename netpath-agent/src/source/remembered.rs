@@ -97,7 +97,7 @@ async fn keep_resting(mut clusters: watch::Receiver<Arc<Cluster>>, state: PathBu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Node, ObjectName, Problem, Protocol, Service, ServicePort, Slice, SlicePort};
+    use crate::model::{Endpoint, Node, ObjectName, Problem, Protocol, Service, ServiceCidr, ServicePort, Slice, SlicePort};
 
     fn remembered() -> Remembered {
         let name = ObjectName::new("shop", "till");
@@ -150,6 +150,8 @@ mod tests {
                 problems: Vec::new(),
             },
         );
+        let cidrs = vec!["10.96.0.0/16".parse().unwrap()];
+        cluster.service_cidrs.insert("kubernetes".into(), ServiceCidr { cidrs });
         cluster.problems = vec![problem];
         Remembered {
             taken: 1_700_000_000,
@@ -167,7 +169,8 @@ mod tests {
             + r#""ports":[{"name":"http","protocol":"Tcp","port":80,"node_port":30080}],"affinity_timeout":60,"#
             + r#""internal_local":false,"external_local":true,"health_check_node_port":30090}},"slices":{"shop/till-1":"#
             + r#"{"service":"shop/till","endpoints":[{"address":"10.244.1.5","ready":true,"serving":true,"#
-            + r#""terminating":false,"node":"n1"}],"ports":[{"name":"http","protocol":"Tcp","port":8080}]}}}}"#;
+            + r#""terminating":false,"node":"n1"}],"ports":[{"name":"http","protocol":"Tcp","port":8080}]}},"#
+            + r#""service_cidrs":{"kubernetes":{"cidrs":["10.96.0.0/16"]}}}}"#;
         assert_eq!((VERSION, serde_json::to_string(&remembered()).unwrap()), (1, expected));
     }
 

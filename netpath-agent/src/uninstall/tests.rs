@@ -83,11 +83,16 @@ fn node(pins: &Pins, folder: &Path) -> Places {
         state_dir: folder.join("state"),
         run_dir: folder.join("run"),
         conflist: folder.join("05-netpath.conflist"),
+        cni_bin_dir: folder.join("bin"),
     };
     for file in [
+        places.cni_bin_dir.join("netpath-cni"),
+        places.cni_bin_dir.join("netpath"),
+        places.cni_bin_dir.join("bridge"),
         places.state_dir.join("netpath/10.244.1.2"),
         places.state_dir.join(".agent/hash-seed"),
         places.run_dir.join(LOCK),
+        places.run_dir.join(NOTED),
         places.conflist.clone(),
     ] {
         fs::create_dir_all(file.parent().expect("a folder")).expect("created");
@@ -131,8 +136,12 @@ fn every_trace_goes_and_strangers_stay() {
     assert_eq!(block_on_devices(), ["lo", STRANGERS[0], STRANGERS[1]]);
     assert_eq!(reserved(), "");
     assert!(!places.pins.root().exists());
-    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
-    assert!(left.is_empty(), "{left:?}");
+    let names = |folder: &Path| -> Vec<_> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name()).collect()
+    };
+    assert_eq!(names(folder.path()), ["bin"]);
+    assert_eq!(names(&places.cni_bin_dir), ["bridge"]);
 
     let again = uninstall(&places, false);
     assert_eq!(again.to_string(), "nothing of netpath's is on this node\n");

@@ -65,6 +65,7 @@ fn uninstall(node: &Node, options: &[&str]) -> String {
         ("--state-dir", "state"),
         ("--run-dir", "run"),
         ("--cni-conf-dir", "net.d"),
+        ("--cni-bin-dir", "bin"),
     ] {
         command.arg(flag).arg(node.path(name));
     }

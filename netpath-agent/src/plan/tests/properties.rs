@@ -124,8 +124,7 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
                 nodes,
                 services,
                 slices,
-                problems: Vec::new(),
-                unread: Vec::new(),
+                ..Cluster::default()
             }
         })
 }

@@ -14,6 +14,7 @@ use crate::model::ObjectName;
 const NODES: &str = "/api/v1/nodes";
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+const SERVICE_CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
 type Receiver = watch::Receiver<Arc<Cluster>>;
 
@@ -33,7 +34,19 @@ fn slice(name: &str, address: &str) -> Value {
            "endpoints": [{"addresses": [address]}], "ports": [{"port": 8080}]})
 }
 
-/// A server with one object of each kind.
+fn service_cidr(name: &str, range: &str) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": name},
+           "spec": {"cidrs": [range]}})
+}
+
+/// The services' ranges, by name.
+fn ranges(cluster: &Cluster) -> Vec<(String, String)> {
+    let text = |range: &ServiceCidr| range.cidrs.iter().map(ToString::to_string).collect();
+    let ranges = cluster.service_cidrs.iter();
+    ranges.map(|(name, range)| (name.clone(), text(range))).collect()
+}
+
+/// A server with one object of each kind that every server has.
 async fn server() -> ApiServer {
     let server = ApiServer::start().await;
     server.set(node("a", "192.168.1.11"));
@@ -95,6 +108,29 @@ async fn nothing_is_published_before_all_three_lists_are_complete() {
     assert_eq!(slice.service, ObjectName::new("web", "shop"));
     assert_eq!(slice.endpoints[0].address, IpAddr::from([10, 244, 1, 2]));
     assert_eq!(cluster.problems, []);
+}
+
+#[tokio::test]
+async fn the_ranges_of_services_are_followed() {
+    let server = server().await;
+    server.set(service_cidr("kubernetes", "10.96.0.0/16"));
+    let mut receiver = synced(&server).await;
+    let first = ("kubernetes".to_owned(), "10.96.0.0/16".to_owned());
+    assert_eq!(ranges(&receiver.borrow()), [first.clone()]);
+    server.set(service_cidr("more", "10.112.0.0/20"));
+    let second = ("more".to_owned(), "10.112.0.0/20".to_owned());
+    let both = [first, second];
+    until(&mut receiver, "the second range", |now| ranges(now) == both).await;
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_ranges_of_services_has_none() {
+    let server = server().await;
+    server.lacks(SERVICE_CIDRS);
+    let receiver = synced(&server).await;
+    assert_eq!(ranges(&receiver.borrow()), []);
+    assert_eq!(receiver.borrow().services.len(), 1);
+    assert_eq!(server.lists(SERVICE_CIDRS), 1);
 }
 
 #[tokio::test]

@@ -55,7 +55,10 @@ pub(super) fn merge(files: &Files) -> Cluster {
                 Content::Slice(Some(slice)) => {
                     cluster.slices.insert(name, slice);
                 }
-                Content::Node(None) | Content::Service(None) | Content::Slice(None) => {}
+                Content::ServiceCidr(Some(range)) => {
+                    cluster.service_cidrs.insert(name.name, range);
+                }
+                Content::Node(None) | Content::Service(None) | Content::Slice(None) | Content::ServiceCidr(None) => {}
             }
         }
     }

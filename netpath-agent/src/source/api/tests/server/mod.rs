@@ -37,6 +37,8 @@ struct Script {
     /// The largest page of a list, and whether those after the first fail.
     page: Option<usize>,
     later_pages_fail: bool,
+    /// There is no such path.
+    lacking: Option<&'static str>,
     /// Answered lists, from their first page, by path.
     lists: BTreeMap<String, usize>,
     /// Every request is answered by this status.
@@ -150,6 +152,11 @@ impl ApiServer {
     pub fn withhold(&self, path: Option<&'static str>) {
         self.script().withheld = path;
         self.tell();
+    }
+
+    /// A server of before this kind.
+    pub fn lacks(&self, path: &'static str) {
+        self.script().lacking = Some(path);
     }
 
     /// Lists come in pages of this size; those after the first may fail.
@@ -329,7 +336,11 @@ fn list(path: &str, token: Option<&str>, script: &mut Script) -> (u16, Value) {
     let start: usize = token.map_or(0, |token| token.parse().unwrap());
     if start == 0 {
         *script.lists.entry(path.to_owned()).or_default() += 1;
-    } else if script.later_pages_fail {
+    }
+    if script.lacking == Some(path) {
+        return (404, failure(404, "NotFound"));
+    }
+    if start > 0 && script.later_pages_fail {
         return (500, failure(500, "InternalError"));
     }
     let all: Vec<_> = script

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{NODES, SERVICES, SLICES};
+use super::super::{NODES, SERVICE_CIDRS, SERVICES, SLICES};
 
 /// The path of an object's kind, and its namespace and name.
 pub(super) fn of(object: &Value) -> (String, String) {
@@ -10,6 +10,7 @@ pub(super) fn of(object: &Value) -> (String, String) {
         "Node" => NODES,
         "Service" => SERVICES,
         "EndpointSlice" => SLICES,
+        "ServiceCIDR" => SERVICE_CIDRS,
         other => panic!("no path of {other}"),
     };
     let meta = &object["metadata"];
@@ -33,7 +34,7 @@ pub(super) fn object(path: &str) -> Option<(String, String)> {
         }
         None => (parent.to_owned(), ""),
     };
-    let known = [NODES, SERVICES, SLICES].contains(&kind.as_str());
+    let known = [NODES, SERVICES, SLICES, SERVICE_CIDRS].contains(&kind.as_str());
     known.then(|| (kind, format!("{namespace}/{name}")))
 }
 
