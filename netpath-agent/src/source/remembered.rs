@@ -97,7 +97,9 @@ async fn keep_resting(mut clusters: watch::Receiver<Arc<Cluster>>, state: PathBu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Node, ObjectName, Problem, Protocol, Service, ServiceCidr, ServicePort, Slice, SlicePort};
+    use crate::model::{
+        Endpoint, Node, ObjectName, Problem, Protocol, Service, ServiceCidr, ServicePort, Slice, SlicePort,
+    };
 
     fn remembered() -> Remembered {
         let name = ObjectName::new("shop", "till");

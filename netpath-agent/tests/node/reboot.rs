@@ -210,18 +210,20 @@ fn a_node_that_serves_stays_as_it_is_while_its_api_server_is_away() {
 }
 
 /// What the agent's ClusterRole must give, and no more.
-const RIGHTS: [(&str, &str); 12] = [
+const RIGHTS: [(&str, &str); 14] = [
     ("create", "events.events.k8s.io"),
     ("get", "nodes"),
     ("get", "services"),
     ("list", "endpointslices.discovery.k8s.io"),
     ("list", "nodes"),
+    ("list", "servicecidrs.networking.k8s.io"),
     ("list", "services"),
     ("patch", "events.events.k8s.io"),
     ("patch", "nodes"),
     ("patch", "nodes/status"),
     ("watch", "endpointslices.discovery.k8s.io"),
     ("watch", "nodes"),
+    ("watch", "servicecidrs.networking.k8s.io"),
     ("watch", "services"),
 ];
 
