@@ -230,7 +230,7 @@ fn no_container_has_more_than_it_needs() -> Result<()> {
     let agent = *containers(&set).last().context("the agent")?;
     let mounts = agent["volumeMounts"].as_array().context("mounts")?;
     let mounted: Vec<_> = mounts.iter().filter_map(|mount| mount["name"].as_str()).collect();
-    assert_eq!(mounted, ["bpf", "sysctls", "cni-conf", "state", "run"]);
+    assert_eq!(mounted, ["bpf", "sysctls", "cgroup", "cni-conf", "state", "run"]);
     Ok(())
 }
 
