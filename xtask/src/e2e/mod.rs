@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::binaries::Profile;
-use crate::{build_ebpf, progress, tree};
+use crate::{deploy, progress};
 
 use lab::Lab;
 
@@ -63,12 +62,8 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     }
     needs::cluster(&lab)?;
     lab.build(&PARTS)?;
-    build_ebpf::build(&build_ebpf::Arguments::default())?;
-    let mut cargo = tree::cargo();
-    progress::shown(
-        "building netpath",
-        cargo.args(["build", "--release", "--package", "netpath-agent", "--bins"]),
-    )?;
+    let image = deploy::image::archive();
+    deploy::image::build(&image)?;
 
     let underlay = match arguments.underlay {
         Underlay::L2 => "l2",
@@ -76,7 +71,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     };
     let _down = lab.down_at_the_end(arguments.keep)?;
     lab.script("up", &["--underlay", underlay, "--nodes", &arguments.nodes.to_string()])?;
-    lab.script("netpath", &[&Profile::Release.folder().to_string_lossy()])?;
+    lab.script("netpath", &[&image.to_string_lossy()])?;
     test(&lab, arguments)
 }
 
