@@ -155,7 +155,7 @@ impl Told {
 
     fn answer(&self, subject: &Subject, path: &str) -> Answer {
         match (subject, path) {
-            (Subject::Node, "/healthz") => self.node(!self.state().leaving),
+            (Subject::Node, "/healthz") => self.node(false),
             // A node that is about to go lives on: it must not be restarted for that.
             (Subject::Node, "/livez") => self.node(true),
             (Subject::Node, _) => Answer::text(http::NOT_FOUND, "there are /healthz and /livez\n"),
@@ -163,16 +163,17 @@ impl Told {
         }
     }
 
-    fn node(&self, takes_more: bool) -> Answer {
+    fn node(&self, may_leave: bool) -> Answer {
+        let leaving = self.state().leaving;
         let age = self.health.services_age();
         let now = Timestamp::now();
         let updated = age.and_then(|age| now.checked_sub(age).ok());
         let body = json!({
             "lastUpdated": updated.map(|time| time.to_string()),
             "currentTime": now.to_string(),
-            "nodeEligible": !self.state().leaving,
+            "nodeEligible": !leaving,
         });
-        answer(age.is_some() && takes_more, &body)
+        answer(age.is_some() && (may_leave || !leaving), &body)
     }
 
     fn service(&self, port: u16) -> Answer {
