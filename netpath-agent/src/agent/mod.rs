@@ -1,6 +1,7 @@
 //! The node's agent: it holds the kernel to the plan. On an event's way this is the loop around all of it: source, plan,
 //! apply, and then the node is told ready.
 
+pub mod around;
 pub mod balancers;
 pub mod conflist;
 pub mod facts;

@@ -2,16 +2,15 @@
 //! also heals what others changed.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::net::IpAddr;
 
 use anyhow::anyhow;
 use ipnet::IpNet;
-use netpath_common::abi::endpoint::KIND_POD;
 use netpath_common::hook::Hook;
 use netpath_common::names::{BRIDGE_DEVICE, CGROUP, OVERLAY_DEVICE};
 use tracing::{debug, info, warn};
 
+use super::around;
 use super::balancers::Balancers;
 use super::conflist::Conflist;
 use super::facts::{self, device};
@@ -22,8 +21,8 @@ use super::state;
 use crate::apply::Applier;
 use crate::cni;
 use crate::datapath::error as datapath;
-use crate::datapath::{attach, cgroup, pins::Pins, tables};
-use crate::foreign::{self, Finding, Scene};
+use crate::datapath::{attach, cgroup, pins::Pins};
+use crate::foreign::Finding;
 use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
 use crate::plan::{self, NodeFacts, Plan, gateway};
@@ -103,7 +102,10 @@ impl Node {
             let adopted = self.applier.adopt_again(&self.pins).map_err(anyhow::Error::from);
             self.health.set(Part::Datapath, outcome(&adopted));
             adopted?;
-            self.look_around(cluster).await;
+            self.foreign = around::look(&self.netlink, &self.settings, &self.name, cluster).await;
+            for finding in &self.foreign {
+                self.events.node(finding.reason(), finding.to_string());
+            }
         }
         let mut warnings = BTreeSet::new();
         let applied = self.apply(cluster, &mut warnings).await;
@@ -124,7 +126,10 @@ impl Node {
             self.left_over = clear_pods(&conflist).await.err();
         }
         warnings.extend(self.left_over.clone());
-        warnings.extend(self.cut_off(&plan));
+        if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &plan.subnets4) {
+            self.events.node(Reason::PodSubnetChanged, cut_off.as_str());
+            warnings.insert(cut_off);
+        }
         self.say(warnings);
         attached?;
         let written = self.write(&conflist);
@@ -285,69 +290,6 @@ impl Node {
             state_dir: self.settings.state_dir.clone(),
             subnets: plan.subnets4.clone(),
         }
-    }
-
-    /// Looks for what others have on this node.
-    async fn look_around(&mut self, cluster: &Cluster) {
-        /// Where systemd mounts cgroup2: alone, or beside version 1.
-        const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-        let own = cluster.nodes.get(&self.name);
-        let uplink = match own {
-            Some(node) => facts::uplink(&self.netlink, self.settings.uplink.as_deref(), node)
-                .await
-                .ok()
-                .flatten(),
-            None => None,
-        };
-        let scene = Scene {
-            cni_conf_dir: &self.settings.cni_conf_dir,
-            conflist_name: &self.settings.conflist_name,
-            pins: &self.pins,
-            uplink: uplink
-                .as_ref()
-                .map(|uplink| uplink.name.as_str())
-                .or(self.settings.uplink.as_deref()),
-            cgroups: &CGROUPS.map(Path::new),
-            vxlan_port: self.settings.vxlan_port,
-            pod_subnets: cluster
-                .nodes
-                .values()
-                .flat_map(|node| &node.pod_cidrs)
-                .copied()
-                .collect(),
-        };
-        self.foreign = foreign::look(&self.netlink, &scene).await;
-        for finding in &self.foreign {
-            self.events.node(finding.reason(), finding.to_string());
-        }
-    }
-
-    /// The pods that the plan leaves without a way to them, since the node's subnets are others than when they started.
-    fn cut_off(&self, plan: &Plan) -> Option<String> {
-        /// How many are named.
-        const NAMED: usize = 8;
-        // That they cannot be read is said where they are needed.
-        let endpoints = tables::endpoint4(&self.pins).and_then(|table| table.entries()).ok()?;
-        let pods = endpoints.iter().filter(|(_, endpoint)| endpoint.kind == KIND_POD);
-        let mut outside: Vec<Ipv4Addr> = pods
-            .map(|(address, _)| Ipv4Addr::from(*address))
-            .filter(|address| !plan.subnets4.iter().any(|subnet| subnet.contains(address)))
-            .collect();
-        outside.sort_unstable();
-        let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-        let more = match outside.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let first = outside.first()?;
-        let named = list(&mut outside.iter().take(NAMED).map(ToString::to_string));
-        let subnets = list(&mut plan.subnets4.iter().map(ToString::to_string));
-        let text = format!(
-            "Node {}: its pod subnets are now {subnets}, and pods have addresses of earlier ones, to which nobody finds a way:              {named}{more}; delete these pods, so that they are made anew, or give the Node the subnet of {first} back",
-            self.name
-        );
-        self.events.node(Reason::PodSubnetChanged, text.as_str());
-        Some(text)
     }
 
     fn write(&self, conflist: &Conflist) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use nix::net::if_::if_nametoindex;
 use tracing::debug;
 
 use super::{Finding, Scene, told};
-use crate::datapath::{pins::Pins, sys};
+use crate::datapath::{pins::Pins, sys, sys::query};
 use crate::net::Netlink;
 
 /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `linux/bpf.h`.
@@ -40,7 +40,7 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
     for device in devices.into_iter().flatten() {
         let Ok(index) = if_nametoindex(device) else { continue };
         for (attach_type, hook) in TCX {
-            let programs = told("tcx", sys::programs_on_device(index, attach_type));
+            let programs = told("tcx", query::programs_on_device(index, attach_type));
             found.extend(
                 programs
                     .into_iter()
@@ -51,11 +51,12 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
         found.extend(xdp.map(|program| (format!("XDP of {device}"), program)));
         findings.extend(clsact(netlink, index, device).await);
     }
-    for root in scene.cgroups {
-        let Ok(cgroup) = File::open(root) else { continue };
+    if let Some(root) = scene.cgroup
+        && let Ok(cgroup) = File::open(root)
+    {
         for (attach_type, hook) in CGROUP {
             // A hierarchy of version 1 has none.
-            let programs = sys::programs_on_cgroup(cgroup.as_fd(), attach_type).unwrap_or_default();
+            let programs = query::programs_on_cgroup(cgroup.as_fd(), attach_type).unwrap_or_default();
             found.extend(
                 programs
                     .into_iter()

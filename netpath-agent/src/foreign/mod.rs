@@ -28,8 +28,8 @@ pub struct Scene<'a> {
     pub pins: &'a Pins,
     /// The device that leads out of the node, if it is known.
     pub uplink: Option<&'a str>,
-    /// Where cgroup2 may be mounted.
-    pub cgroups: &'a [&'a Path],
+    /// The cgroup whose sockets netpath serves, if there is one.
+    pub cgroup: Option<&'a Path>,
     /// netpath's port for VXLAN.
     pub vxlan_port: u16,
     /// All pod subnets of the cluster.

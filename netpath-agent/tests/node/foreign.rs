@@ -33,7 +33,7 @@ async fn look(netlink: &Netlink, folder: &Path) -> Vec<Finding> {
         pins: &pins,
         uplink: Some("up0"),
         // The machine's own are not this test's.
-        cgroups: &[],
+        cgroup: None,
         vxlan_port: 4789,
         pod_subnets: BTreeSet::from(subnets),
     };
