@@ -16,11 +16,14 @@ use crate::space::{in_namespace, ip};
 
 /// Runs a command of the machine in the calling thread's namespace.
 fn run(command: &str) -> String {
-    let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output();
-    let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
+    run_words(&command.split_whitespace().collect::<Vec<_>>())
+}
+
+fn run_words(words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    let output = output.unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command}: {errors}");
+    assert!(output.status.success(), "{words:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -70,14 +73,14 @@ fn a_node_of_its_own_has_nothing_of_others() {
 fn leftovers_of_flannel_and_kube_proxy_are_found_and_stay() {
     in_namespace(async |netlink| {
         ip("link set lo up");
-        ip("link add up0 type dummy");
+        ip("link add up0 type veth peer name far0");
         ip("address add 10.0.1.1/24 dev up0");
         ip("link set up0 up");
         ip("link add cni0 type bridge");
         ip("address add 10.244.1.1/24 dev cni0");
         ip("link set cni0 up");
         ip("link add flannel.1 type vxlan id 1 dstport 4789 local 10.0.1.1");
-        ip("link add other0 type dummy");
+        ip("link add other0 type veth peer name far1");
         ip("address add 10.244.2.9/32 dev other0");
         ip("route add 10.244.2.0/24 via 10.0.1.2 proto static");
         for chain in [
@@ -187,18 +190,22 @@ fn programs_on_the_same_hooks_are_found() {
         ip("link add up0 type veth peer name far0");
         ip("link set up0 up");
         run("tc qdisc add dev up0 clsact");
-        run("tc filter add dev up0 egress matchall action pass");
+        // One instruction: let it pass.
+        let program = "1,6 0 0 4294967295,";
+        run_words(&[
+            "tc", "filter", "add", "dev", "up0", "egress", "bpf", "da", "bytecode", program,
+        ]);
         let found = look(&netlink, Path::new("/nowhere")).await;
         let expected = Finding::Program {
             hook: "clsact egress of up0".into(),
-            program: "a filter of kind matchall".into(),
+            program: "a filter of kind bpf".into(),
         };
         assert_eq!(found, std::slice::from_ref(&expected));
         assert_eq!(expected.reason(), Reason::ForeignProgram);
         assert!(
             expected
                 .to_string()
-                .starts_with("program a filter of kind matchall is on clsact egress of up0 ")
+                .starts_with("program a filter of kind bpf is on clsact egress of up0 ")
         );
     });
 }

@@ -173,9 +173,9 @@ fn a_node_that_starts_without_its_api_server_serves_what_it_knew() {
         // And gives way to the server, once that is there.
         server.set_node("n2", "10.0.1.2", "10.244.7.0/24");
         server.tell(Command::Back);
-        node.until_ready();
         let news = "10.244.7.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink";
-        assert_eq!(routes(), [ROUTES[0], news]);
+        node.until("the news", |_| routes() == [ROUTES[0], news]);
+        node.until_ready();
         let served = |asked: &Asked| asked.body["reason"] == "ServedRemembered";
         node.until("the Event", |_| server.changes().iter().any(served));
     });
@@ -204,9 +204,9 @@ fn a_node_that_serves_stays_as_it_is_while_its_api_server_is_away() {
         thread::sleep(std::time::Duration::from_secs(12));
         assert_eq!(routes(), ROUTES);
         server.tell(Command::Back);
-        node.until_ready();
         let news = "10.244.7.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink";
-        assert_eq!(routes(), [ROUTES[0], news]);
+        node.until("the news", |_| routes() == [ROUTES[0], news]);
+        node.until_ready();
     });
 }
 
