@@ -291,7 +291,7 @@ fn sockets_of_other_namespaces_are_left_alone() -> Result<()> {
     node.serve(WEB, TCP, 0, 7, &[address])?;
     let pod = Namespace::create(&node.home.namespace("p"))?;
     let before = node.counted(Hook::Connect4, Reason::ForeignSocket)?;
-    let error = pod.run(|| Ok(TcpStream::connect(WEB).err().context("connected")?))?;
+    let error = pod.run(|| TcpStream::connect(WEB).err().context("connected"))?;
     ensure!(error.kind() == ErrorKind::NetworkUnreachable, "{error}");
     ensure!(node.counted(Hook::Connect4, Reason::ForeignSocket)? > before);
     ensure!(node.remembered()?.is_empty());

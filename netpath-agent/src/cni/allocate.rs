@@ -16,13 +16,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     error::{Code, Error},
     names::Attachment,
     pool::{Pool, candidates, exhausted},
-    portmap::{HostPort, PortMapping},
+    record::Record,
 };
 
 /// The last address that was given out: the next one comes after it, so that an address rests before it is used again. It
@@ -35,49 +35,6 @@ const LOCK: &str = ".lock";
 const NEW: &str = ".new-";
 /// More than a record can be long; what is longer was not written by the plugin.
 const MAX_RECORD: u64 = 64 << 10;
-
-/// Who has an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// `CNI_CONTAINERID`.
-    #[serde(rename = "containerID")]
-    pub container_id: String,
-    /// `CNI_IFNAME`.
-    pub ifname: String,
-    /// The kernel's name for the boot in which the address was given out.
-    #[serde(rename = "bootID")]
-    pub boot_id: String,
-    /// The container's network namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<PathBuf>,
-    /// `namespace/name` of the pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    /// The ports of the node that lead to it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub port_mappings: Vec<PortMapping>,
-}
-
-impl Record {
-    /// Whose address it is.
-    pub fn attachment(&self) -> Attachment {
-        Attachment {
-            container_id: self.container_id.clone(),
-            ifname: self.ifname.clone(),
-        }
-    }
-
-    /// The ports of the node that lead to it.
-    pub fn host_ports(&self) -> Vec<HostPort> {
-        // ADD has refused what cannot be served.
-        let served = self
-            .port_mappings
-            .iter()
-            .filter_map(|mapping| HostPort::read(mapping).ok());
-        served.flatten().collect()
-    }
-}
 
 /// The addresses of a network.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use netpath_common::abi::Mac;
 use serde_json::Value;
 
 use super::{
-    allocate::{Addresses, Record, Reservation, boot_id},
+    allocate::{Addresses, Reservation, boot_id},
     config::Network,
     detach::{close_ports, dismantle},
     error::{Code, Error},
@@ -15,6 +15,7 @@ use super::{
     log,
     names::Attachment,
     portmap::HostPort,
+    record::Record,
     result::{self, Attached},
     tables::{HOOKS, PodTables, require_datapath},
 };

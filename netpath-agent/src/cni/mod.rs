@@ -18,6 +18,7 @@ pub mod hostport;
 pub mod names;
 pub mod pool;
 pub mod portmap;
+pub mod record;
 pub mod request;
 pub mod result;
 pub mod status;

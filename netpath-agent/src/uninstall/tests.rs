@@ -8,7 +8,7 @@ use rtnetlink::{LinkMessageBuilder, LinkVeth};
 
 use super::*;
 use crate::{
-    datapath::{attach::attach, load::load, scratch::Scratch, sizes::Sizes},
+    datapath::{attach::attach, cgroup, load::load, scratch::Scratch, sizes::Sizes},
     net::{bridge::Bridge, overlay::Overlay},
     plan::{KernelRoute, Way},
 };
@@ -76,6 +76,10 @@ fn node(pins: &Pins, folder: &Path) -> Places {
     ] {
         attach(pins, hook, device).expect("attached");
     }
+    let root = cgroup::root(None).expect("a cgroup2");
+    for hook in cgroup::HOOKS {
+        cgroup::attach(pins, *hook, &root).expect("attached");
+    }
     let places = Places {
         pins: pins.clone(),
         // Port 1 of a namespace whose loopback device is down.
@@ -131,6 +135,10 @@ fn every_trace_goes_and_strangers_stay() {
     assert_eq!((&done.removed, &done.restored), (&listed.removed, &listed.restored));
     let route = "route 10.96.0.0/12 on the bridge".to_owned();
     assert!(done.removed.contains(&route), "{done}");
+    for hook in cgroup::HOOKS {
+        let program = format!("program {} from cgroup", hook.name());
+        assert!(done.removed.contains(&program), "{done}");
+    }
     let ports = "net.ipv4.ip_local_reserved_ports, without 50000-50999";
     assert_eq!(done.restored, [ports]);
     assert_eq!(block_on_devices(), ["lo", STRANGERS[0], STRANGERS[1]]);

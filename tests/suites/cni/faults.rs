@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netpath_agent::cni::{
-    allocate::{Addresses, Record, boot_id},
+    allocate::{Addresses, boot_id},
     collect,
     config::Network,
+    record::Record,
 };
 use netpath_tests::lab::namespace::Namespace;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
