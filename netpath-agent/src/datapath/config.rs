@@ -5,6 +5,9 @@ use netpath_common::{abi::config::Config, names};
 
 use super::{abi::Abi, error::Result, maps::Place, pins::Pins, sys};
 
+/// How often both entries are looked at before it is said that none is in force.
+const LOOKS: usize = 4;
+
 /// The node's configuration, in its two entries: see [`netpath_common::abi::config::CONFIG_ENTRIES`].
 pub struct NodeConfig {
     map: Array<MapData, Abi<Config>>,
@@ -29,11 +32,15 @@ impl NodeConfig {
     /// # Errors
     /// [`super::error::Error::Map`].
     pub fn get(&self) -> Result<Config> {
-        let first = self.read(0)?;
-        if first.abi_version != 0 {
-            return Ok(first);
+        // While one takes another's place, the first entry may be out of force when it is looked at, and the second again by
+        // the time that it is.
+        for entry in [0, 1].repeat(LOOKS) {
+            let config = self.read(entry)?;
+            if config.abi_version != 0 {
+                return Ok(config);
+            }
         }
-        self.read(1)
+        Ok(Config::default())
     }
 
     /// Puts a configuration in force. Takes some grace periods of the kernel's, each of which ends when every program has
