@@ -116,7 +116,7 @@ async fn the_ranges_of_services_are_followed() {
     server.set(service_cidr("kubernetes", "10.96.0.0/16"));
     let mut receiver = synced(&server).await;
     let first = ("kubernetes".to_owned(), "10.96.0.0/16".to_owned());
-    assert_eq!(ranges(&receiver.borrow()), [first.clone()]);
+    assert_eq!(ranges(&receiver.borrow()), std::slice::from_ref(&first));
     server.set(service_cidr("more", "10.112.0.0/20"));
     let second = ("more".to_owned(), "10.112.0.0/20".to_owned());
     let both = [first, second];
