@@ -172,7 +172,7 @@ fn answers(service: &ServiceLine) -> String {
 
 fn backends(all: &[String], none_here: bool) -> String {
     match all.len() {
-        0 if none_here => "none on this node: dropped".to_owned(),
+        0 if none_here => "none here: dropped".to_owned(),
         0 => "none: refused".to_owned(),
         count if count > BACKENDS => format!("{} and {} more", all[..BACKENDS].join(" "), count - BACKENDS),
         _ => all.join(" "),

@@ -223,7 +223,7 @@ fn a_whole_node_is_told_whole() {
         "tunnel      VXLAN 78 on UDP port 4789, lo",
         "  10.244.1.2  02:00:00:00:00:aa  lo",
         "  10.244.2.0/24  tunnel  198.51.100.7  -",
-        "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none on this node: dropped",
+        "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
         "  10.96.0.2:54/udp                           none: refused",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",
