@@ -378,6 +378,11 @@ async fn a_right_that_is_missing_is_named_until_it_is_there() {
         .unwrap();
     assert_eq!(troubles.now(), []);
     let asked: Vec<_> = server.rights().into_iter().filter(|(verb, _)| verb == "list").collect();
-    let lists = ["endpointslices.discovery.k8s.io", "nodes", "services"];
+    let lists = [
+        "endpointslices.discovery.k8s.io",
+        "nodes",
+        "servicecidrs.networking.k8s.io",
+        "services",
+    ];
     assert_eq!(asked, lists.map(|resource| ("list".to_owned(), resource.to_owned())));
 }
