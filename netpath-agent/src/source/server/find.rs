@@ -190,6 +190,9 @@ impl Account {
         let path = |name: &str| self.folder.join(name);
         let mut config = patient(Config::new(uri));
         config.root_cert_file = Some(path("ca.crt"));
+        // That file alone decides, read again as it changes. Without any list beside it kube would first look for the machine's own
+        // authorities, and fail in an image that has none.
+        config.root_cert = Some(Vec::new());
         config.auth_info = AuthInfo {
             token_file: Some(path("token").display().to_string()),
             ..AuthInfo::default()

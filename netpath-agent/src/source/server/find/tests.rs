@@ -88,6 +88,8 @@ async fn the_kubelets_server_comes_first_then_what_was_learned_then_the_service(
         let config = &candidate.config;
         assert_eq!(config.auth_info.token_file.as_deref(), token.to_str());
         assert_eq!(config.root_cert_file, Some(node.places.account.folder.join("ca.crt")));
+        // None of the machine's authorities is asked for: an image has none.
+        assert_eq!(config.root_cert, Some(Vec::new()));
     }
 }
 
