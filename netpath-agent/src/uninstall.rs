@@ -168,7 +168,8 @@ impl Outcome {
         self.note(path.display().to_string(), result);
     }
 
-    /// A folder that others may have put something into: it goes only if nothing is left in it.
+    /// A folder that others may have put something into: it goes only if nothing is left in it. One that somebody has mounted
+    /// something on stays, empty: it was there before.
     fn folder(&mut self, path: &Path) {
         let result = if self.dry_run {
             fs::symlink_metadata(path).map(drop)
@@ -180,6 +181,7 @@ impl Outcome {
                 let text = format!("{} stays: it holds files that are not netpath's", path.display());
                 self.problems.push(text);
             }
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
             result => self.note(path.display().to_string(), result),
         }
     }

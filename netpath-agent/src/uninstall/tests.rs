@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{LinkMessageBuilder, LinkVeth};
 
@@ -186,4 +187,23 @@ fn files_of_others_stay_and_are_named() {
     );
     assert_eq!(done.problems, [stays]);
     assert!(places.state_dir.join("precious").exists());
+}
+
+#[test]
+fn a_folder_that_is_a_mount_stays_empty() {
+    let scratch = Scratch::fresh();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let places = node(&scratch.0, folder.path());
+    // Seen by this thread alone, and gone with it.
+    unshare(CloneFlags::CLONE_NEWNS).expect("root");
+    let (none, state) = (None::<&str>, places.state_dir.as_path());
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of its own");
+    mount(Some(state), state, none, MsFlags::MS_BIND, none).expect("a mount");
+    assert_eq!(uninstall(&places, false).problems, [""; 0]);
+    let left = fs::read_dir(state).expect("the folder").count();
+    assert_eq!(left, 0);
+    assert_eq!(
+        uninstall(&places, false).to_string(),
+        "nothing of netpath's is on this node\n"
+    );
 }

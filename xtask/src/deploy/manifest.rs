@@ -27,7 +27,8 @@ pub fn command(_: &Arguments) -> Result<()> {
     helm.args(["template", "netpath", "--namespace", "kube-system"])
         .arg(folder().join("chart/netpath"));
     let rendered = progress::watched("rendering the chart", &mut helm)?;
-    let lines = rendered.lines().filter(|line| !line.starts_with(SOURCE));
+    let said = |line: &&str| !line.starts_with(SOURCE) && !line.trim().is_empty();
+    let lines = rendered.lines().filter(said);
     let text: String = lines.map(|line| format!("{}\n", line.trim_end())).collect();
     let path = folder().join("netpath.yaml");
     fs::write(&path, HEAD.to_owned() + &text).with_context(|| format!("writing {}", path.display()))?;
