@@ -1,8 +1,8 @@
 //! The scripts of `tests/cluster`, run so that a cluster is always taken down: also after a failure, and when a signal ends the run.
 
-use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 
 use crate::{progress, tree};
 
+/// The kubeconfig of the lab's own cluster, below its folder.
+const KUBECONFIG: &str = "run/kubeconfig";
 /// How long a script and its children may take to end when they are told to.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -21,20 +23,66 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Lab {
     /// Where it keeps what it builds, and its logs.
     pub folder: PathBuf,
-    /// The kubeconfig of a cluster that is not the lab's own.
-    pub theirs: Option<PathBuf>,
+    /// The cluster.
+    pub cluster: Cluster,
     interrupted: Arc<AtomicBool>,
 }
 
+/// Which cluster is tested.
+pub enum Cluster {
+    /// One that is made for it, and taken down.
+    Made,
+    /// The lab's own, that was left up.
+    Kept,
+    /// The one of this kubeconfig.
+    Theirs(PathBuf),
+}
+
 impl Lab {
-    /// The lab, to test the cluster of a kubeconfig or one of its own.
-    pub fn new(theirs: Option<PathBuf>) -> Self {
-        let folder = std::env::var_os("NETPATH_LAB").unwrap_or_else(|| OsString::from("/var/tmp/netpath-lab"));
+    /// The lab in `$NETPATH_LAB`, to test the cluster of `$KUBECONFIG`, or one that it makes.
+    pub fn new() -> Self {
+        let named = |variable| {
+            std::env::var_os(variable)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let folder = named("NETPATH_LAB").unwrap_or_else(|| PathBuf::from("/var/tmp/netpath-lab"));
+        let cluster = match named("KUBECONFIG") {
+            None => Cluster::Made,
+            Some(kubeconfig) if kubeconfig == folder.join(KUBECONFIG) => Cluster::Kept,
+            Some(kubeconfig) => Cluster::Theirs(kubeconfig),
+        };
         Self {
-            folder: folder.into(),
-            theirs,
+            folder,
+            cluster,
             interrupted: Arc::default(),
         }
+    }
+
+    /// Makes sure that a cluster can be made: there is one at a time. The claim ends with the value.
+    ///
+    /// # Errors
+    /// Another run is at it, or a cluster is up.
+    pub fn claim(&self) -> Result<File> {
+        let folder = &self.folder;
+        std::fs::create_dir_all(folder).with_context(|| format!("making the lab's folder {}", folder.display()))?;
+        let lock = folder.join("lock");
+        let file = File::create(&lock).with_context(|| format!("creating {}", lock.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!("another `cargo xtask e2e` is using {}", folder.display()),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", lock.display()));
+            }
+        }
+        if folder.join("run").exists() {
+            bail!(
+                "a cluster is up, or was not taken down. Remedy: {} ends it, KUBECONFIG={} tests it",
+                scripts().join("down").display(),
+                folder.join(KUBECONFIG).display()
+            );
+        }
+        Ok(file)
     }
 
     /// Whether all is there that `build` would make for these parts.
@@ -122,7 +170,7 @@ impl Lab {
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new(scripts().join(script));
         command.env("NETPATH_LAB", &self.folder).env_remove("NETPATH_CLUSTER");
-        if let Some(kubeconfig) = &self.theirs {
+        if let Cluster::Theirs(kubeconfig) = &self.cluster {
             command.env("NETPATH_CLUSTER", kubeconfig);
         }
         command
@@ -130,7 +178,7 @@ impl Lab {
 }
 
 fn scripts() -> PathBuf {
-    tree::root().join(Path::new("tests/cluster"))
+    tree::root().join("tests/cluster")
 }
 
 /// Ends a script and its children: asks first.
@@ -162,7 +210,7 @@ impl Drop for Down<'_> {
         if self.keep && !self.lab.interrupted.load(Ordering::Relaxed) {
             progress::say(&format!(
                 "the cluster stays up: KUBECONFIG={}, {} ends it",
-                self.lab.folder.join("run/kubeconfig").display(),
+                self.lab.folder.join(KUBECONFIG).display(),
                 down.display()
             ));
             return;

@@ -5,17 +5,14 @@ mod lab;
 mod needs;
 mod report;
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use regex::Regex;
 
 use crate::{deploy, progress};
 
-use lab::Lab;
-
-/// What a whole run needs of the lab.
-const PARTS: [&str; 3] = ["cluster", "tests", "ingress"];
+use lab::{Cluster, Lab};
 
 /// Our own tests, scripts of `tests/cluster`.
 const CHECKS: [&str; 3] = ["smoke", "dns", "ingress"];
@@ -34,10 +31,10 @@ pub struct Arguments {
     keep: bool,
     /// Run those of Kubernetes' tests whose names match this regular expression, and no others
     #[arg(long, value_name = "RE")]
-    focus: Option<String>,
+    focus: Option<Regex>,
     /// Of those, leave out what matches this one
     #[arg(long, value_name = "RE", requires = "focus")]
-    skip: Option<String>,
+    skip: Option<Regex>,
 }
 
 /// What joins the nodes.
@@ -49,30 +46,44 @@ enum Underlay {
 
 /// `cargo xtask e2e`
 pub fn command(arguments: &Arguments) -> Result<()> {
-    let theirs = std::env::var_os("KUBECONFIG").filter(|name| !name.is_empty());
-    let lab = Lab::new(theirs.map(PathBuf::from));
-    if let Some(kubeconfig) = &lab.theirs {
-        progress::say(&format!(
-            "testing the cluster that KUBECONFIG names, {}, as it is; without that variable a cluster is made here",
-            kubeconfig.display()
-        ));
-        needs::tests(&lab)?;
-        lab.build(&["tests"])?;
-        return test(&lab, arguments);
-    }
-    needs::cluster(&lab)?;
-    lab.build(&PARTS)?;
-    let image = deploy::image::archive();
-    deploy::image::build(&image)?;
+    let lab = Lab::new();
+    match &lab.cluster {
+        Cluster::Made => {
+            // Kubernetes' tests alone need no ingress controller.
+            let parts: &[&str] = if arguments.focus.is_none() {
+                &["cluster", "tests", "ingress"]
+            } else {
+                &["cluster", "tests"]
+            };
+            let _ours = lab.claim()?;
+            needs::cluster(&lab, parts)?;
+            lab.build(parts)?;
+            let image = deploy::image::archive();
+            deploy::image::build(&image)?;
 
-    let underlay = match arguments.underlay {
-        Underlay::L2 => "l2",
-        Underlay::L3 => "l3",
-    };
-    let _down = lab.down_at_the_end(arguments.keep)?;
-    lab.script("up", &["--underlay", underlay, "--nodes", &arguments.nodes.to_string()])?;
-    lab.script("netpath", &[&image.to_string_lossy()])?;
-    test(&lab, arguments)
+            let underlay = match arguments.underlay {
+                Underlay::L2 => "l2",
+                Underlay::L3 => "l3",
+            };
+            let _down = lab.down_at_the_end(arguments.keep)?;
+            lab.script("up", &["--underlay", underlay, "--nodes", &arguments.nodes.to_string()])?;
+            lab.script("netpath", &[&image.to_string_lossy()])?;
+            test(&lab, arguments)
+        }
+        Cluster::Kept => {
+            progress::say("testing the cluster that was kept here");
+            test(&lab, arguments)
+        }
+        Cluster::Theirs(kubeconfig) => {
+            progress::say(&format!(
+                "testing the cluster that KUBECONFIG names, {}, as it is; without that variable a cluster is made here",
+                kubeconfig.display()
+            ));
+            needs::tests(&lab, kubeconfig)?;
+            lab.build(&["tests"])?;
+            test(&lab, arguments)
+        }
+    }
 }
 
 /// Runs all tests, also after one has failed, and says what came of them.
@@ -102,7 +113,7 @@ fn kubernetes_tests(lab: &Lab, arguments: &Arguments) -> Result<bool> {
     let chosen: Vec<&str> = [&arguments.focus, &arguments.skip]
         .into_iter()
         .flatten()
-        .map(String::as_str)
+        .map(Regex::as_str)
         .collect();
     let ran = lab.script("conformance", &chosen);
     lab.unless_interrupted()?;

@@ -21,24 +21,28 @@ const DISK_TO_RUN: u64 = 4 * GIB;
 /// Since this release Go fetches by itself the newer one that a module asks for.
 const GO: (u32, u32) = (1, 21);
 
-/// For a cluster on this machine.
+/// For a cluster on this machine, made of these parts.
 ///
 /// # Errors
 /// Something is missing; the error says what, and what to do.
-pub fn cluster(lab: &Lab) -> Result<()> {
+pub fn cluster(lab: &Lab, parts: &[&str]) -> Result<()> {
     machine::ready(&[])?;
     cgroups()?;
     memory()?;
-    let built = lab.is_built(&super::PARTS);
+    let built = lab.is_built(parts);
     disk(&lab.folder, if built { DISK_TO_RUN } else { DISK_TO_BUILD })?;
     if built { Ok(()) } else { go() }
 }
 
-/// For the tests alone.
+/// For the tests alone, of the cluster of this kubeconfig.
 ///
 /// # Errors
 /// Something is missing; the error says what, and what to do.
-pub fn tests(lab: &Lab) -> Result<()> {
+pub fn tests(lab: &Lab, kubeconfig: &Path) -> Result<()> {
+    // Like $KUBECONFIG, it may be a list.
+    if !std::env::split_paths(kubeconfig).any(|file| file.is_file()) {
+        bail!("KUBECONFIG={} names no file", kubeconfig.display());
+    }
     if lab.is_built(&["tests"]) {
         return Ok(());
     }
