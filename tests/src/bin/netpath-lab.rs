@@ -3,7 +3,7 @@
 use std::{net::IpAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use netpath_tests::lab::{pod, run};
+use netpath_tests::lab::{ask, pod, run};
 
 /// A cluster on one machine, from a folder of Kubernetes YAML
 #[derive(Parser)]
@@ -16,6 +16,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    /// Keep asking servers in pods; tests/cluster/life does it
+    #[command(hide = true)]
+    Ask(ask::Arguments),
     /// Serve as a pod of the lab: HTTP and UDP
     #[command(hide = true)]
     Pod {
@@ -37,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Ask(arguments) => ask::run(&arguments),
         Command::Pod {
             name,
             address,

@@ -5,9 +5,10 @@
 //! and put programs into them, [`wire`] and [`topology`] connect them, [`objects`] reads the Kubernetes YAML, [`kubelet`] and
 //! [`endpoints`] play the two controllers that a network relies on, [`cluster`] puts it together. [`probe`] asks [`pod`]'s
 //! servers, [`ways`] lists whom to ask, [`paths`] knows which answers are right and [`services`] which pods a Service has, [`traffic`]
-//! keeps asking while something is done to the network, [`show`] and [`run`] tell a person.
+//! keeps asking while something is done to the network, [`ask`] does so in a real cluster, [`show`] and [`run`] tell a person.
 
 pub mod agent;
+pub mod ask;
 pub mod cluster;
 pub mod endpoints;
 pub mod home;

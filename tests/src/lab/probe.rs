@@ -56,6 +56,14 @@ pub fn get(to: SocketAddr) -> Result<Heard> {
     })
 }
 
+/// The body of what a server answers to `GET` of a path, on a connection of its own from the calling thread's namespace.
+///
+/// # Errors
+/// No connection, no answer in time, or another status than 200.
+pub fn get_path(to: SocketAddr, path: &str) -> Result<Vec<u8>> {
+    exchange(to, path, b"")
+}
+
 /// Sends `bytes` in a request's body.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{namespace::Namespace, pod::Answer, probe};
 
-/// Between two exchanges of a flow.
+/// Between two exchanges of a flow of [`during`].
 const PACE: Duration = Duration::from_millis(2);
 /// A datagram that is not answered by then is lost. Long, so that a busy machine is not taken for a lossy network.
 const LOST: Duration = Duration::from_secs(3);
@@ -26,6 +26,15 @@ pub enum Manner {
     Fresh,
     /// Datagrams from one socket, each numbered and sent once.
     Datagrams,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Server {
+    /// [`super::pod`].
+    Pod,
+    /// `agnhost netexec`, the server of Kubernetes' own tests: `/hostname`, and by datagram `echo …`.
+    Agnhost,
 }
 
 /// A flow of requests.
@@ -76,58 +85,128 @@ pub fn during<T>(flows: &[Flow], body: impl FnOnce() -> Result<T>) -> Result<(T,
 }
 
 fn keep_up(flow: &Flow, stop: &AtomicBool) -> Tally {
-    let mut tally = Tally {
-        name: flow.name.clone(),
-        answered: 0,
-        longest: Duration::ZERO,
-        failure: None,
-    };
+    let mut tally = Tally::of(&flow.name);
     let result = flow.from.run(|| {
-        let mut asker = Asker::new(flow)?;
-        while !stop.load(Ordering::SeqCst) {
-            let start = Instant::now();
-            asker.ask(tally.answered)?;
-            tally.answered += 1;
-            tally.longest = tally.longest.max(start.elapsed());
-            thread::sleep(PACE);
-        }
-        Ok(())
+        let asker = Asker::new(flow.to, flow.manner, Server::Pod)?;
+        tally.count(asker, PACE, &|| stop.load(Ordering::SeqCst))
     });
-    tally.failure = result
-        .err()
-        .map(|error| format!("after {} answers: {error:#}", tally.answered));
-    tally
+    tally.end(result)
 }
 
-enum Asker {
+/// Keeps one flow up from the calling thread's namespace until `stop` says so, or to its first loss, reset or refusal.
+pub fn from_here(
+    name: &str,
+    to: SocketAddr,
+    manner: Manner,
+    server: Server,
+    pace: Duration,
+    stop: &impl Fn() -> bool,
+) -> Tally {
+    let mut tally = Tally::of(name);
+    let result = Asker::new(to, manner, server).and_then(|asker| tally.count(asker, pace, stop));
+    tally.end(result)
+}
+
+impl Tally {
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            answered: 0,
+            longest: Duration::ZERO,
+            failure: None,
+        }
+    }
+
+    fn count(&mut self, mut asker: Asker, pace: Duration, stop: &impl Fn() -> bool) -> Result<()> {
+        while !stop() {
+            let start = Instant::now();
+            asker.ask(self.answered)?;
+            self.answered += 1;
+            self.longest = self.longest.max(start.elapsed());
+            thread::sleep(pace);
+        }
+        Ok(())
+    }
+
+    fn end(mut self, result: Result<()>) -> Self {
+        self.failure = result
+            .err()
+            .map(|error| format!("after {} answers: {error:#}", self.answered));
+        self
+    }
+}
+
+struct Asker {
+    server: Server,
+    way: Way,
+}
+
+enum Way {
     Kept(BufReader<TcpStream>),
     Fresh(SocketAddr),
     Datagrams(UdpSocket),
 }
 
+impl Server {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Pod => "/",
+            Self::Agnhost => "/hostname",
+        }
+    }
+
+    /// Whether the body of an HTTP answer is one of this server's.
+    fn check(self, body: &[u8]) -> Result<()> {
+        match self {
+            Self::Pod => drop(serde_json::from_slice::<Answer>(body).context("the answer")?),
+            Self::Agnhost if body.is_empty() => bail!("an empty answer"),
+            Self::Agnhost => {}
+        }
+        Ok(())
+    }
+
+    /// The datagram that has `mark` sent back.
+    fn datagram(self, mark: &str) -> String {
+        match self {
+            Self::Pod => mark.to_owned(),
+            Self::Agnhost => format!("echo {mark}"),
+        }
+    }
+
+    fn mark(self, answer: &[u8]) -> Result<String> {
+        Ok(match self {
+            Self::Pod => serde_json::from_slice::<Answer>(answer)?.mark,
+            Self::Agnhost => String::from_utf8_lossy(answer).into_owned(),
+        })
+    }
+}
+
 impl Asker {
-    fn new(flow: &Flow) -> Result<Self> {
-        Ok(match flow.manner {
+    fn new(to: SocketAddr, manner: Manner, server: Server) -> Result<Self> {
+        let way = match manner {
             Manner::Kept => {
-                let stream = TcpStream::connect_timeout(&flow.to, LOST)?;
+                let stream = TcpStream::connect_timeout(&to, LOST)?;
                 stream.set_read_timeout(Some(LOST))?;
                 stream.set_nodelay(true)?;
-                Self::Kept(BufReader::new(stream))
+                Way::Kept(BufReader::new(stream))
             }
-            Manner::Fresh => Self::Fresh(flow.to),
+            Manner::Fresh => Way::Fresh(to),
             Manner::Datagrams => {
                 let socket = UdpSocket::bind(("0.0.0.0", 0))?;
-                socket.connect(flow.to)?;
+                socket.connect(to)?;
                 socket.set_read_timeout(Some(LOST))?;
-                Self::Datagrams(socket)
+                Way::Datagrams(socket)
             }
-        })
+        };
+        Ok(Self { server, way })
     }
 
     fn ask(&mut self, number: u64) -> Result<()> {
-        match self {
-            Self::Kept(stream) => {
-                stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: kept\r\n\r\n")?;
+        let server = self.server;
+        match &mut self.way {
+            Way::Kept(stream) => {
+                let request = format!("GET {} HTTP/1.1\r\nHost: kept\r\n\r\n", server.path());
+                stream.get_mut().write_all(request.as_bytes())?;
                 let mut length = None;
                 loop {
                     let mut line = String::new();
@@ -143,19 +222,17 @@ impl Asker {
                 }
                 let mut body = vec![0; length.context("an answer without a length")?];
                 stream.read_exact(&mut body)?;
-                serde_json::from_slice::<Answer>(&body)?;
+                server.check(&body)?;
             }
-            Self::Fresh(to) => {
-                probe::get(*to)?;
-            }
-            Self::Datagrams(socket) => {
+            Way::Fresh(to) => server.check(&probe::get_path(*to, server.path())?)?,
+            Way::Datagrams(socket) => {
                 let mark = format!("number {number}");
-                socket.send(mark.as_bytes())?;
+                socket.send(server.datagram(&mark).as_bytes())?;
                 let mut buffer = [0; 2048];
                 let length = socket.recv(&mut buffer)?;
-                let answer: Answer = serde_json::from_slice(&buffer[..length])?;
-                if answer.mark != mark {
-                    bail!("asked {mark:?}, was answered {:?}", answer.mark);
+                let answer = server.mark(&buffer[..length])?;
+                if answer != mark {
+                    bail!("asked {mark:?}, was answered {answer:?}");
                 }
             }
         }
