@@ -29,6 +29,63 @@ gateway() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).1" || echo "192
 netns() { [ "$1" = 0 ] && echo np-client || echo "np-n$1"; }
 nodes() { cat "$RUN/nodes"; } # "1 2 3"
 
+# plug HOST: a network namespace of that host, and its link to the fabric.
+plug() {
+  local ns
+  ns=$(netns "$1")
+  ip netns add "$ns"
+  ip -n "$ns" link set lo up
+  ip -n "$ns" link add eth0 type veth peer name "h$1" netns np-fabric
+  ip -n "$ns" addr add "$(addr "$1")/24" dev eth0
+  ip -n "$ns" link set eth0 up
+  if [ "$(underlay)" = l2 ]; then
+    ip -n np-fabric link set "h$1" master br0
+  else
+    ip -n np-fabric addr add "$(gateway "$1")/24" dev "h$1"
+  fi
+  ip -n np-fabric link set "h$1" up
+  ip -n "$ns" route add default via "$(gateway "$1")"
+  ip netns exec "$ns" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+}
+
+# boot N: node N's namespaces, in the network namespace that it was plugged into, and its cgroup. Nothing runs in it yet.
+boot() {
+  local dir=$RUN/n$1 unshare_pid
+  # The node's cgroup is a child of this shell's own, in every hierarchy.
+  (
+    while IFS=: read -r _ controller path; do
+      controller=${controller#name=}
+      cg=/sys/fs/cgroup/${controller:-unified}${path%/}
+      for d in netpath-lab "n$1"; do
+        cg=$cg/$d
+        mkdir -p "$cg"
+        echo "$cg" >>"$RUN/cgroups"
+        if [ "$controller" = cpuset ]; then
+          for f in cpuset.cpus cpuset.mems; do cat "$cg/../$f" >"$cg/$f"; done
+        fi
+      done
+      echo 0 >"$cg/cgroup.procs"
+    done </proc/self/cgroup
+    exec nsenter --net="/run/netns/$(netns "$1")" \
+      unshare --mount --uts --ipc --pid --cgroup --fork --propagation private \
+      "$HERE/node-init" "$1" "$dir/root"
+  ) </dev/null >>"$dir/init.log" 2>&1 &
+  unshare_pid=$!
+  wait_for 10 pgrep -P $unshare_pid
+  pgrep -P $unshare_pid >"$dir/pid"
+  wait_for 10 on "$1" test -e /run/lab/ready
+}
+
+# crash N: end node N at once, as a loss of power does. Its disk stays; `plug` and `boot` start it again.
+crash() {
+  local pid
+  pid=$(cat "$RUN/n$1/pid")
+  kill -9 "$pid"
+  while [ -e "/proc/$pid" ]; do sleep 0.1; done
+  ip -n np-fabric link del "h$1"
+  ip netns del "$(netns "$1")"
+}
+
 # on N COMMAND...: in node N's namespaces (mount, net, uts, ipc, pid, cgroup).
 on() { local n=$1; shift; nsenter -t "$(cat "$RUN/n$n/pid")" -m -n -u -i -p -C -- "$@"; }
 
@@ -49,6 +106,9 @@ start() {
 }
 # stop N NAME: end what start started.
 stop() { on "$1" sh -c 'kill "$(cat /run/lab/$0.pid)" && rm /run/lab/$0.pid' "$2"; }
+
+# command_of N NAME: the words of what start started, each with a NUL behind it: for `start`, after it was stopped.
+command_of() { on "$1" sh -c 'cat "/proc/$(cat /run/lab/$0.pid)/cmdline"' "$2"; }
 
 # images N ARGUMENTS...: `ctr images` on node N, quietly.
 images() { on "$1" ctr -n k8s.io images "${@:2}" 2> >(grep -v 'cgroup v1' >&2) >/dev/null; }

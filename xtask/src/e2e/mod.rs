@@ -10,12 +10,16 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use regex::Regex;
 
+use crate::binaries::{self, Profile};
 use crate::{deploy, progress};
 
 use lab::{Cluster, Lab};
 
 /// Our own tests, scripts of `tests/cluster`.
 const CHECKS: [&str; 3] = ["smoke", "dns", "ingress"];
+
+/// How many nodes the test of life takes: two that go on, and one that is restarted.
+const LIFE_NODES: u8 = 3;
 
 /// Test netpath in a real Kubernetes cluster on this machine, or in the one that $KUBECONFIG names
 #[derive(clap::Args)]
@@ -26,6 +30,10 @@ pub struct Arguments {
     /// How many nodes the cluster has
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
+    /// How long the API server is away, in seconds, in the test of what traffic outlives (agents, API server and a node that go and
+    /// come back); 0 leaves that test out. It comes last, takes three nodes, and runs in a cluster made here alone
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    life: u16,
     /// Leave the cluster up; tests/cluster/down ends it
     #[arg(long)]
     keep: bool,
@@ -86,18 +94,38 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// Whether the test of life is to run: a chosen few of Kubernetes' tests stay alone.
+fn wants_life(lab: &Lab, arguments: &Arguments) -> bool {
+    !matches!(lab.cluster, Cluster::Theirs(_))
+        && arguments.focus.is_none()
+        && arguments.life > 0
+        && arguments.nodes >= LIFE_NODES
+}
+
 /// Runs all tests, also after one has failed, and says what came of them.
 fn test(lab: &Lab, arguments: &Arguments) -> Result<()> {
     let mut failed = Vec::new();
-    let checks: &[&str] = if arguments.focus.is_none() { &CHECKS } else { &[] };
-    for check in checks {
-        if let Err(error) = lab.script(check, &[]) {
+    let mut check = |name: &'static str, handed: &[&str]| {
+        if let Err(error) = lab.script(name, handed) {
             lab.unless_interrupted()?;
             progress::say(&format!("{error:#}"));
-            failed.push(*check);
+            failed.push(name);
         }
+        Ok::<(), anyhow::Error>(())
+    };
+    let checks: &[&str] = if arguments.focus.is_none() { &CHECKS } else { &[] };
+    for name in checks {
+        check(name, &[])?;
     }
-    if !kubernetes_tests(lab, arguments)? {
+    let content = kubernetes_tests(lab, arguments)?;
+    if wants_life(lab, arguments) {
+        // Its flows come from `netpath-lab`.
+        binaries::build(Profile::Debug)?;
+        check("life", &[&arguments.life.to_string()])?;
+    } else {
+        progress::say("life: left out (it takes a cluster made here, of three nodes, and the whole of the tests)");
+    }
+    if !content {
         failed.push("Kubernetes' tests");
     }
     if failed.is_empty() {
