@@ -49,7 +49,7 @@ pub fn http(from: &Namespace, to: SocketAddr) -> Result<Heard> {
 /// As [`http`].
 pub fn get(to: SocketAddr) -> Result<Heard> {
     let start = Instant::now();
-    let body = exchange(to, "/", b"")?;
+    let body = exchange(to, "/", b"", PATIENCE)?;
     Ok(Heard {
         answer: serde_json::from_slice(&body).context("the answer")?,
         latency: start.elapsed(),
@@ -60,8 +60,8 @@ pub fn get(to: SocketAddr) -> Result<Heard> {
 ///
 /// # Errors
 /// No connection, no answer in time, or another status than 200.
-pub fn get_path(to: SocketAddr, path: &str) -> Result<Vec<u8>> {
-    exchange(to, path, b"")
+pub fn get_path(to: SocketAddr, path: &str, patience: Duration) -> Result<Vec<u8>> {
+    exchange(to, path, b"", patience)
 }
 
 /// Sends `bytes` in a request's body.
@@ -71,7 +71,7 @@ pub fn get_path(to: SocketAddr, path: &str) -> Result<Vec<u8>> {
 pub fn upload(from: &Namespace, to: SocketAddr, bytes: usize) -> Result<Duration> {
     from.run(|| {
         let start = Instant::now();
-        let answer: Answer = serde_json::from_slice(&exchange(to, "/", &vec![b'.'; bytes])?)?;
+        let answer: Answer = serde_json::from_slice(&exchange(to, "/", &vec![b'.'; bytes], PATIENCE)?)?;
         if answer.bytes != bytes as u64 {
             bail!("sent {bytes} bytes, the server got {}", answer.bytes);
         }
@@ -86,7 +86,7 @@ pub fn upload(from: &Namespace, to: SocketAddr, bytes: usize) -> Result<Duration
 pub fn download(from: &Namespace, to: SocketAddr, bytes: usize) -> Result<Duration> {
     from.run(|| {
         let start = Instant::now();
-        let got = exchange(to, &format!("/bytes/{bytes}"), b"")?.len();
+        let got = exchange(to, &format!("/bytes/{bytes}"), b"", PATIENCE)?.len();
         if got != bytes {
             bail!("asked for {bytes} bytes, got {got}");
         }
@@ -126,7 +126,7 @@ pub fn segmented(from: &Namespace, to: SocketAddr, count: usize, size: usize) ->
         for _ in 0..count {
             let length = socket
                 .recv(&mut buffer)
-                .map_err(|error| told(error, &format!("{} of {count} answers", lengths.len())))?;
+                .map_err(|error| told(error, PATIENCE, &format!("{} of {count} answers", lengths.len())))?;
             lengths.push(serde_json::from_slice::<Answer>(&buffer[..length])?.bytes);
         }
         Ok(lengths)
@@ -207,14 +207,17 @@ pub fn datagram(to: SocketAddr, payload: &[u8]) -> Result<Answer> {
     socket.connect(to)?;
     socket.send(payload)?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
-    let length = socket.recv(&mut buffer).map_err(|error| told(error, "no answer"))?;
+    let length = socket
+        .recv(&mut buffer)
+        .map_err(|error| told(error, PATIENCE, "no answer"))?;
     serde_json::from_slice(&buffer[..length]).context("the answer")
 }
 
-fn exchange(to: SocketAddr, path: &str, body: &[u8]) -> Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(|error| told(error, "no connection"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn exchange(to: SocketAddr, path: &str, body: &[u8], patience: Duration) -> Result<Vec<u8>> {
+    let mut stream =
+        TcpStream::connect_timeout(&to, patience).map_err(|error| told(error, patience, "no connection"))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     let method = if body.is_empty() { "GET" } else { "POST" };
     let head = format!(
@@ -223,11 +226,11 @@ fn exchange(to: SocketAddr, path: &str, body: &[u8]) -> Result<Vec<u8>> {
     );
     stream
         .write_all(&[head.as_bytes(), body].concat())
-        .map_err(|error| told(error, "the request did not get through"))?;
+        .map_err(|error| told(error, patience, "the request did not get through"))?;
     let mut answer = Vec::new();
     stream
         .read_to_end(&mut answer)
-        .map_err(|error| told(error, "no answer"))?;
+        .map_err(|error| told(error, patience, "no answer"))?;
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
@@ -242,9 +245,9 @@ fn exchange(to: SocketAddr, path: &str, body: &[u8]) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-fn told(error: std::io::Error, what: &str) -> anyhow::Error {
+fn told(error: std::io::Error, patience: Duration, what: &str) -> anyhow::Error {
     match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => anyhow!("{what} in {PATIENCE:?}"),
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => anyhow!("{what} in {patience:?}"),
         _ => error.into(),
     }
 }

@@ -155,6 +155,14 @@ impl Server {
         }
     }
 
+    /// How long an HTTP answer may take. TCP repeats what is lost; a real cluster on a busy machine stands still for seconds.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Pod => LOST,
+            Self::Agnhost => Duration::from_secs(15),
+        }
+    }
+
     /// Whether the body of an HTTP answer is one of this server's.
     fn check(self, body: &[u8]) -> Result<()> {
         match self {
@@ -186,7 +194,7 @@ impl Asker {
         let way = match manner {
             Manner::Kept => {
                 let stream = TcpStream::connect_timeout(&to, LOST)?;
-                stream.set_read_timeout(Some(LOST))?;
+                stream.set_read_timeout(Some(server.patience()))?;
                 stream.set_nodelay(true)?;
                 Way::Kept(BufReader::new(stream))
             }
@@ -224,7 +232,7 @@ impl Asker {
                 stream.read_exact(&mut body)?;
                 server.check(&body)?;
             }
-            Way::Fresh(to) => server.check(&probe::get_path(*to, server.path())?)?,
+            Way::Fresh(to) => server.check(&probe::get_path(*to, server.path(), server.patience())?)?,
             Way::Datagrams(socket) => {
                 let mark = format!("number {number}");
                 socket.send(server.datagram(&mark).as_bytes())?;
