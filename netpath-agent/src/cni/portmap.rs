@@ -7,19 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::error::{Code, Error};
 use crate::model::Protocol;
 
-/// A mapping as the runtime writes it.
+/// A mapping as the runtime writes it: with the keys of the conventions, or, as containerd does (go-cni's `PortMapping`), with capital
+/// first letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// The node's port; 0 for none.
+    #[serde(alias = "HostPort")]
     pub host_port: i64,
     /// The container's port.
+    #[serde(alias = "ContainerPort")]
     pub container_port: i64,
     /// `tcp` or `udp`; missing for TCP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Protocol", default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// The node's address; missing, empty or 0.0.0.0 for all of them.
-    #[serde(rename = "hostIP", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "hostIP",
+        alias = "HostIP",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub host_ip: Option<String>,
 }
 
@@ -111,6 +119,8 @@ mod tests {
             json!({"hostPort": 8080, "containerPort": 80}),
             json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}),
             json!({"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": "0.0.0.0"}),
+            // containerd 2.
+            json!({"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}),
         ] {
             assert_eq!(read(mapping), Ok(Some(all)));
         }
