@@ -89,17 +89,12 @@ impl Applier {
     /// # Errors
     /// As [`Self::adopt`]; this one stays as it is then.
     pub fn adopt_again(&mut self, pins: &Pins) -> Result<()> {
-        let datagrams = self.datagrams.take();
-        match Self::adopt(pins) {
-            Ok(adopted) => {
-                *self = Self { datagrams, ..adopted };
-                Ok(())
-            }
-            Err(error) => {
-                self.datagrams = datagrams;
-                Err(error)
-            }
-        }
+        let adopted = Self::adopt(pins)?;
+        *self = Self {
+            datagrams: self.datagrams.take(),
+            ..adopted
+        };
+        Ok(())
     }
 
     /// Brings the maps to a plan. What one object is refused does not keep the others from theirs: errors stand in the

@@ -1,10 +1,9 @@
 //! Session affinity: a client's connections to a service port go to the backend that its last one went to, for as long as
 //! that one serves and the client comes back in time.
 //!
-//! Whether it still serves is asked of the set itself: sets are in order, so that halving finds a backend or its absence in
-//! as many lookups as the set's size has binary digits, two for three backends, and only where a connection opens. A
-//! remembered place would be one lookup, but a set that changed has another number and its backends other places: it would
-//! fail just when it matters, after every change.
+//! Whether it still serves is asked of the set itself ([`offer::has`]), and only where a connection opens. A remembered place
+//! would be one lookup, but a set that changed has another number and its backends other places: it would fail just when it
+//! matters, after every change.
 //!
 //! One race is tolerated: of two first connections of one client on two CPUs, the one whose choice is remembered later
 //! takes over the other's. Where both find a choice that no longer counts, they may go to two backends, and the later one
@@ -13,26 +12,13 @@
 use netpath_common::abi::{
     affinity::{Affinity, Client},
     conntrack::Tuple,
-    service::BackendKey,
 };
 
-use crate::{family::Address, tables::Tables};
-
-/// Turns that halving may take: as many as it takes to find nothing among 2^32.
-const HALVINGS: u32 = 33;
-
-/// What a frontend offers to a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
-    /// The set of backends.
-    pub set: u32,
-    /// How many there are.
-    pub count: u32,
-    /// The number under which the client is remembered; 0 if it is not.
-    pub affinity: u32,
-    /// For how long, in seconds.
-    pub affinity_timeout: u32,
-}
+use crate::{
+    family::Address,
+    offer::{self, Offer},
+    tables::Tables,
+};
 
 /// Makes the backend that is remembered of the tuple's client the destination of `to`, if it was used in time and is on
 /// offer; whether it was.
@@ -43,7 +29,8 @@ pub fn recall<A: Address, T: Tables<A>>(tables: &mut T, tuple: &Tuple<A>, offer:
         return false;
     };
     let now = tables.now();
-    if now.wrapping_sub(known.last_used) > offer.affinity_timeout || !is_on_offer(tables, &known, offer) {
+    let in_time = now.wrapping_sub(known.last_used) <= offer.affinity_timeout;
+    if !in_time || !offer::has(tables, offer, known.address, known.port) {
         return false;
     }
     if now != known.last_used {
@@ -85,29 +72,4 @@ fn chosen<A: Address>(to: &Tuple<A>, now: u32) -> Affinity<A> {
         reserved: [0; 2],
         last_used: now,
     }
-}
-
-/// Whether a backend is in the set.
-#[inline(always)]
-fn is_on_offer<A: Address, T: Tables<A>>(tables: &mut T, wanted: &Affinity<A>, offer: &Offer) -> bool {
-    let (set, mut low, mut high) = (offer.set, 0, offer.count);
-    let mut found = false;
-    tables.repeat(HALVINGS, |tables, _| {
-        if low >= high {
-            return true;
-        }
-        let slot = low + (high - low) / 2;
-        let Some(backend) = tables.backend(BackendKey { set, slot }) else {
-            return true;
-        };
-        found = (backend.address, backend.port) == (wanted.address, wanted.port);
-        if backend.address.precedes(&wanted.address) || backend.address == wanted.address && backend.port < wanted.port
-        {
-            low = slot + 1;
-        } else {
-            high = slot;
-        }
-        found
-    });
-    found
 }

@@ -13,6 +13,7 @@ use crate::{
     flow::{self, ACK, Flow, Kind, SYN, UDP},
     hash, icmp_quote,
     nat::{self, Target},
+    offer::Offer,
     packet::{ETHERNET, Packet, VXLAN4},
     service,
     tables::Tables,
@@ -162,8 +163,8 @@ fn served<F: Family, T: Tables<F::Addr>>(
         return Target::Same;
     }
     let inside = matches!(origin, Origin::Pod | Origin::Host);
-    let mut set = 0;
-    let target = service::choose(tables, config, &flow.tuple, inside, to, &mut set);
+    let mut offer = Offer::default();
+    let target = service::choose(tables, config, &flow.tuple, inside, to, &mut offer);
     if target != Target::New {
         return target;
     }
@@ -171,7 +172,7 @@ fn served<F: Family, T: Tables<F::Addr>>(
     if inside {
         to.source_port = nat::apart(flow.tuple.source_port);
     }
-    match nat::open(tables, config, &flow.tuple, to, set) {
+    match nat::open(tables, config, &flow.tuple, to, offer.set) {
         Ok(()) => Target::New,
         Err(reason) => Target::Drop(reason),
     }

@@ -27,6 +27,7 @@ pub mod icmp;
 pub mod icmp_quote;
 pub mod ipv4;
 pub mod nat;
+pub mod offer;
 pub mod packet;
 pub mod path;
 pub mod service;

@@ -9,18 +9,11 @@ use netpath_common::{
     reason::Reason,
 };
 
-use crate::{
-    affinity::{self, Offer},
-    conntrack,
-    family::Address,
-    hash,
-    nat::Target,
-    tables::Tables,
-};
+use crate::{affinity, conntrack, family::Address, hash, nat::Target, offer::Offer, tables::Tables};
 
 /// Looks for the frontend that a tuple asks for, and chooses among its backends: the client's own where the service has
 /// session affinity, else by the hash of the whole tuple, every connection anew and every packet of one alike. The chosen
-/// one becomes the destination of `to`, and `set` the number of its set. `inside` says that the client is a pod of this node
+/// one becomes the destination of `to`, and `offer` what it was chosen from. `inside` says that the client is a pod of this node
 /// or the node itself: them no policy of external traffic keeps from other nodes' backends.
 ///
 /// [`Reason::NoLocalEndpoint`] if there are endpoints, none of them where the policy wants one; [`Reason::NoBackend`] if
@@ -32,22 +25,20 @@ pub fn choose<A: Address, T: Tables<A>>(
     tuple: &Tuple<A>,
     inside: bool,
     to: &mut Tuple<A>,
-    set: &mut u32,
+    offer: &mut Offer,
 ) -> Target {
     // Calls one after the other, so that their stacks do not add up.
-    let mut offer = Offer::default();
-    let found = look(tables, tuple, inside, &mut offer);
-    *set = offer.set;
-    if found != Target::New || offer.affinity != 0 && affinity::recall(tables, tuple, &offer, to) {
+    let found = look(tables, tuple, inside, offer);
+    if found != Target::New || offer.affinity != 0 && affinity::recall(tables, tuple, offer, to) {
         return found;
     }
-    let chosen = spread(tables, config, tuple, &offer, to);
+    let chosen = spread(tables, config, tuple, offer, to);
     if chosen == Target::New
         && offer.affinity != 0
-        && !affinity::remember(tables, tuple, &offer, to)
-        && !affinity::recall(tables, tuple, &offer, to)
+        && !affinity::remember(tables, tuple, offer, to)
+        && !affinity::recall(tables, tuple, offer, to)
     {
-        affinity::replace(tables, tuple, &offer, to);
+        affinity::replace(tables, tuple, offer, to);
     }
     chosen
 }

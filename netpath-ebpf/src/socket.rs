@@ -6,7 +6,7 @@ use netpath_common::{
         config::Config,
         conntrack::Tuple,
         endpoint::KIND_HOST,
-        service::{BackendKey, FLAG_NODE_PORT, Frontend},
+        service::{FLAG_NODE_PORT, Frontend},
         socket::{SocketKey, SocketPeer, TO_BACKEND, TO_FRONTEND},
     },
     reason::Reason,
@@ -16,12 +16,10 @@ use crate::{
     family::{Address, Family},
     flow::{TCP, UDP},
     nat::Target,
+    offer::{self, Offer},
     service,
     tables::Tables,
 };
-
-/// How many places of a set are searched for a backend that a socket had.
-const SEARCHED: u32 = 4096;
 
 /// A socket in a call that names its peer, or asks for it.
 pub trait Socket<A> {
@@ -89,8 +87,8 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
         reserved: [0; 3],
     };
     let mut to = tuple;
-    let mut set = 0;
-    match service::choose(tables, config, &tuple, true, &mut to, &mut set) {
+    let mut offer = Offer::default();
+    match service::choose(tables, config, &tuple, true, &mut to, &mut offer) {
         Target::New => {}
         Target::Same => return Ok(Reason::SocketLeft),
         Target::Refusal => return Err(Reason::Refused),
@@ -100,7 +98,7 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
         address: to.destination,
         port: to.destination_port,
         reserved: [0; 2],
-        set,
+        set: offer.set,
     };
     let key = SocketKey {
         cookie,
@@ -110,7 +108,7 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
         reserved: 0,
     };
     if keeps == Keeps::Datagrams {
-        stay(tables, &key, &mut backend);
+        stay(tables, &key, &offer, &mut backend);
     }
     let back = SocketKey {
         address: backend.address,
@@ -174,33 +172,16 @@ fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: F
 /// Makes `backend`, which was chosen just now, the one that the socket's earlier datagrams went to, if the set still has that
 /// one; and remembers which it is.
 #[inline(always)]
-fn stay<A: Address, T: Tables<A>>(tables: &mut T, key: &SocketKey<A>, backend: &mut SocketPeer<A>) {
+fn stay<A: Address, T: Tables<A>>(tables: &mut T, key: &SocketKey<A>, offer: &Offer, backend: &mut SocketPeer<A>) {
     if let Some(earlier) = tables.socket_peer(key) {
         if earlier.set == backend.set {
             *backend = earlier;
             return;
         }
-        if has(tables, &earlier, backend.set) {
+        if offer::has(tables, offer, earlier.address, earlier.port) {
             backend.address = earlier.address;
             backend.port = earlier.port;
         }
     }
     tables.remember_socket_peer(key, backend);
-}
-
-/// Whether a backend is in a set.
-#[inline(never)]
-fn has<A: Address, T: Tables<A>>(tables: &mut T, backend: &SocketPeer<A>, set: u32) -> bool {
-    let mut found = false;
-    tables.repeat(SEARCHED, |tables, slot| {
-        match tables.backend(BackendKey { set, slot }) {
-            Some(other) => {
-                found = other.address == backend.address && other.port == backend.port;
-                found
-            }
-            // Its places have no gap: that was the last.
-            None => true,
-        }
-    });
-    found
 }

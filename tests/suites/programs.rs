@@ -19,8 +19,8 @@ const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::ToWire, 6_000, 336),
     (Hook::FromHost, 50_000, 512),
     (Hook::FromWireXdp, 88_000, 496),
-    (Hook::Connect4, 3_000, 272),
-    (Hook::Sendmsg4, 3_500, 272),
+    (Hook::Connect4, 3_000, 320),
+    (Hook::Sendmsg4, 3_500, 400),
     (Hook::Recvmsg4, 120, 32),
     (Hook::Getpeername4, 120, 32),
 ];

@@ -88,6 +88,8 @@ impl Node {
         set: u32,
         list: &[SocketAddrV4],
     ) -> Result<()> {
+        let mut list = list.to_vec();
+        list.sort_unstable();
         let key = service::Frontend {
             address: frontend.ip().octets(),
             port: frontend.port(),

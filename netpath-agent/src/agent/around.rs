@@ -47,15 +47,12 @@ pub fn cut_off(pins: &Pins, name: &str, subnets: &[Ipv4Net]) -> Option<String> {
         .collect();
     outside.sort_unstable();
     let first = outside.first()?;
-    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-    let more = match outside.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let named = list(&mut outside.iter().take(NAMED).map(ToString::to_string));
-    let subnets = list(&mut subnets.iter().map(ToString::to_string));
+    let named: Vec<String> = outside.iter().take(NAMED).map(ToString::to_string).collect();
+    let named = foreign::some(&named, outside.len());
+    let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+    let subnets = subnets.join(", ");
     Some(format!(
         "Node {name}: its pod subnets are now {subnets}, and pods have addresses of earlier ones, to which nobody finds a way: \
-         {named}{more}; delete these pods, so that they are made anew, or give the Node the subnet of {first} back"
+         {named}; delete these pods, so that they are made anew, or give the Node the subnet of {first} back"
     ))
 }

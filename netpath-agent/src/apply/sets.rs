@@ -12,9 +12,12 @@ use netpath_common::{
 };
 
 use super::report::Report;
-use crate::datapath::{
-    error::{Error, Result},
-    maps::Table,
+use crate::{
+    datapath::{
+        error::{Error, Result},
+        maps::Table,
+    },
+    fnv,
 };
 
 /// The map and the sets in it.
@@ -151,10 +154,7 @@ fn keys(set: u32, list: &[Backend]) -> impl Iterator<Item = BackendKey> {
 /// A set's first choice of a number: FNV-1a over its backends, below those of hostPorts, and never 0.
 fn hash(list: &[Backend]) -> u32 {
     let bytes: &[u8] = bytemuck::cast_slice(list);
-    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
-    (hash % HOST_PORT_SETS).max(1)
+    (fnv::hash32(bytes.iter().copied()) % HOST_PORT_SETS).max(1)
 }
 
 /// The number after one that is taken.

@@ -32,6 +32,7 @@ use crate::{
         pins::Pins,
         sys,
     },
+    fnv,
     model::Protocol,
 };
 
@@ -350,10 +351,7 @@ fn place(set: u32) -> BackendKey {
 
 /// The numbers that a backend's set may have, in their order: from its hash on (FNV-1a).
 fn numbers(backend: Backend) -> impl Iterator<Item = u32> {
-    let bytes = bytemuck::bytes_of(&backend).iter();
-    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = fnv::hash32(bytemuck::bytes_of(&backend).iter().copied());
     (0..TRIES).map(move |number| hash.wrapping_add(number) | HOST_PORT_SETS)
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::fnv;
+
 /// The longest name that a file can have, in bytes.
 const MAX_FILE_NAME: usize = 255;
 /// The longest name that a device can have, in bytes (`IFNAMSIZ` less the final zero).
@@ -22,10 +24,8 @@ impl Attachment {
     pub fn device(&self) -> String {
         // FNV-1a over both names and a byte that neither can hold. 44 bits of it are enough for the pods of a node: with
         // 1,000 of them a collision has a chance of one in 35 million, and ADD then fails by name.
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
         let bytes = self.container_id.bytes().chain([0]).chain(self.ifname.bytes());
-        let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        let hash = fnv::hash64(bytes);
         format!("np{:011x}", (hash ^ (hash >> 44)) & 0xfff_ffff_ffff)
     }
 }

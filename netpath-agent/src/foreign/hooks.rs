@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::programs::{ProgramInfo, loaded_programs};
+use aya_obj::generated::bpf_attach_type;
 use futures::TryStreamExt;
 use netlink_packet_route::link::{LinkAttribute, LinkXdp};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
@@ -16,56 +17,60 @@ use nix::net::if_::if_nametoindex;
 use tracing::debug;
 
 use super::{Finding, Scene, told};
-use crate::datapath::{pins::Pins, sys, sys::query};
+use crate::datapath::{cgroup, pins::Pins, sys, sys::query};
 use crate::net::Netlink;
 
 /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `linux/bpf.h`.
 const TCX: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
-/// Hooks of sockets that change where they send to: `BPF_CGROUP_INET4_CONNECT`, `…_UDP4_SENDMSG`, `…_UDP4_RECVMSG`,
-/// `…_INET4_GETPEERNAME` of `linux/bpf.h`.
-const CGROUP: [(u32, &str); 4] = [
-    (10, "connect4"),
-    (14, "sendmsg4"),
-    (19, "recvmsg4"),
-    (29, "getpeername4"),
-];
-/// How the hook of a cgroup begins, for a person.
-const CGROUP_MARK: &str = "cgroup ";
+
+/// A program on a hook.
+struct OnHook {
+    /// The hook, with its device or cgroup.
+    hook: String,
+    /// Whether several nodes may have it: that of a cgroup, in a lab on one machine.
+    shared: bool,
+    /// The program's number.
+    program: u32,
+}
 
 /// Every program that is not netpath's.
 pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
-    let mut found: Vec<(String, u32)> = Vec::new();
+    let mut found: Vec<OnHook> = Vec::new();
+    let of_device = |hook: String, program| OnHook {
+        hook,
+        shared: false,
+        program,
+    };
     let devices = [Some(BRIDGE_DEVICE), Some(OVERLAY_DEVICE), scene.uplink];
     let mut findings = Vec::new();
     for device in devices.into_iter().flatten() {
         let Ok(index) = if_nametoindex(device) else { continue };
         for (attach_type, hook) in TCX {
             let programs = told("tcx", query::programs_on_device(index, attach_type));
-            found.extend(
-                programs
-                    .into_iter()
-                    .map(|program| (format!("{hook} of {device}"), program)),
-            );
+            let here = |program| of_device(format!("{hook} of {device}"), program);
+            found.extend(programs.into_iter().map(here));
         }
         let xdp = told("XDP", xdp(netlink, device).await);
-        found.extend(xdp.map(|program| (format!("XDP of {device}"), program)));
+        found.extend(xdp.map(|program| of_device(format!("XDP of {device}"), program)));
         findings.extend(clsact(netlink, index, device).await);
     }
     if let Some(root) = scene.cgroup
         && let Ok(cgroup) = File::open(root)
     {
-        for (attach_type, hook) in CGROUP {
+        for hook in cgroup::HOOKS {
+            let Some(call) = cgroup::call(*hook) else { continue };
             // A hierarchy of version 1 has none.
-            let programs = query::programs_on_cgroup(cgroup.as_fd(), attach_type).unwrap_or_default();
-            found.extend(
-                programs
-                    .into_iter()
-                    .map(|program| (format!("{CGROUP_MARK}{}, {hook}", root.display()), program)),
-            );
+            let programs = query::programs_on_cgroup(cgroup.as_fd(), bpf_attach_type::from(call) as u32);
+            let here = |program| OnHook {
+                hook: format!("cgroup {}, {}", root.display(), hook.name()),
+                shared: true,
+                program,
+            };
+            found.extend(programs.unwrap_or_default().into_iter().map(here));
         }
     }
     let ours = ours(scene.pins);
-    found.retain(|(_, program)| !ours.contains(program));
+    found.retain(|found| !ours.contains(&found.program));
     if found.is_empty() {
         return findings;
     }
@@ -73,12 +78,14 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
         .filter_map(Result::ok)
         .map(|program| (program.id(), program.name_as_str().unwrap_or_default().to_owned()))
         .collect();
-    findings.extend(found.into_iter().filter_map(|(hook, id)| {
+    findings.extend(found.into_iter().filter_map(|found| {
+        let id = found.program;
         let name = names.iter().find(|(other, name)| *other == id && !name.is_empty());
         let name = name.map(|(_, name)| name.as_str());
-        if hook.starts_with(CGROUP_MARK) && name.is_some_and(is_netpaths) {
+        if found.shared && name.is_some_and(is_netpaths) {
             return None;
         }
+        let hook = found.hook;
         let program = name.map_or_else(|| format!("number {id}"), |name| format!("{name} (number {id})"));
         Some(Finding::Program { hook, program })
     }));

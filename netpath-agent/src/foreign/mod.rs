@@ -181,7 +181,8 @@ impl fmt::Display for Finding {
 /// How many names of a kind a sentence holds.
 const NAMED: usize = 4;
 
-fn some(names: &[String], count: usize) -> String {
+/// Some names of so many, as a sentence has them.
+pub fn some(names: &[String], count: usize) -> String {
     let more = match count.saturating_sub(names.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use crate::fnv;
 use crate::model::{ObjectName, ServicePort};
 
 /// The numbers that are given.
@@ -14,11 +15,7 @@ impl Numbers {
     /// next one that is free. Never 0.
     pub fn give(&mut self, service: &ObjectName, port: &ServicePort) -> u32 {
         let name = format!("{service}:{}:{}/{}", port.name, port.port, port.protocol);
-        // FNV-1a.
-        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        let mut number = hash.max(1);
+        let mut number = fnv::hash32(name.bytes()).max(1);
         while !self.0.insert(number) {
             number = number.checked_add(1).unwrap_or(1);
         }

@@ -62,8 +62,10 @@ pub(super) fn services(
                     None => (0, 0),
                 },
             };
-            table.add_cluster_ips(name, service, port, &cluster_ips, &answers);
-            table.add_ingress_ips(name, service, port, &ingress_ips, &answers);
+            let inside = answers.plan(0, service.internal_local, service.internal_local);
+            table.add_addresses(name, port, &cluster_ips, &inside);
+            let balanced = answers.plan(FLAG_LOAD_BALANCER, false, service.external_local);
+            table.add_addresses(name, port, &ingress_ips, &balanced);
             table.add_node_port(name, service, port, &answers);
         }
         if let Some(port) = service.health_check_node_port {
@@ -114,29 +116,8 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn add_cluster_ips(
-        &mut self,
-        name: &'a ObjectName,
-        service: &Service,
-        port: &ServicePort,
-        addresses: &[Ipv4Addr],
-        answers: &Answers,
-    ) {
-        let plan = answers.plan(0, service.internal_local, service.internal_local);
-        for address in addresses {
-            self.add_frontend(name, (*address, port.port, port.protocol), plan.clone());
-        }
-    }
-
-    fn add_ingress_ips(
-        &mut self,
-        name: &'a ObjectName,
-        service: &Service,
-        port: &ServicePort,
-        addresses: &[Ipv4Addr],
-        answers: &Answers,
-    ) {
-        let plan = answers.plan(FLAG_LOAD_BALANCER, false, service.external_local);
+    /// A port on addresses that are the service's own.
+    fn add_addresses(&mut self, name: &'a ObjectName, port: &ServicePort, addresses: &[Ipv4Addr], plan: &ServicePlan) {
         for address in addresses {
             self.add_frontend(name, (*address, port.port, port.protocol), plan.clone());
         }

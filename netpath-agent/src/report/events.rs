@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::{Reason, Refusals};
+use crate::fnv;
 use crate::model::{Cluster, ObjectName, Problem, Severity};
 
 /// Who writes them.
@@ -150,13 +151,9 @@ fn speaks(own: &str, cluster: &Cluster, kind: &str, object: &ObjectName) -> bool
     before.take(SPEAKERS).count() < SPEAKERS
 }
 
-/// FNV-1a of 64 bits, stirred as MurmurHash3 ends: the same in every build of the agent, which the standard library's does
-/// not promise, and with all bits of every letter in all bits of it.
+/// FNV-1a of 64 bits, stirred as MurmurHash3 ends, with all bits of every letter in all bits of it.
 fn hash(parts: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut hash = fnv::hash64(parts.iter().flat_map(|part| part.bytes().chain([0])));
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)

@@ -7,7 +7,7 @@
 
 mod program;
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Result;
 
@@ -15,11 +15,9 @@ use self::program::{Instruction, attach};
 use super::{
     netlink::{End, Mac},
     netns::Namespace,
-    rivals::{OVERLAY_MTU, Pair, UPLINK, WIRE_MTU, mac, pod},
+    rivals::{self, OVERLAY_MTU, POD_DEVICE, Pair, UPLINK, WIRE_MTU, mac, pod},
 };
 
-/// A pod's `eth0`.
-const POD_DEVICE: u32 = 2;
 /// The node's end of the client's veth pair.
 const CLIENT_PORT: u32 = 12;
 /// The node's end of the server's.
@@ -110,23 +108,12 @@ fn attach_pod(
     receiver: Mac,
     mtu: u32,
 ) -> Result<Arc<Namespace>> {
-    let namespace = Arc::new(Namespace::new()?);
-    let near = End {
-        name: &format!("veth{port}"),
-        index: port,
-        mac: mac(number, 0x80 + host),
-    };
-    let far = End {
-        name: "eth0",
-        index: POD_DEVICE,
-        mac: mac(number, host),
-    };
-    node.net.veth(&near, &far, &namespace, mtu)?;
+    let namespace = rivals::plug(node, port, (number, host), mtu)?;
     let gateway = pod(number, GATEWAY);
     namespace.net.address(POD_DEVICE, pod(number, host), 32)?;
     namespace.net.neighbour(POD_DEVICE, gateway, receiver)?;
     namespace
         .net
-        .route(std::net::Ipv4Addr::UNSPECIFIED, 0, Some(gateway), POD_DEVICE)?;
+        .route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway), POD_DEVICE)?;
     Ok(namespace)
 }

@@ -17,7 +17,7 @@ pub const WIRE_MTU: u32 = 1500;
 /// MTU of what goes through VXLAN.
 pub const OVERLAY_MTU: u32 = WIRE_MTU - 50;
 /// A pod's `eth0`.
-const POD_DEVICE: u32 = 2;
+pub const POD_DEVICE: u32 = 2;
 /// A node's uplink.
 pub const UPLINK: u32 = 5;
 /// A node's VXLAN device.
@@ -172,10 +172,12 @@ fn node(number: u8, mtu: u32) -> Result<Namespace> {
     Ok(node)
 }
 
-/// A pod on a node's bridge.
-fn attach(node: &Namespace, number: u8, host: u8, mtu: u32) -> Result<Arc<Namespace>> {
+/// A pod's namespace, and the veth pair that joins it to a port of a node.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn plug(node: &Namespace, port: u32, (number, host): (u8, u8), mtu: u32) -> Result<Arc<Namespace>> {
     let namespace = Arc::new(Namespace::new()?);
-    let port = FIRST_PORT + u32::from(host);
     let near = End {
         name: &format!("veth{host}"),
         index: port,
@@ -187,6 +189,13 @@ fn attach(node: &Namespace, number: u8, host: u8, mtu: u32) -> Result<Arc<Namesp
         mac: mac(number, host),
     };
     node.net.veth(&near, &far, &namespace, mtu)?;
+    Ok(namespace)
+}
+
+/// A pod on a node's bridge.
+fn attach(node: &Namespace, number: u8, host: u8, mtu: u32) -> Result<Arc<Namespace>> {
+    let port = FIRST_PORT + u32::from(host);
+    let namespace = plug(node, port, (number, host), mtu)?;
     node.net.enslave(port, BRIDGE)?;
     namespace.net.address(POD_DEVICE, pod(number, host), 24)?;
     namespace

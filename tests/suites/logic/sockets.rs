@@ -73,8 +73,10 @@ fn entry(peer: Peer, set: u32) -> v4::SocketPeer {
     }
 }
 
-/// A frontend of UDP with these backends, in a set of this number.
+/// A frontend of UDP with these backends, in a set of this number and in the order that sets have.
 fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
+    let mut backends = backends.to_vec();
+    backends.sort_unstable();
     let key = service::Frontend {
         address: frontend.0,
         port: frontend.1,
@@ -92,8 +94,8 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
     );
     for (slot, (address, port)) in (0..).zip(backends) {
         let backend = service::Backend {
-            address: *address,
-            port: *port,
+            address,
+            port,
             reserved: [0; 2],
         };
         tables.backends.insert(BackendKey { set, slot }, backend);

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::Chain;
+use super::{Chain, text, u16_at, u32_at};
 use crate::datapath::sys;
 
 /// The tables of the reader's network namespace, a line each.
@@ -74,8 +74,8 @@ fn names(mut entries: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     while let (Some(target), Some(next)) = (u16_at(entries, TARGET_OFFSET), u16_at(entries, NEXT_OFFSET)) {
         let target = entries.get(usize::from(target)..).unwrap_or_default();
-        if text(target.get(TARGET_NAME..)) == ERROR {
-            let name = text(target.get(CHAIN_NAME..));
+        if text(target.get(TARGET_NAME..).unwrap_or_default()) == ERROR {
+            let name = text(target.get(CHAIN_NAME..).unwrap_or_default());
             // The last entry of all, after the chains, has the target's name for its own.
             if name != ERROR {
                 names.push(name);
@@ -87,21 +87,6 @@ fn names(mut entries: &[u8]) -> Vec<String> {
         }
     }
     names
-}
-
-fn text(bytes: Option<&[u8]>) -> String {
-    let text = bytes.unwrap_or_default().split(|byte| *byte == 0).next();
-    String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    let bytes = bytes.get(offset..offset + 2)?;
-    bytes.try_into().ok().map(u16::from_ne_bytes)
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    let bytes = bytes.get(offset..offset + 4)?;
-    bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::Chain;
+use super::{Chain, text, u16_at, u32_at};
 
 /// `NLM_F_REQUEST | NLM_F_DUMP` of `linux/netlink.h`.
 const DUMP: u16 = 0x1 | 0x300;
@@ -105,8 +105,8 @@ fn chain(mut attributes: &[u8]) -> Option<Chain> {
         let length = usize::from(length);
         let value = attributes.get(4..length)?;
         match kind & TYPE_MASK {
-            TABLE => table = text(value),
-            NAME => name = text(value),
+            TABLE => table = Some(text(value)),
+            NAME => name = Some(text(value)),
             _ => {}
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -115,21 +115,6 @@ fn chain(mut attributes: &[u8]) -> Option<Chain> {
         table: table?,
         name: name?,
     })
-}
-
-fn text(value: &[u8]) -> Option<String> {
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-    Some(String::from_utf8_lossy(value.get(..end)?).into_owned())
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    let bytes = bytes.get(offset..offset + 2)?;
-    bytes.try_into().ok().map(u16::from_ne_bytes)
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    let bytes = bytes.get(offset..offset + 4)?;
-    bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]
