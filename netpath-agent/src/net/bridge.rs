@@ -9,8 +9,11 @@ use ipnet::IpNet;
 use netpath_common::names::BRIDGE_DEVICE;
 use rtnetlink::{LinkBridge, LinkMessageBuilder};
 
-use super::link::{Link, by_index, stable_mac};
+use super::link::{Link, by_index, is_stable_mac, stable_mac};
 use super::{Error, Netlink, Result, kernel};
+
+/// What its MAC has of it.
+const LETTER: u8 = b'p';
 
 /// What the bridge is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Bridge {
     pub gateways: Vec<IpNet>,
     /// The largest IP packet of the pods, in bytes.
     pub mtu: u32,
-    /// The node's address, which the bridge's MAC is made from.
+    /// The node's address, which a new bridge's MAC is made from.
     pub node: IpAddr,
 }
 
@@ -41,7 +44,7 @@ impl Netlink {
         }
         self.check_free(name, &wanted.gateways).await?;
 
-        let mac = stable_mac(b'p', wanted.node);
+        let mac = stable_mac(LETTER, wanted.node);
         if present.is_none() {
             // Snooping would hold back the pods' multicast until somebody queries; nobody does.
             let message = LinkMessageBuilder::<LinkBridge>::new(name)
@@ -56,7 +59,8 @@ impl Netlink {
                 .map_err(kernel(format!("create bridge {name}")))?;
         }
         let link = self.link(name).await?.ok_or_else(|| gone(name))?;
-        if link.mac != mac {
+        // Pods know their gateway by the MAC that it has: that stays when the node's address changes.
+        if !is_stable_mac(LETTER, link.mac) {
             self.change(name, "set its MAC", by_index(link.index).address(mac.to_vec()).build())
                 .await?;
         }

@@ -119,6 +119,11 @@ pub fn stable_mac(letter: u8, node: IpAddr) -> Mac {
     [b'N', letter, a, b, c, d]
 }
 
+/// Whether it is [`stable_mac`]'s for this letter, of whichever node.
+pub fn is_stable_mac(letter: u8, mac: Mac) -> bool {
+    mac.starts_with(&[b'N', letter])
+}
+
 /// A request's beginning that names a device by its index.
 pub(crate) fn by_index(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)

@@ -95,10 +95,15 @@ fn the_bridge_keeps_its_mac_and_mtu_when_ports_come_and_follows_the_plan() {
         let wanted = Bridge {
             gateways: vec![net("10.244.9.1/24"), net("10.245.0.1/16")],
             mtu: 8950,
-            ..bridge()
+            // Pods know the bridge by its MAC, which is of the address that the node had.
+            node: IpAddr::V4(Ipv4Addr::new(10, 0, 1, 9)),
         };
         netlink.ensure_bridge(&wanted).await.unwrap();
-        assert_eq!(ip_json("link show netpath0")[0]["mtu"], 8950);
+        let link = &ip_json("link show netpath0")[0];
+        assert_eq!(
+            (&link["mtu"], &link["address"]),
+            (&json!(8950), &json!("4e:70:0a:00:01:01"))
+        );
         assert_eq!(ip_json("link show p0")[0]["master"], "netpath0");
         assert_eq!(
             members(

@@ -15,7 +15,7 @@ use tower::BoxError;
 use tracing::{info, warn};
 
 use super::find::{Candidate, Origin, Places};
-use super::learned;
+use super::{connection, learned};
 
 /// How long a server may take to begin an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -204,7 +204,7 @@ impl Servers {
         if let Some(client) = &server.client {
             return Some((url, Ok(client.clone())));
         }
-        let client = Client::try_from(server.candidate.config.clone()).map_err(|error| chain(&error));
+        let client = connection::client(&server.candidate.config).map_err(|error| chain(&error));
         if let Ok(client) = &client {
             server.client = Some(client.clone());
         }
