@@ -50,3 +50,34 @@ pub fn verdicts(pins: &Pins) -> Result<Vec<Verdict>> {
     }
     Ok(verdicts)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use netpath_common::{names::MAPS, reason::Reason};
+
+    /// The first column of a table that begins with this heading.
+    fn column<'a>(page: &'a str, heading: &str) -> BTreeSet<&'a str> {
+        let rows = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+        rows.map_while(|row| row.strip_prefix("| `"))
+            .filter_map(|row| row.split('`').next())
+            .collect()
+    }
+
+    #[test]
+    fn the_page_explains_every_map_and_every_reason_and_no_other() {
+        let page = include_str!("../../../docs/maps.md");
+        assert_eq!(column(page, "| map |"), MAPS.iter().copied().collect());
+        let named = |dropped: bool| -> BTreeSet<_> {
+            let reasons = Reason::ALL.iter().filter(|reason| reason.is_drop() == dropped);
+            reasons.map(|reason| reason.name()).collect()
+        };
+        assert_eq!(column(page, "| reason | what happened | what to do |"), named(true));
+        assert_eq!(column(page, "| reason | what happened |"), named(false));
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.name(), reason.text());
+            assert!(page.contains(&row), "docs/maps.md has no {row}");
+        }
+    }
+}
