@@ -24,7 +24,12 @@ die() { say "error: $*"; exit 1; }
 # Addresses of the underlay. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
 #   l2: one subnet on a bridge.   l3: a subnet for each host, joined by a router.
 underlay() { cat "$RUN/underlay"; }
-addr() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).10" || echo "192.168.50.$((10 + $1))"; }
+# addr N: its address; addr N later: one that it may change to.
+addr() {
+  local more=0
+  [ "${2:-}" != later ] || more=100
+  [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).$((10 + more))" || echo "192.168.50.$((10 + $1 + more))"
+}
 gateway() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).1" || echo "192.168.50.1"; }
 netns() { [ "$1" = 0 ] && echo np-client || echo "np-n$1"; }
 nodes() { cat "$RUN/nodes"; } # "1 2 3"
@@ -71,8 +76,9 @@ boot() {
       "$HERE/node-init" "$1" "$dir/root"
   ) </dev/null >>"$dir/init.log" 2>&1 &
   unshare_pid=$!
-  wait_for 10 pgrep -P $unshare_pid
-  pgrep -P $unshare_pid >"$dir/pid"
+  # By name: before it there are others of that shell.
+  wait_for 10 pgrep -P $unshare_pid -f "node-init $1 "
+  pgrep -P $unshare_pid -f "node-init $1 " >"$dir/pid"
   wait_for 10 on "$1" test -e /run/lab/ready
 }
 

@@ -10,6 +10,7 @@ mod deploy;
 mod e2e;
 mod go;
 mod image;
+mod lab;
 mod machine;
 mod progress;
 mod run;

@@ -90,25 +90,25 @@ pub fn pin() -> Result<()> {
     sched_setaffinity(me, &one).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
-/// Runs `rounds` batches of every operation over every arm, on a thread that stays on one CPU.
+/// Runs `rounds` batches of each of these operations over every arm, on a thread that stays on one CPU.
 ///
 /// # Errors
 /// When a path stops working; the error names the arm.
-pub fn measure(arms: &mut [Arm], rounds: usize) -> Result<Vec<Figure>> {
+pub fn measure(arms: &mut [Arm], workloads: &[Workload], rounds: usize) -> Result<Vec<Figure>> {
     if arms.is_empty() {
         return Ok(Vec::new());
     }
     own_thread(|| {
         pin()?;
-        interleave(arms, rounds)
+        interleave(arms, workloads, rounds)
     })
 }
 
-fn interleave(arms: &mut [Arm], rounds: usize) -> Result<Vec<Figure>> {
+fn interleave(arms: &mut [Arm], workloads: &[Workload], rounds: usize) -> Result<Vec<Figure>> {
     let mut order: Vec<usize> = (0..arms.len()).collect();
     let mut random = Random::new();
     let mut figures = Vec::new();
-    for workload in Workload::ALL {
+    for &workload in workloads {
         let mut progress = Progress::new(workload.name(), rounds);
         let mut batches = vec![Vec::with_capacity(rounds); arms.len()];
         for _ in 0..rounds {

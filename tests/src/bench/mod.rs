@@ -4,12 +4,14 @@
 //! [`rivals`], the [`floor`] and netpath's own arms are [`measure::Arm`]s; [`measure`] times what [`workload`] does on them.
 
 pub mod arms;
+pub mod cluster;
 pub mod control;
 pub mod floor;
 pub mod frames;
 pub mod measure;
 pub mod netlink;
 pub mod netns;
+pub mod process;
 pub mod programs;
 pub mod progress;
 pub mod report;

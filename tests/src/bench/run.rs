@@ -8,6 +8,7 @@ use super::{
     measure, programs,
     report::{Control, Machine, Program, Report, targets},
     site::{Ground, Site},
+    workload::Workload,
 };
 use crate::lab::interrupt;
 
@@ -47,7 +48,7 @@ pub fn run(selection: &Selection<'_>) -> Result<Report> {
         selection.only.unwrap_or_default()
     );
     let rounds = if selection.quick { QUICK_ROUNDS } else { ROUNDS };
-    let paths = measure::measure(&mut arms, rounds)?;
+    let paths = measure::measure(&mut arms, &Workload::ALL, rounds)?;
     drop(arms);
     let mut report = Report {
         machine,

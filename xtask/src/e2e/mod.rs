@@ -1,8 +1,6 @@
 //! `cargo xtask e2e`: netpath in a real Kubernetes. It makes the cluster of `tests/cluster`, whose scripts do the work and can be run by
 //! hand as well, puts netpath on it and runs the tests; or it runs the tests alone, against the cluster that `$KUBECONFIG` names.
 
-mod lab;
-mod needs;
 mod report;
 
 use std::time::Instant;
@@ -11,12 +9,14 @@ use anyhow::{Result, bail};
 use regex::Regex;
 
 use crate::binaries::{self, Profile};
+use crate::lab::{Cluster, Lab, Underlay};
 use crate::{deploy, progress};
 
-use lab::{Cluster, Lab};
-
-/// Our own tests, scripts of `tests/cluster`.
+/// Our own checks, scripts of `tests/cluster`, which leave the cluster as it is.
 const CHECKS: [&str; 3] = ["smoke", "dns", "ingress"];
+
+/// The most nodes that a cluster can have.
+const MOST_NODES: u8 = 9;
 
 /// How many nodes the test of life takes: two that go on, and one that is restarted.
 const LIFE_NODES: u8 = 3;
@@ -28,12 +28,18 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Underlay::L2)]
     underlay: Underlay,
     /// How many nodes the cluster has
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
     nodes: u8,
     /// How long the API server is away, in seconds, in the test of what traffic outlives (agents, API server and a node that go and
     /// come back); 0 leaves that test out. It comes last, takes three nodes, and runs in a cluster made here alone
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     life: u16,
+    /// Our own checks alone: pods, services, DNS and an ingress controller
+    #[arg(long, conflicts_with_all = ["focus", "skip", "life"])]
+    quick: bool,
+    /// Do nothing where what clusters are made of has not been built yet, which takes most of an hour
+    #[arg(long)]
+    if_built: bool,
     /// Leave the cluster up; tests/cluster/down ends it
     #[arg(long)]
     keep: bool,
@@ -45,36 +51,25 @@ pub struct Arguments {
     skip: Option<Regex>,
 }
 
-/// What joins the nodes.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Underlay {
-    L2,
-    L3,
-}
-
 /// `cargo xtask e2e`
 pub fn command(arguments: &Arguments) -> Result<()> {
     let lab = Lab::new();
     match &lab.cluster {
         Cluster::Made => {
-            // Kubernetes' tests alone need no ingress controller.
-            let parts: &[&str] = if arguments.focus.is_none() {
-                &["cluster", "tests", "ingress"]
-            } else {
-                &["cluster", "tests"]
-            };
-            let _ours = lab.claim()?;
-            needs::cluster(&lab, parts)?;
-            lab.build(parts)?;
+            let parts = arguments.parts();
+            if arguments.if_built && !lab.is_built(parts) {
+                progress::say(
+                    "skipped, 1: the real cluster, since what it is made of is not built: `cargo xtask e2e` does it",
+                );
+                return Ok(());
+            }
+            let _ours = lab.prepare(parts)?;
             let image = deploy::image::archive();
             deploy::image::build(&image)?;
 
-            let underlay = match arguments.underlay {
-                Underlay::L2 => "l2",
-                Underlay::L3 => "l3",
-            };
             let _down = lab.down_at_the_end(arguments.keep)?;
-            lab.script("up", &["--underlay", underlay, "--nodes", &arguments.nodes.to_string()])?;
+            let nodes = arguments.nodes.to_string();
+            lab.script("up", &["--underlay", arguments.underlay.name(), "--nodes", &nodes])?;
             lab.script("netpath", &[&image.to_string_lossy()])?;
             test(&lab, arguments)
         }
@@ -87,17 +82,38 @@ pub fn command(arguments: &Arguments) -> Result<()> {
                 "testing the cluster that KUBECONFIG names, {}, as it is; without that variable a cluster is made here",
                 kubeconfig.display()
             ));
-            needs::tests(&lab, kubeconfig)?;
-            lab.build(&["tests"])?;
+            lab.prepare_tests(kubeconfig)?;
             test(&lab, arguments)
         }
     }
 }
 
+impl Arguments {
+    /// What the cluster and its tests are made of.
+    fn parts(&self) -> &'static [&'static str] {
+        match self {
+            Self { quick: true, .. } => &["cluster", "ingress"],
+            // Kubernetes' tests alone need no ingress controller.
+            Self { focus: Some(_), .. } => &["cluster", "tests"],
+            _ => &["cluster", "tests", "ingress"],
+        }
+    }
+
+    /// Whether all is to be tested, and not a chosen few.
+    fn whole(&self) -> bool {
+        self.focus.is_none() && !self.quick
+    }
+}
+
+/// Whether a node is to join and leave.
+fn wants_nodes(lab: &Lab, arguments: &Arguments) -> bool {
+    !matches!(lab.cluster, Cluster::Theirs(_)) && arguments.whole() && arguments.nodes < MOST_NODES
+}
+
 /// Whether the test of life is to run: a chosen few of Kubernetes' tests stay alone.
 fn wants_life(lab: &Lab, arguments: &Arguments) -> bool {
     !matches!(lab.cluster, Cluster::Theirs(_))
-        && arguments.focus.is_none()
+        && arguments.whole()
         && arguments.life > 0
         && arguments.nodes >= LIFE_NODES
 }
@@ -117,7 +133,14 @@ fn test(lab: &Lab, arguments: &Arguments) -> Result<()> {
     for name in checks {
         check(name, &[])?;
     }
-    let content = kubernetes_tests(lab, arguments)?;
+    let content = arguments.quick || kubernetes_tests(lab, arguments)?;
+    if wants_nodes(lab, arguments) {
+        check("nodes", &[])?;
+    } else {
+        progress::say(
+            "nodes: left out (it takes a cluster made here, of at most eight nodes, and the whole of the tests)",
+        );
+    }
     if wants_life(lab, arguments) {
         // Its flows come from `netpath-lab`.
         binaries::build(Profile::Debug)?;

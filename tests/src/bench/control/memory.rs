@@ -1,11 +1,12 @@
 //! The memory of an agent that serves many services: what `/proc` says of a running one, once its maps have them all.
 
-use std::{fmt::Write as _, fs, net::Ipv4Addr};
+use std::{fmt::Write as _, net::Ipv4Addr};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::MEMORY;
 use crate::bench::{
+    process::mebibytes,
     report::Control,
     site::{self, Site},
 };
@@ -19,7 +20,7 @@ const SERVICES: u16 = 1_000;
 /// When the services do not arrive in the maps.
 pub fn measure(site: &Site) -> Result<Control> {
     let id = site.agent(0)?;
-    let before = resident(id, "VmRSS")?;
+    let before = mebibytes(id, "VmRSS")?;
     let mut text = String::new();
     for number in 0..SERVICES {
         let [high, low] = number.to_be_bytes();
@@ -34,7 +35,11 @@ pub fn measure(site: &Site) -> Result<Control> {
     }
     site::write(&site.objects(), "many.yaml", &text)?;
     site.await_services(usize::from(SERVICES) * 2)?;
-    let (now, most, anonymous) = (resident(id, "VmRSS")?, resident(id, "VmHWM")?, resident(id, "RssAnon")?);
+    let (now, most, anonymous) = (
+        mebibytes(id, "VmRSS")?,
+        mebibytes(id, "VmHWM")?,
+        mebibytes(id, "RssAnon")?,
+    );
     Ok(Control {
         what: MEMORY,
         value: now,
@@ -43,15 +48,4 @@ pub fn measure(site: &Site) -> Result<Control> {
             "resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} with two services"
         ),
     })
-}
-
-/// A line of `/proc/<id>/status`, in MiB.
-fn resident(id: u32, key: &str) -> Result<f64> {
-    let path = format!("/proc/{id}/status");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let number = line
-        .and_then(|line| line.split_whitespace().next())
-        .and_then(|kib| kib.parse::<f64>().ok());
-    Ok(number.with_context(|| format!("no {key} in {path}"))? / 1024.0)
 }

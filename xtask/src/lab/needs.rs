@@ -9,7 +9,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::machine;
 
-use super::lab::Lab;
+use super::Lab;
 
 const GIB: u64 = 1 << 30;
 /// What building and a cluster of three nodes take in memory, with tests running.

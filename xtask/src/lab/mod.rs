@@ -1,8 +1,11 @@
-//! The scripts of `tests/cluster`, run so that a cluster is always taken down: also after a failure, and when a signal ends the run.
+//! The lab: a real Kubernetes on this machine. The scripts of `tests/cluster` make it and work on it; here they are run so that a cluster is
+//! always taken down, also after a failure, and when a signal ends the run.
+
+mod needs;
 
 use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +29,25 @@ pub struct Lab {
     /// The cluster.
     pub cluster: Cluster,
     interrupted: Arc<AtomicBool>,
+}
+
+/// What joins the nodes.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Underlay {
+    /// One segment.
+    L2,
+    /// A subnet for each node, and a router.
+    L3,
+}
+
+impl Underlay {
+    /// As the scripts name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::L3 => "l3",
+        }
+    }
 }
 
 /// Which cluster is tested.
@@ -59,18 +81,35 @@ impl Lab {
         }
     }
 
-    /// Makes sure that a cluster can be made: there is one at a time. The claim ends with the value.
+    /// Makes sure that a cluster of these parts can be made here, and builds those that are missing. There is one cluster at a time:
+    /// the claim to it ends with the value.
     ///
     /// # Errors
-    /// Another run is at it, or a cluster is up.
-    pub fn claim(&self) -> Result<File> {
+    /// Another run is at it, or a cluster is up; the machine lacks something, or a part cannot be built.
+    pub fn prepare(&self, parts: &[&str]) -> Result<File> {
+        let claim = self.claim()?;
+        needs::cluster(self, parts)?;
+        self.build(parts)?;
+        Ok(claim)
+    }
+
+    /// Makes sure that the cluster of a kubeconfig can be tested, and builds the tests if they are missing.
+    ///
+    /// # Errors
+    /// The machine lacks something, or the tests cannot be built.
+    pub fn prepare_tests(&self, kubeconfig: &Path) -> Result<()> {
+        needs::tests(self, kubeconfig)?;
+        self.build(&["tests"])
+    }
+
+    fn claim(&self) -> Result<File> {
         let folder = &self.folder;
         std::fs::create_dir_all(folder).with_context(|| format!("making the lab's folder {}", folder.display()))?;
         let lock = folder.join("lock");
         let file = File::create(&lock).with_context(|| format!("creating {}", lock.display()))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!("another `cargo xtask e2e` is using {}", folder.display()),
+            Err(TryLockError::WouldBlock) => bail!("another `cargo xtask` is using {}", folder.display()),
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("locking {}", lock.display()));
             }
@@ -95,11 +134,7 @@ impl Lab {
         parts.iter().all(|part| self.folder.join(last_of(part)).exists())
     }
 
-    /// Builds parts that are missing.
-    ///
-    /// # Errors
-    /// A part cannot be built.
-    pub fn build(&self, parts: &[&str]) -> Result<()> {
+    fn build(&self, parts: &[&str]) -> Result<()> {
         if self.is_built(parts) {
             return Ok(());
         }
