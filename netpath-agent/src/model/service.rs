@@ -7,12 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Problem, Reduce, created, wishes::Wishes};
 
-/// Services with one of these labels belong to another proxy, or want none.
-const NOT_OURS_LABELS: [&str; 2] = [
-    "service.kubernetes.io/service-proxy-name",
-    "service.kubernetes.io/headless",
-];
-
 /// A transport protocol that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protocol {
@@ -94,11 +88,7 @@ impl Reduce for Service {
     /// `None` for a service that has no address of its own (headless, ExternalName, not allocated yet) or belongs to
     /// another proxy. A port that cannot be read or served is left out alone, see [`Service::problems`].
     fn convert(name: &ObjectName, object: &core::Service) -> Result<Option<Self>, Problem> {
-        let labels = object.metadata.labels.as_ref();
-        if NOT_OURS_LABELS
-            .iter()
-            .any(|label| labels.is_some_and(|labels| labels.contains_key(*label)))
-        {
+        if super::is_not_ours(object.metadata.labels.as_ref()) {
             return Ok(None);
         }
         let Some(spec) = &object.spec else {

@@ -23,7 +23,7 @@ impl Wishes<'_> {
         self.problems.push(Problem::refused("Service", self.name, what, remedy));
     }
 
-    fn notice(&mut self, what: &str, remedy: &str) {
+    fn notice(&mut self, what: impl Into<String>, remedy: &str) {
         self.problems
             .push(Problem::not_served("Service", self.name, what, remedy));
     }
@@ -119,11 +119,13 @@ impl Wishes<'_> {
 
     /// The wishes that are served as if they were not there.
     pub fn not_served_yet(&mut self) {
-        if self.spec.traffic_distribution.is_some() {
-            self.notice(
-                "spec.trafficDistribution is not served yet",
-                "all endpoints are used alike until then; leave the field out",
-            );
+        match self.spec.traffic_distribution.as_deref() {
+            // Whoever writes the slices spreads the endpoints, by hints; nothing else is to be done with it.
+            None | Some("" | "PreferClose" | "PreferSameZone" | "PreferSameNode") => {}
+            Some(other) => self.notice(
+                format!("spec.trafficDistribution: {other:?} is not known"),
+                "use PreferSameZone or PreferSameNode; endpoints are used as their slices' hints say",
+            ),
         }
         if self.spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
             self.notice(

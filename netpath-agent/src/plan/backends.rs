@@ -1,4 +1,4 @@
-//! Who answers for a service's port: its slices merged.
+//! Who answers for a service's port: its slices merged, and of the ready endpoints those that are meant for this node.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,8 +9,8 @@ use std::{
 use ipnet::IpNet;
 use netpath_common::abi::service::v4::Backend;
 
-use super::NodeFacts;
-use crate::model::{Cluster, Endpoint, ObjectName, Problem, Protocol, ServicePort, Slice};
+use super::{NodeFacts, topology::Here};
+use crate::model::{Cluster, Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice};
 
 /// All slices, by their service.
 pub(super) struct Slices<'a> {
@@ -37,7 +37,7 @@ impl<'a> Slices<'a> {
 /// a while.
 #[derive(Debug, Default)]
 pub(super) struct Backends {
-    /// Those of the whole cluster that take new connections.
+    /// Those of the whole cluster that take new connections, as far as hints mean them for this node.
     pub cluster: Arc<[Backend]>,
     /// Those of this node that do. They are chosen by themselves: with none ready here, those here that still answer on their
     /// way out do, though others are ready elsewhere.
@@ -52,10 +52,11 @@ pub(super) fn backends(
     port: &ServicePort,
     slices: &[(&ObjectName, &Slice)],
     facts: &NodeFacts,
+    here: &Here<'_>,
     problems: &mut Vec<Problem>,
 ) -> Backends {
     let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
-    for (name, slice) in slices {
+    for (name, slice) in slices.iter().copied() {
         for target in slice
             .ports
             .iter()
@@ -90,8 +91,8 @@ pub(super) fn backends(
         }
     }
     Backends {
-        cluster: cluster.chosen(),
-        local: local.chosen(),
+        cluster: cluster.chosen(here),
+        local: local.chosen(&Here::default()),
         serving: in_order(serving),
     }
 }
@@ -112,25 +113,25 @@ fn is_here(endpoint: &Endpoint, facts: &NodeFacts) -> bool {
 
 /// Endpoints to choose the best of.
 #[derive(Default)]
-struct Candidates {
-    ready: Vec<Backend>,
+struct Candidates<'a> {
+    ready: Vec<(Backend, Option<&'a Hints>)>,
     leaving: Vec<Backend>,
 }
 
-impl Candidates {
-    fn add(&mut self, endpoint: &Endpoint, backend: Backend) {
+impl<'a> Candidates<'a> {
+    fn add(&mut self, endpoint: &'a Endpoint, backend: Backend) {
         if endpoint.ready {
-            self.ready.push(backend);
+            self.ready.push((backend, endpoint.hints.as_deref()));
         } else if endpoint.serving && endpoint.terminating {
             self.leaving.push(backend);
         }
     }
 
-    fn chosen(self) -> Arc<[Backend]> {
+    fn chosen(self, here: &Here<'_>) -> Arc<[Backend]> {
         in_order(if self.ready.is_empty() {
             self.leaving
         } else {
-            self.ready
+            here.meant(self.ready)
         })
     }
 }

@@ -17,6 +17,7 @@ mod occupied;
 mod routes;
 mod services;
 mod subnets;
+mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -19,6 +19,7 @@ use super::{
     endpoints,
     nodes::Placed,
     occupied::Occupied,
+    topology::Here,
 };
 use crate::model::{Cluster, ObjectName, Problem, Protocol, Service, ServicePort};
 
@@ -31,6 +32,7 @@ pub(super) fn services(
     problems: &mut Vec<Problem>,
 ) -> (BTreeMap<Frontend, ServicePlan>, BTreeMap<u16, HealthCheck>) {
     let slices = Slices::of(cluster);
+    let here = Here::of(cluster, &facts.name);
     let mut by_age: Vec<_> = cluster.services.iter().collect();
     by_age.sort_by_key(|(name, service)| (service.created, *name));
 
@@ -56,7 +58,7 @@ pub(super) fn services(
         let ingress_ips = addresses.ingress_ips(name, service, table.problems);
         for port in &service.ports {
             let answers = Answers {
-                backends: backends(port, slices, facts, table.problems),
+                backends: backends(port, slices, facts, &here, table.problems),
                 affinity: match service.affinity_timeout {
                     Some(timeout) => (affinities.give(name, port), timeout),
                     None => (0, 0),

@@ -6,6 +6,7 @@ mod policies;
 mod properties;
 mod scale;
 mod services;
+mod topology;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
