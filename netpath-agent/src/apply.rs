@@ -26,7 +26,7 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
-            FLAG_HOST_PORT, FLAG_NODE_PORT, Service,
+            FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -49,6 +49,9 @@ pub use report::{Changes, Failure, Report};
 use forget::Datagrams;
 use mirror::Mirror;
 use sets::Sets;
+
+/// The frontends that may be on an address of the node, where pods have their hostPorts.
+const IN_HOST_PORTS_WAY: u16 = FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP;
 
 /// The maps that the agent owns, and what they hold.
 pub struct Applier {
@@ -219,7 +222,7 @@ impl Applier {
             }
             for frontend in taken {
                 let reason =
-                    "a pod of this node has it as its hostPort: delete that pod, or give the service another nodePort";
+                    "a pod of this node has it as its hostPort: delete that pod, or give the service another port";
                 report.refuse(describe(&frontend), reason.to_owned());
             }
             for (frontend, error) in refused {
@@ -234,7 +237,7 @@ impl Applier {
     fn claim_node_ports(&mut self, services: &mut BTreeMap<Frontend, Service>, report: &mut Report) -> Vec<Frontend> {
         let held = self.services.held();
         let is_new = |(frontend, service): &(&Frontend, &Service)| {
-            service.flags & FLAG_NODE_PORT != 0 && !held.contains_key(*frontend)
+            service.flags & IN_HOST_PORTS_WAY != 0 && !held.contains_key(*frontend)
         };
         let new: Vec<(Frontend, Service)> = services
             .iter()

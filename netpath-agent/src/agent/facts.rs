@@ -48,6 +48,7 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         hash_seed: seed,
         netns_cookie: sys::netns_cookie().map_err(cookie)?,
         service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
+        external_ip_cidrs: settings.external_ip_cidrs.clone(),
         next_hops,
     };
     Ok(Found { facts, uplink })

@@ -85,6 +85,10 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
+    /// The ranges that services' externalIPs may be of; may be given more than once. Whoever may write a service takes an
+    /// address of them from everyone in the cluster [default: none, so that no service has such an address]
+    #[arg(long = "external-ip-cidr", env = "NETPATH_EXTERNAL_IP_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
+    pub external_ip_cidrs: Vec<IpNet>,
     /// The cgroup whose processes reach services at their sockets [default: the root of the machine's cgroup2]
     #[arg(long, env = "NETPATH_CGROUP_ROOT", value_name = "DIR", value_parser = absolute)]
     pub cgroup_root: Option<PathBuf>,

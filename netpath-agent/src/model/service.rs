@@ -53,6 +53,8 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Addresses of load balancers that send to every node what comes for them, of either family.
     pub ingress_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`: further addresses that lead to every node, whoever sees to it, of either family.
+    pub external_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// How long a client keeps its backend after its last new connection, in seconds; `None` without session affinity.
@@ -125,17 +127,20 @@ impl Reduce for Service {
             spec,
             problems: Vec::new(),
         };
-        wishes.not_served_yet();
+        wishes.check_distribution();
+        let external_ips = wishes.external_ips();
         let external_local = wishes.is_local("externalTrafficPolicy", spec.external_traffic_policy.as_deref());
         let is_balanced = kind == "LoadBalancer";
         let mut service = Self {
             created: created(&object.metadata),
             cluster_ips,
             ingress_ips: Vec::new(),
+            // A service that nobody reaches from outside has no such policy.
+            external_local: external_local && (is_external || !external_ips.is_empty()),
+            external_ips,
             ports: Vec::new(),
             affinity_timeout: wishes.affinity_timeout(),
             internal_local: wishes.is_local("internalTrafficPolicy", spec.internal_traffic_policy.as_deref()),
-            external_local: is_external && external_local,
             health_check_node_port: None,
             problems: Vec::new(),
         };

@@ -91,14 +91,8 @@ impl Wishes<'_> {
             if let Some("Proxy") = entry.ip_mode.as_deref() {
                 continue;
             }
-            let read = written.parse().map_err(|_| "is not an IP address");
-            match read.and_then(|address| unusable(address).map_or(Ok(address), Err)) {
-                Ok(address) => addresses.push(address),
-                Err(why) => {
-                    let what = format!("status.loadBalancer.ingress: {written:?} {why}");
-                    self.refuse(what, "correct what assigns the load balancers' addresses");
-                }
-            }
+            let remedy = "correct what assigns the load balancers' addresses";
+            addresses.extend(self.address("status.loadBalancer.ingress", written, remedy));
         }
         if !addresses.is_empty() && self.restricts_sources() {
             self.refuse(
@@ -111,27 +105,41 @@ impl Wishes<'_> {
         addresses
     }
 
+    /// The addresses that whoever wrote the service says lead to the nodes.
+    pub fn external_ips(&mut self) -> Vec<IpAddr> {
+        let written = self.spec.external_ips.as_deref().unwrap_or_default().iter();
+        let remedy = "give an address that is routed to the nodes, or leave it out";
+        written
+            .filter_map(|written| self.address("spec.externalIPs", written, remedy))
+            .collect()
+    }
+
+    /// An address of a field's.
+    fn address(&mut self, field: &str, written: &str, remedy: &str) -> Option<IpAddr> {
+        let read = written.parse().map_err(|_| "is not an IP address");
+        match read.and_then(|address| unusable(address).map_or(Ok(address), Err)) {
+            Ok(address) => Some(address),
+            Err(why) => {
+                self.refuse(format!("{field}: {written:?} {why}"), remedy);
+                None
+            }
+        }
+    }
+
     /// Whether some sources are to be kept from the load balancer's addresses.
     fn restricts_sources(&self) -> bool {
         let ranges = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
         !ranges.is_empty() && !ranges.iter().any(|range| range.trim() == "0.0.0.0/0")
     }
 
-    /// The wishes that are served as if they were not there.
-    pub fn not_served_yet(&mut self) {
+    /// How endpoints are to be spread is asked of their slices' hints; here it is only looked whether it is known.
+    pub fn check_distribution(&mut self) {
         match self.spec.traffic_distribution.as_deref() {
-            // Whoever writes the slices spreads the endpoints, by hints; nothing else is to be done with it.
             None | Some("" | "PreferClose" | "PreferSameZone" | "PreferSameNode") => {}
             Some(other) => self.notice(
                 format!("spec.trafficDistribution: {other:?} is not known"),
                 "use PreferSameZone or PreferSameNode; endpoints are used as their slices' hints say",
             ),
-        }
-        if self.spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
-            self.notice(
-                "spec.externalIPs is not served yet",
-                "the other addresses answer until then; leave the field out",
-            );
         }
     }
 }

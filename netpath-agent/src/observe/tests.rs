@@ -13,7 +13,7 @@ use netpath_common::{
             v4::{Route, RouteKey},
         },
         service::{
-            BackendKey, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
+            BackendKey, FLAG_EXTERNAL_IP, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -120,7 +120,11 @@ fn fill(pins: &Pins) {
         ..Service::default()
     };
     services.insert(&frontend(1, 53), &one).expect("room");
-    services.insert(&frontend(2, 54), &Service::default()).expect("room");
+    let external = Service {
+        flags: FLAG_EXTERNAL_IP,
+        ..Service::default()
+    };
+    services.insert(&frontend(2, 54), &external).expect("room");
     let backend = Backend {
         address: [10, 244, 1, 2],
         port: 5353,
@@ -192,11 +196,11 @@ fn a_whole_node_is_told_whole() {
         told["services"],
         json!([
             {
-                "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false,
+                "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false, "externalIp": false,
                 "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true,
             },
             {
-                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false,
+                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
                 "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false,
             },
         ])
@@ -224,7 +228,7 @@ fn a_whole_node_is_told_whole() {
         "  10.244.1.2  02:00:00:00:00:aa  lo",
         "  10.244.2.0/24  tunnel  198.51.100.7  -",
         "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
-        "  10.96.0.2:54/udp                           none: refused",
+        "  10.96.0.2:54/udp  externalIP               none: refused",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",
     ] {

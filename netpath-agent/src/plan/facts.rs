@@ -33,6 +33,9 @@ pub struct NodeFacts {
     pub netns_cookie: u64,
     /// Where the cluster allocates service addresses from.
     pub service_cidrs: Vec<IpNet>,
+    /// The ranges that services' `externalIPs` may be of. None: whoever may write a service could take any address with them
+    /// (CVE-2020-8554).
+    pub external_ip_cidrs: Vec<IpNet>,
     /// Of a node's address: the next hop of the kernel's own route to it, where that is not the node itself. A node that
     /// is missing here is left to the kernel's routes.
     pub next_hops: BTreeMap<IpAddr, IpAddr>,

@@ -1,5 +1,5 @@
-//! `np_service4`: each port of each service answers on its cluster addresses, on those of its load balancer, and on every
-//! address of the node if it has a NodePort.
+//! `np_service4`: each port of each service answers on its cluster addresses, on those of its load balancer, on its external
+//! ones, and on every address of the node if it has a NodePort.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use netpath_common::abi::service::{
-    FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE,
+    FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE,
     v4::{Backend, Frontend},
 };
 
@@ -56,6 +56,8 @@ pub(super) fn services(
         }
         let cluster_ips = addresses.cluster_ips(name, service, table.problems);
         let ingress_ips = addresses.ingress_ips(name, service, table.problems);
+        let mut external_ips = addresses.external_ips(name, service, table.problems);
+        external_ips.retain(|address| !ingress_ips.contains(address));
         for port in &service.ports {
             let answers = Answers {
                 backends: backends(port, slices, facts, &here, table.problems),
@@ -68,6 +70,8 @@ pub(super) fn services(
             table.add_addresses(name, port, &cluster_ips, &inside);
             let balanced = answers.plan(FLAG_LOAD_BALANCER, false, service.external_local);
             table.add_addresses(name, port, &ingress_ips, &balanced);
+            let external = answers.plan(FLAG_EXTERNAL_IP, false, service.external_local);
+            table.add_addresses(name, port, &external_ips, &external);
             table.add_node_port(name, service, port, &answers);
         }
         if let Some(port) = service.health_check_node_port {

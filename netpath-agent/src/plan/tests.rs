@@ -1,6 +1,7 @@
 //! YAML in, exact map contents out. Expected values are written by hand: they are the layouts as a person reads them.
 
 mod balancers;
+mod external;
 mod nodes;
 mod policies;
 mod properties;
@@ -52,6 +53,7 @@ fn facts() -> NodeFacts {
         hash_seed: 0x5eed,
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        external_ip_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "192.168.1.0/28".parse().unwrap()],
         next_hops: BTreeMap::from([("192.168.2.13".parse().unwrap(), "192.168.1.1".parse().unwrap())]),
     }
 }

@@ -16,6 +16,8 @@ pub const FLAG_HOST_PORT: u16 = 2;
 pub const FLAG_NONE_HERE: u16 = 4;
 /// A frontend that answers on a load balancer's address.
 pub const FLAG_LOAD_BALANCER: u16 = 8;
+/// A frontend that answers on one of a service's `externalIPs`.
+pub const FLAG_EXTERNAL_IP: u16 = 16;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;

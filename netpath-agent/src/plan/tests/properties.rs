@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use netpath_common::abi::service::{FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
+use netpath_common::abi::service::{FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -60,12 +60,13 @@ fn service() -> impl Strategy<Value = Service> {
         any::<[bool; 2]>(),
         proptest::option::of(29999u16..30003),
     );
-    let addresses = (vec(address(), 0..3), vec(address(), 0..2));
+    let addresses = (vec(address(), 0..3), vec(address(), 0..2), vec(address(), 0..2));
     (proptest::option::of(0i64..4), addresses, vec(port, 0..4), wishes).prop_map(
-        |(created, (cluster_ips, ingress_ips), ports, wishes)| Service {
+        |(created, (cluster_ips, ingress_ips, external_ips), ports, wishes)| Service {
             created,
             cluster_ips,
             ingress_ips,
+            external_ips,
             ports,
             affinity_timeout: wishes.0,
             internal_local: wishes.1[0],
@@ -182,9 +183,13 @@ proptest! {
                     prop_assert!(service.flags & FLAG_NONE_HERE == 0 || is_empty, "{frontend:?}");
                     prop_assert_eq!(service.affinity == 0, service.affinity_timeout == 0, "{:?}", frontend);
                     let is_own = plan.endpoints4.contains_key(&frontend.address);
-                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER) {
+                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP) {
                         FLAG_NODE_PORT => prop_assert!(is_own, "{frontend:?}"),
                         FLAG_LOAD_BALANCER => {}
+                        FLAG_EXTERNAL_IP => {
+                            let address = IpAddr::from(frontend.address);
+                            prop_assert!(facts().external_ip_cidrs.iter().any(|range| range.contains(&address)));
+                        }
                         _ => prop_assert!(!is_own, "{frontend:?}: nobody's cluster address is the node's own"),
                     }
                 }
