@@ -26,7 +26,7 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
-            FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, Service,
+            FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -51,7 +51,7 @@ use mirror::Mirror;
 use sets::Sets;
 
 /// The frontends that may be on an address of the node, where pods have their hostPorts.
-const IN_HOST_PORTS_WAY: u16 = FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP;
+const IN_HOST_PORTS_WAY: u16 = FLAG_NODE_PORT | FLAG_NODE_PORT_HERE | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP;
 
 /// The maps that the agent owns, and what they hold.
 pub struct Applier {

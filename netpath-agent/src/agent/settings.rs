@@ -15,6 +15,7 @@ use self::values::{absolute, cidr, conflist_name, device, log_filter, nat_ports,
 use super::balancers::ProxyHealth;
 use crate::datapath::sizes::Sizes;
 use crate::net::PROC_SYS_NET;
+use crate::plan::NodePortAddresses;
 use crate::report::node::taint_key;
 use crate::source::server::KUBELET_KUBECONFIGS;
 
@@ -85,6 +86,15 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
+    /// On which of a node's addresses they are opened: all, primary (its InternalIP), or those in the ranges that are given; for
+    /// the node's own processes on 127.0.0.0/8 where that is all, or in a range
+    #[arg(
+        long,
+        env = "NETPATH_NODE_PORT_ADDRESSES",
+        value_name = "CIDR,...",
+        default_value = "all"
+    )]
+    pub node_port_addresses: NodePortAddresses,
     /// The ranges that services' externalIPs may be of; may be given more than once. Whoever may write a service takes an
     /// address of them from everyone in the cluster [default: none, so that no service has such an address]
     #[arg(long = "external-ip-cidr", env = "NETPATH_EXTERNAL_IP_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
@@ -246,6 +256,14 @@ mod tests {
             (
                 ["--nat-ports", "60000-50000"],
                 ["--nat-ports", "60000-50000", "FIRST-LAST"],
+            ),
+            (
+                ["--node-port-addresses", "10.0.0.1/8"],
+                [
+                    "--node-port-addresses",
+                    "10.0.0.1/8",
+                    "expected all, primary, or subnets",
+                ],
             ),
             (
                 ["--service-cidr", "10.96.0.1/12"],

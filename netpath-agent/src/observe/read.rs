@@ -12,8 +12,8 @@ use netpath_common::{
         endpoint::{KIND_HOST, KIND_POD},
         route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
         service::{
-            BackendKey, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE,
-            v4::Backend,
+            BackendKey, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE,
+            FLAG_NONE_HERE, v4::Backend,
         },
     },
     hook::Hook,
@@ -152,7 +152,8 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
                 17 => "udp".to_owned(),
                 other => other.to_string(),
             },
-            node_port: service.flags & (FLAG_NODE_PORT | FLAG_HOST_PORT) == FLAG_NODE_PORT,
+            node_port: service.flags & FLAG_HOST_PORT == 0
+                && service.flags & (FLAG_NODE_PORT | FLAG_NODE_PORT_HERE) != 0,
             host_port: service.flags & FLAG_HOST_PORT != 0,
             load_balancer: service.flags & FLAG_LOAD_BALANCER != 0,
             external_ip: service.flags & FLAG_EXTERNAL_IP != 0,

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 use netpath_common::abi::Mac;
 
+use super::NodePortAddresses;
+
 /// What the API server allocates NodePorts from by default (its `--service-node-port-range`).
 pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
 
@@ -27,6 +29,8 @@ pub struct NodeFacts {
     pub nat_ports: RangeInclusive<u16>,
     /// The ports that services may open on nodes: [`NODE_PORTS`], unless the API server was told otherwise.
     pub node_ports: RangeInclusive<u16>,
+    /// On which of the node's addresses they are opened.
+    pub node_port_addresses: NodePortAddresses,
     /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
     pub hash_seed: u32,
     /// The kernel's cookie of the node's own network namespace.

@@ -12,6 +12,7 @@ mod config;
 mod endpoints;
 mod facts;
 mod kernel_routes;
+mod node_port_addresses;
 mod nodes;
 mod occupied;
 mod routes;
@@ -40,6 +41,7 @@ pub use crate::model::{Problem, Severity};
 pub use config::OVERLAY_OVERHEAD;
 pub use facts::{Device, NODE_PORTS, NodeFacts, Uplink};
 pub use kernel_routes::{KernelRoute, Way};
+pub use node_port_addresses::NodePortAddresses;
 
 /// What the kernel must hold. All of it is exact: what is not here must not be in the maps either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,7 +164,7 @@ fn plan_node(
             "it has no IPv4 pod subnet of its own with room for pods",
         ));
     };
-    let (services4, health_checks) = services::services(cluster, facts, &own, &placed, problems);
+    let (services4, health_checks) = services::services(cluster, facts, node, (&own, &placed), problems);
     Ok(Plan {
         config: config::config(facts, node, gateway, &routes4),
         endpoints4: endpoints::endpoints(&own, facts),

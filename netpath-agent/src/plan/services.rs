@@ -1,14 +1,14 @@
 //! `np_service4`: each port of each service answers on its cluster addresses, on those of its load balancer, on its external
-//! ones, and on every address of the node if it has a NodePort.
+//! ones, and on the addresses of the node that are chosen for it if it has a NodePort.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map},
+    collections::{BTreeMap, HashMap, btree_map},
     net::Ipv4Addr,
     sync::Arc,
 };
 
 use netpath_common::abi::service::{
-    FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE,
+    FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE,
     v4::{Backend, Frontend},
 };
 
@@ -27,8 +27,8 @@ use crate::model::{Cluster, ObjectName, Problem, Protocol, Service, ServicePort}
 pub(super) fn services(
     cluster: &Cluster,
     facts: &NodeFacts,
-    own: &Placed<'_>,
-    others: &[Placed<'_>],
+    node: Ipv4Addr,
+    (own, others): (&Placed<'_>, &[Placed<'_>]),
     problems: &mut Vec<Problem>,
 ) -> (BTreeMap<Frontend, ServicePlan>, BTreeMap<u16, HealthCheck>) {
     let slices = Slices::of(cluster);
@@ -38,11 +38,24 @@ pub(super) fn services(
 
     let own_addresses = endpoints::own_addresses(own, facts);
     let taken = Occupied::of(&own_addresses, own, others);
+    let (node_port_addresses, node_port_flag) = facts.node_port_addresses.of(&own_addresses, node);
+    if node_port_addresses.is_empty() {
+        problems.push(Problem::not_served(
+            "Node",
+            &ObjectName::new("", &facts.name),
+            format!(
+                "no address of the node is in the ranges that are set for NodePorts, {}: they answer nowhere on it",
+                facts.node_port_addresses
+            ),
+            "correct the agent's --node-port-addresses",
+        ));
+    }
     let mut addresses = addresses::Claims::new(facts, taken);
     let mut affinities = Numbers::default();
     let mut table = Table {
         facts,
-        own_addresses,
+        node_port_addresses,
+        node_port_flag,
         frontends: BTreeMap::new(),
         node_ports: HashMap::new(),
         health_checks: BTreeMap::new(),
@@ -114,7 +127,8 @@ impl Answers {
 /// What the services that came before have.
 struct Table<'a> {
     facts: &'a NodeFacts,
-    own_addresses: BTreeSet<Ipv4Addr>,
+    node_port_addresses: Vec<Ipv4Addr>,
+    node_port_flag: u16,
     frontends: BTreeMap<Frontend, (&'a ObjectName, ServicePlan)>,
     node_ports: HashMap<(u16, Protocol), &'a ObjectName>,
     health_checks: BTreeMap<u16, HealthCheck>,
@@ -136,9 +150,10 @@ impl<'a> Table<'a> {
             self.problems.push(problem);
             return;
         }
-        let plan = answers.plan(FLAG_NODE_PORT, false, service.external_local);
-        for address in &self.own_addresses.clone() {
-            self.add_frontend(name, (*address, node_port, port.protocol), plan.clone());
+        let plan = answers.plan(self.node_port_flag, false, service.external_local);
+        for place in 0..self.node_port_addresses.len() {
+            let address = self.node_port_addresses[place];
+            self.add_frontend(name, (address, node_port, port.protocol), plan.clone());
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod balancers;
 mod external;
+mod node_ports;
 mod nodes;
 mod policies;
 mod properties;
@@ -50,6 +51,7 @@ fn facts() -> NodeFacts {
         vxlan_port: 8472,
         nat_ports: 49152..=65535,
         node_ports: NODE_PORTS,
+        node_port_addresses: NodePortAddresses::All,
         hash_seed: 0x5eed,
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],

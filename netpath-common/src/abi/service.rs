@@ -18,6 +18,8 @@ pub const FLAG_NONE_HERE: u16 = 4;
 pub const FLAG_LOAD_BALANCER: u16 = 8;
 /// A frontend that answers on one of a service's `externalIPs`.
 pub const FLAG_EXTERNAL_IP: u16 = 16;
+/// A NodePort that answers on the frontend's own address alone: not all of the node's were chosen for NodePorts.
+pub const FLAG_NODE_PORT_HERE: u16 = 32;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;

@@ -54,7 +54,12 @@ fn a_node_port_that_a_pod_has_waits_until_that_is_gone() {
     let mut applier = Applier::adopt(pins).expect("maps");
     // After the applier has read the map: it does not know.
     let (taken, held) = open(pins, frontend(1, 30_080), 9);
-    for flags in [FLAG_NODE_PORT, FLAG_LOAD_BALANCER, FLAG_EXTERNAL_IP] {
+    for flags in [
+        FLAG_NODE_PORT,
+        FLAG_NODE_PORT_HERE,
+        FLAG_LOAD_BALANCER,
+        FLAG_EXTERNAL_IP,
+    ] {
         a_pod_s_stays(&mut applier, pins, (taken, held), flags);
     }
     let wanted = with_next(taken, FLAG_NODE_PORT);
