@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 
-use super::Settings;
+use super::{Settings, settings::SourceRanges};
 use crate::datapath::sys;
 use crate::model::{Cluster, Node};
 use crate::net::{Error, Netlink, Result, link::Link, uplink::Uplink};
@@ -49,6 +49,7 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         hash_seed: seed,
         netns_cookie: sys::netns_cookie().map_err(cookie)?,
         service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
+        node_ports_have_sources: settings.source_ranges == SourceRanges::NodePorts,
         external_ip_cidrs: settings.external_ip_cidrs.clone(),
         next_hops,
     };

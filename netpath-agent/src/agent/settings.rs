@@ -95,6 +95,10 @@ pub struct Settings {
         default_value = "all"
     )]
     pub node_port_addresses: NodePortAddresses,
+    /// Where a service's loadBalancerSourceRanges hold: on the addresses of its load balancer and on external ones, or on its
+    /// NodePorts too. A load balancer that connects to NodePorts from its own addresses must then be in the ranges
+    #[arg(long, env = "NETPATH_SOURCE_RANGES", value_enum, default_value_t = SourceRanges::Addresses)]
+    pub source_ranges: SourceRanges,
     /// The ranges that services' externalIPs may be of; may be given more than once. Whoever may write a service takes an
     /// address of them from everyone in the cluster [default: none, so that no service has such an address]
     #[arg(long = "external-ip-cidr", env = "NETPATH_EXTERNAL_IP_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
@@ -141,6 +145,15 @@ pub enum Xdp {
     On,
     /// Never.
     Off,
+}
+
+/// Where `loadBalancerSourceRanges` hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceRanges {
+    /// On addresses that clients reach as they are.
+    Addresses,
+    /// On NodePorts too.
+    NodePorts,
 }
 
 /// How logs are written.
@@ -301,6 +314,10 @@ mod tests {
                 ["--proxy-health-address", "10256", "or off"],
             ),
             (["--xdp", "maybe"], ["--xdp", "maybe", "auto, on, off"]),
+            (
+                ["--source-ranges", "all"],
+                ["--source-ranges", "all", "addresses, node-ports"],
+            ),
             (["--log-format", "xml"], ["--log-format", "xml", "text, json"]),
             (
                 ["--log-level", "net=loud"],

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,9 @@ pub struct Service {
     pub ingress_ips: Vec<IpAddr>,
     /// `spec.externalIPs`: further addresses that lead to every node, whoever sees to it, of either family.
     pub external_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`, with the bits beyond the prefix cleared: who may connect to its load balancer's and
+    /// external addresses; `None` where everyone may.
+    pub sources: Option<Vec<IpNet>>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// How long a client keeps its backend after its last new connection, in seconds; `None` without session affinity.
@@ -138,6 +142,7 @@ impl Reduce for Service {
             // A service that nobody reaches from outside has no such policy.
             external_local: external_local && (is_external || !external_ips.is_empty()),
             external_ips,
+            sources: wishes.sources(),
             ports: Vec::new(),
             affinity_timeout: wishes.affinity_timeout(),
             internal_local: wishes.is_local("internalTrafficPolicy", spec.internal_traffic_policy.as_deref()),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use super::{ObjectName, Problem, unusable};
@@ -94,14 +95,6 @@ impl Wishes<'_> {
             let remedy = "correct what assigns the load balancers' addresses";
             addresses.extend(self.address("status.loadBalancer.ingress", written, remedy));
         }
-        if !addresses.is_empty() && self.restricts_sources() {
-            self.refuse(
-                "spec.loadBalancerSourceRanges is not served yet, so that the load balancer's addresses are not either"
-                    .into(),
-                "leave the field out and restrict sources before the load balancer; clusterIPs and nodePorts answer",
-            );
-            addresses.clear();
-        }
         addresses
     }
 
@@ -126,10 +119,23 @@ impl Wishes<'_> {
         }
     }
 
-    /// Whether some sources are to be kept from the load balancer's addresses.
-    fn restricts_sources(&self) -> bool {
-        let ranges = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-        !ranges.is_empty() && !ranges.iter().any(|range| range.trim() == "0.0.0.0/0")
+    /// Who may connect to the load balancer's addresses. A range that is none admits nobody, rather than everybody.
+    pub fn sources(&mut self) -> Option<Vec<IpNet>> {
+        let written = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        if written.is_empty() {
+            return None;
+        }
+        let mut ranges = Vec::with_capacity(written.len());
+        for text in written {
+            match text.trim().parse::<IpNet>() {
+                Ok(range) => ranges.push(range.trunc()),
+                Err(_) => self.refuse(
+                    format!("spec.loadBalancerSourceRanges: {text:?} is not a range of addresses"),
+                    "write it as address/length, for example 203.0.113.0/24; until then it admits nobody",
+                ),
+            }
+        }
+        Some(ranges)
     }
 
     /// How endpoints are to be spread is asked of their slices' hints; here it is only looked whether it is known.

@@ -12,8 +12,8 @@ use netpath_common::{
         endpoint::{KIND_HOST, KIND_POD},
         route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
         service::{
-            BackendKey, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE,
-            FLAG_NONE_HERE, v4::Backend,
+            BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT,
+            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, v4::Backend,
         },
     },
     hook::Hook,
@@ -125,7 +125,8 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
         .into_iter()
         .map(|(BackendKey { set, slot }, backend)| ((set, slot), backend))
         .collect();
-    for (frontend, service) in tables::service4(pins)?.entries()? {
+    let frontends = tables::service4(pins)?.entries()?.into_iter();
+    for (frontend, service) in frontends.filter(|(_, service)| service.flags & FLAG_ADDRESS == 0) {
         let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
         let mut list = |set, count| {
             // A broken count must not make this walk four billion places.
@@ -161,6 +162,7 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
             backends,
             outside,
             none_here: service.flags & FLAG_NONE_HERE != 0,
+            restricted: service.sources != 0,
         });
     }
     Ok(())

@@ -157,10 +157,9 @@ fn kind(service: &ServiceLine) -> String {
     ];
     let kind = kinds.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
     let affinity = service.affinity_timeout.map(|seconds| format!("sticky {seconds} s"));
-    [kind.to_owned(), affinity.unwrap_or_default()]
-        .join(" ")
-        .trim()
-        .to_owned()
+    let restricted = service.restricted.then(|| "for some".to_owned());
+    let words = [Some(kind.to_owned()), affinity, restricted].into_iter().flatten();
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn answers(service: &ServiceLine) -> String {
@@ -257,6 +256,7 @@ mod tests {
                 backends: vec!["10.244.100.100:30000".to_owned(); 9],
                 outside: Some(Vec::new()),
                 none_here: true,
+                restricted: true,
             }],
             maps: Vec::new(),
             links: Vec::new(),

@@ -117,6 +117,8 @@ pub struct ServiceLine {
     pub outside: Option<Vec<String>>,
     /// Whether what finds nobody is dropped, and not refused: there are endpoints, but not here.
     pub none_here: bool,
+    /// Whether only clients in `loadBalancerSourceRanges` may connect.
+    pub restricted: bool,
 }
 
 /// A map's fill level.

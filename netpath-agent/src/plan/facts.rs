@@ -37,6 +37,8 @@ pub struct NodeFacts {
     pub netns_cookie: u64,
     /// Where the cluster allocates service addresses from.
     pub service_cidrs: Vec<IpNet>,
+    /// Whether a service's `loadBalancerSourceRanges` hold for its NodePorts too.
+    pub node_ports_have_sources: bool,
     /// The ranges that services' `externalIPs` may be of. None: whoever may write a service could take any address with them
     /// (CVE-2020-8554).
     pub external_ip_cidrs: Vec<IpNet>,

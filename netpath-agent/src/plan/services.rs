@@ -2,14 +2,18 @@
 //! ones, and on the addresses of the node that are chosen for it if it has a NodePort.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map},
     net::Ipv4Addr,
     sync::Arc,
 };
 
-use netpath_common::abi::service::{
-    FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE,
-    v4::{Backend, Frontend},
+use ipnet::IpNet;
+use netpath_common::abi::{
+    service::{
+        FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE,
+        v4::{Backend, Frontend},
+    },
+    source::v4::SourceKey,
 };
 
 use super::{
@@ -19,18 +23,31 @@ use super::{
     endpoints,
     nodes::Placed,
     occupied::Occupied,
+    sources::Lists,
     topology::Here,
 };
 use crate::model::{Cluster, ObjectName, Problem, Protocol, Service, ServicePort};
 
-/// The frontends with their backends, and the ports of health checks.
+/// What the kernel and load balancers are told of services.
+pub(super) struct Services {
+    /// The frontends with their backends.
+    pub frontends: BTreeMap<Frontend, ServicePlan>,
+    /// The lists of clients that frontends name.
+    pub sources: BTreeMap<SourceKey, u32>,
+    /// The services' addresses in the cluster.
+    pub addresses: BTreeSet<[u8; 4]>,
+    /// The ports of health checks.
+    pub health_checks: BTreeMap<u16, HealthCheck>,
+}
+
+/// Plans all services.
 pub(super) fn services(
     cluster: &Cluster,
     facts: &NodeFacts,
     node: Ipv4Addr,
     (own, others): (&Placed<'_>, &[Placed<'_>]),
     problems: &mut Vec<Problem>,
-) -> (BTreeMap<Frontend, ServicePlan>, BTreeMap<u16, HealthCheck>) {
+) -> Services {
     let slices = Slices::of(cluster);
     let here = Here::of(cluster, &facts.name);
     let mut by_age: Vec<_> = cluster.services.iter().collect();
@@ -52,10 +69,12 @@ pub(super) fn services(
     }
     let mut addresses = addresses::Claims::new(facts, taken);
     let mut affinities = Numbers::default();
+    let mut lists = Lists::default();
     let mut table = Table {
         facts,
         node_port_addresses,
         node_port_flag,
+        addresses: BTreeSet::new(),
         frontends: BTreeMap::new(),
         node_ports: HashMap::new(),
         health_checks: BTreeMap::new(),
@@ -71,6 +90,19 @@ pub(super) fn services(
         let ingress_ips = addresses.ingress_ips(name, service, table.problems);
         let mut external_ips = addresses.external_ips(name, service, table.problems);
         external_ips.retain(|address| !ingress_ips.contains(address));
+        table.addresses.extend(cluster_ips.iter().map(Ipv4Addr::octets));
+        let sources = match ingress_ips.is_empty() && external_ips.is_empty() && !facts.node_ports_have_sources {
+            true => 0,
+            false => lists.give(service.sources.as_deref()),
+        };
+        if sources != 0 && !has_ipv4(service) {
+            table.problems.push(Problem::not_served(
+                "Service",
+                name,
+                "spec.loadBalancerSourceRanges: there is no range of IPv4, so that nobody may connect by IPv4",
+                "add the clients' ranges of IPv4, or 0.0.0.0/0 for all of them",
+            ));
+        }
         for port in &service.ports {
             let answers = Answers {
                 backends: backends(port, slices, facts, &here, table.problems),
@@ -81,19 +113,39 @@ pub(super) fn services(
             };
             let inside = answers.plan(0, service.internal_local, service.internal_local);
             table.add_addresses(name, port, &cluster_ips, &inside);
-            let balanced = answers.plan(FLAG_LOAD_BALANCER, false, service.external_local);
+            let balanced = ServicePlan {
+                sources,
+                ..answers.plan(FLAG_LOAD_BALANCER, false, service.external_local)
+            };
             table.add_addresses(name, port, &ingress_ips, &balanced);
-            let external = answers.plan(FLAG_EXTERNAL_IP, false, service.external_local);
+            let external = ServicePlan {
+                sources,
+                ..answers.plan(FLAG_EXTERNAL_IP, false, service.external_local)
+            };
             table.add_addresses(name, port, &external_ips, &external);
-            table.add_node_port(name, service, port, &answers);
+            let opened = ServicePlan {
+                sources: if facts.node_ports_have_sources { sources } else { 0 },
+                ..answers.plan(table.node_port_flag, false, service.external_local)
+            };
+            table.add_node_port(name, port, &opened);
         }
         if let Some(port) = service.health_check_node_port {
             table.add_health_check(name, port, ready_here(slices, facts));
         }
     }
     let frontends = table.frontends.into_iter();
-    let frontends = frontends.map(|(frontend, (_, plan))| (frontend, plan)).collect();
-    (frontends, table.health_checks)
+    Services {
+        frontends: frontends.map(|(frontend, (_, plan))| (frontend, plan)).collect(),
+        sources: lists.entries,
+        addresses: table.addresses,
+        health_checks: table.health_checks,
+    }
+}
+
+/// Whether some clients of IPv4 may connect.
+fn has_ipv4(service: &Service) -> bool {
+    let mut ranges = service.sources.iter().flatten();
+    ranges.any(|range| matches!(range, IpNet::V4(_)))
 }
 
 /// What is behind all frontends of a service's port.
@@ -118,6 +170,7 @@ impl Answers {
             backends,
             outside,
             serving: Arc::clone(&self.backends.serving),
+            sources: 0,
             affinity: self.affinity.0,
             affinity_timeout: self.affinity.1,
         }
@@ -129,6 +182,7 @@ struct Table<'a> {
     facts: &'a NodeFacts,
     node_port_addresses: Vec<Ipv4Addr>,
     node_port_flag: u16,
+    addresses: BTreeSet<[u8; 4]>,
     frontends: BTreeMap<Frontend, (&'a ObjectName, ServicePlan)>,
     node_ports: HashMap<(u16, Protocol), &'a ObjectName>,
     health_checks: BTreeMap<u16, HealthCheck>,
@@ -143,14 +197,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn add_node_port(&mut self, name: &'a ObjectName, service: &Service, port: &ServicePort, answers: &Answers) {
+    fn add_node_port(&mut self, name: &'a ObjectName, port: &ServicePort, plan: &ServicePlan) {
         let Some(node_port) = port.node_port else { return };
         let field = format!("spec.ports: {} nodePort {node_port}", port.protocol);
         if let Err(problem) = self.claim_node_port(name, &field, node_port, port.protocol) {
             self.problems.push(problem);
             return;
         }
-        let plan = answers.plan(self.node_port_flag, false, service.external_local);
         for place in 0..self.node_port_addresses.len() {
             let address = self.node_port_addresses[place];
             self.add_frontend(name, (address, node_port, port.protocol), plan.clone());

@@ -8,6 +8,7 @@ mod policies;
 mod properties;
 mod scale;
 mod services;
+mod sources;
 mod topology;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};
@@ -52,6 +53,7 @@ fn facts() -> NodeFacts {
         nat_ports: 49152..=65535,
         node_ports: NODE_PORTS,
         node_port_addresses: NodePortAddresses::All,
+        node_ports_have_sources: false,
         hash_seed: 0x5eed,
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],

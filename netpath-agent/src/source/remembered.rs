@@ -122,6 +122,7 @@ mod tests {
                 cluster_ips: vec!["10.96.0.10".parse().unwrap()],
                 ingress_ips: vec!["203.0.113.9".parse().unwrap()],
                 external_ips: vec!["203.0.113.10".parse().unwrap()],
+                sources: Some(vec!["192.0.2.0/24".parse().unwrap()]),
                 ports: vec![ServicePort {
                     name: "http".into(),
                     protocol: Protocol::Tcp,
@@ -173,7 +174,7 @@ mod tests {
         let expected = r#"{"taken":1700000000,"cluster":{"nodes":{"n1":{"created":7,"internal_ips":["192.0.2.1"],"#
             .to_owned()
             + r#""pod_cidrs":["10.244.1.0/24"],"zone":"z1","leaving":false}},"services":{"shop/till":{"created":null,"#
-            + r#""cluster_ips":["10.96.0.10"],"ingress_ips":["203.0.113.9"],"external_ips":["203.0.113.10"],"#
+            + r#""cluster_ips":["10.96.0.10"],"ingress_ips":["203.0.113.9"],"external_ips":["203.0.113.10"],"sources":["192.0.2.0/24"],"#
             + r#""ports":[{"name":"http","protocol":"Tcp","port":80,"node_port":30080}],"affinity_timeout":60,"#
             + r#""internal_local":false,"external_local":true,"health_check_node_port":30090}},"slices":{"shop/till-1":"#
             + r#"{"service":"shop/till","endpoints":[{"address":"10.244.1.5","ready":true,"serving":true,"#

@@ -67,6 +67,7 @@ fn service() -> impl Strategy<Value = Service> {
             cluster_ips,
             ingress_ips,
             external_ips,
+            sources: None,
             ports,
             affinity_timeout: wishes.0,
             internal_local: wishes.1[0],
