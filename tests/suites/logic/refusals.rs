@@ -14,14 +14,26 @@ use super::node::*;
 
 const UNREACHABLE: Icmpv4Type = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
 
-/// Frames to an address that ask for nothing that is served there: other ports, a ping, and a protocol without ports.
-fn strangers(to: [u8; 4], frame: fn() -> Frame, from: [u8; 4]) -> Result<Vec<Vec<u8>>> {
+/// Frames to an address that ask for nothing that is served there: other ports, a ping, and a protocol without ports; each
+/// with its refusal.
+fn strangers(to: [u8; 4], frame: fn() -> Frame, from: [u8; 4], back: Frame) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let (client, port) = ((from, 40_000), (to, 4_444));
+    let by_icmp = |sent: Vec<u8>| {
+        let answer = back.icmp(to, from, UNREACHABLE, &ip_packet(&sent)[..28]);
+        (sent, answer)
+    };
     Ok(vec![
-        frame().tcp((from, 40_000), (to, 4_444), TcpFlags::SYN, b"")?,
-        frame().tcp((from, 40_000), (to, 4_444), TcpFlags::ACK, b"late")?,
-        frame().udp((from, 40_000), (to, 80), b"who")?,
-        frame().echo(from, to, 77, b"abcdefgh"),
-        frame().ipv4(from, to, 132, &[7; 16]),
+        (
+            frame().tcp(client, port, TcpFlags::SYN, b"")?,
+            back.reset(port, client, 0, Some(0x1001))?,
+        ),
+        (
+            frame().tcp(client, port, TcpFlags::ACK, b"late")?,
+            back.reset(port, client, 0x2000, None)?,
+        ),
+        by_icmp(frame().udp(client, (to, 80), b"who")?),
+        by_icmp(frame().echo(from, to, 77, b"abcdefgh")),
+        by_icmp(frame().ipv4(from, to, 132, &[7; 16])),
     ])
 }
 
@@ -46,9 +58,8 @@ fn origins() -> [Origin; 3] {
 #[test]
 fn a_service_s_address_refuses_all_that_it_does_not_serve() -> Result<()> {
     for (hook, frame, from, back) in origins() {
-        for sent in strangers(WEB, frame, from)? {
+        for (sent, answer) in strangers(WEB, frame, from, back)? {
             let mut tables = tables();
-            let answer = back.icmp(WEB, from, UNREACHABLE, &ip_packet(&sent)[..28]);
             assert_eq!(
                 hook(&mut tables, sent.clone()),
                 (Verdict::Bounce(Reason::Refused), answer),
@@ -63,19 +74,19 @@ fn a_service_s_address_refuses_all_that_it_does_not_serve() -> Result<()> {
 /// Also where its address is outside of the range, and so is no route of ours.
 #[test]
 fn an_address_outside_of_the_range_refuses_too() -> Result<()> {
-    for sent in strangers(WEB, from_a, POD_A)? {
+    for (sent, answer) in strangers(WEB, from_a, POD_A, Frame::new(MAC_BRIDGE, MAC_A))? {
         let mut tables = tables();
         tables.routes.retain(|key, _| key.prefix_len != 16);
-        let (verdict, _) = pod_a_sends(&mut tables, sent);
-        assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
+        let outcome = pod_a_sends(&mut tables, sent);
+        assert_eq!(outcome, (Verdict::Bounce(Reason::Refused), answer));
     }
     Ok(())
 }
 
 #[test]
 fn an_address_that_no_service_has_is_dropped() -> Result<()> {
-    for (hook, frame, from, _) in origins() {
-        for sent in strangers(UNKNOWN, frame, from)? {
+    for (hook, frame, from, back) in origins() {
+        for (sent, _) in strangers(UNKNOWN, frame, from, back)? {
             let mut tables = tables();
             assert_eq!(
                 hook(&mut tables, sent.clone()),

@@ -93,6 +93,14 @@ fn frames() -> Result<Vec<(&'static str, Visit)>> {
         ),
         ("a pod of the node where nobody is here", from_pod(syn((NODE, 30_083))?)),
         ("pod to a service's other port", from_pod(syn((EMPTY, 81))?)),
+        (
+            "a late segment to a service's other port",
+            from_pod(from_a().tcp((POD_A, 40_000), (EMPTY, 81), TcpFlags::ACK, b"late")?),
+        ),
+        (
+            "a client outside to a service without endpoints, XDP",
+            xdp(from_wire().tcp((CLIENT, 33_007), (EMPTY, 80), TcpFlags::SYN, &[])?),
+        ),
         ("pod to no service", from_pod(syn((UNKNOWN, 80))?)),
         (
             "pod pings a service",
