@@ -157,7 +157,8 @@ impl Reduce for Service {
         }
         service.problems = wishes.problems;
         for port in spec.ports.as_deref().unwrap_or_default() {
-            match read_port(name, port, is_external) {
+            let read = read_port(name, port, is_external).and_then(|port| unlike(name, port, &service.ports));
+            match read {
                 Ok(port) => service.ports.push(port),
                 Err(problem) => service.problems.push(problem),
             }
@@ -181,6 +182,19 @@ fn read_cluster_ip(name: &ObjectName, written: &str) -> Result<IpAddr, Problem> 
         Some(why) => Err(refused(why)),
         None => Ok(address),
     }
+}
+
+/// A port of a name of its own, as the API asks: slices' ports belong to it by its name.
+fn unlike(name: &ObjectName, port: ServicePort, others: &[ServicePort]) -> Result<ServicePort, Problem> {
+    if others.iter().any(|other| other.name == port.name) {
+        return Err(Problem::refused(
+            "Service",
+            name,
+            format!("spec.ports: {} has the name {:?} of another port", port.port, port.name),
+            "give each port of a service a name of its own",
+        ));
+    }
+    Ok(port)
 }
 
 fn read_port(name: &ObjectName, port: &core::ServicePort, has_node_ports: bool) -> Result<ServicePort, Problem> {

@@ -100,7 +100,8 @@ impl Reduce for Slice {
             }
         }
         for port in object.ports.as_deref().unwrap_or_default() {
-            match read_port(name, port) {
+            let read = read_port(name, port).and_then(|port| unlike(name, port, &slice.ports));
+            match read {
                 Ok(port) => slice.ports.push(port),
                 Err(problem) => slice.problems.push(problem),
             }
@@ -151,6 +152,19 @@ fn read_hints(written: Option<&discovery::EndpointHints>) -> Option<Box<Hints>> 
         nodes: nodes.collect(),
     };
     (hints != Hints::default()).then(|| Box::new(hints))
+}
+
+/// A port of a name of its own, as the API asks.
+fn unlike(name: &ObjectName, port: SlicePort, others: &[SlicePort]) -> Result<SlicePort, Problem> {
+    if others.iter().any(|other| other.name == port.name) {
+        return Err(Problem::refused(
+            "EndpointSlice",
+            name,
+            format!("ports: {} has the name {:?} of another port", port.port, port.name),
+            "give each port of a slice a name of its own",
+        ));
+    }
+    Ok(port)
 }
 
 fn read_port(name: &ObjectName, port: &discovery::EndpointPort) -> Result<SlicePort, Problem> {

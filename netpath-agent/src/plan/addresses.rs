@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{NodeFacts, backends::service_range, occupied::Occupied};
+use super::{NodeFacts, judge::service_range, occupied::Occupied};
 use crate::model::{ObjectName, Problem, Service};
 
 /// What the services that came before have.

@@ -11,6 +11,7 @@ mod backends;
 mod config;
 mod endpoints;
 mod facts;
+mod judge;
 mod kernel_routes;
 mod node_port_addresses;
 mod nodes;

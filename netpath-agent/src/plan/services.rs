@@ -21,6 +21,7 @@ use super::{
     affinity::Numbers,
     backends::{Backends, Slices, backends, ready_here},
     endpoints,
+    judge::Judge,
     nodes::Placed,
     occupied::Occupied,
     sources::Lists,
@@ -50,6 +51,7 @@ pub(super) fn services(
 ) -> Services {
     let slices = Slices::of(cluster);
     let here = Here::of(cluster, &facts.name);
+    let judge = Judge::of(facts, others.iter().chain([own]));
     let mut by_age: Vec<_> = cluster.services.iter().collect();
     by_age.sort_by_key(|(name, service)| (service.created, *name));
 
@@ -81,11 +83,9 @@ pub(super) fn services(
         problems,
     };
     for (name, service) in by_age {
-        let slices = slices.of_service(name);
+        let slices = slices.of_service(name, table.problems);
         table.problems.extend_from_slice(&service.problems);
-        for (_, slice) in slices {
-            table.problems.extend_from_slice(&slice.problems);
-        }
+        table.problems.extend(slices.problems().cloned());
         let cluster_ips = addresses.cluster_ips(name, service, table.problems);
         let ingress_ips = addresses.ingress_ips(name, service, table.problems);
         let mut external_ips = addresses.external_ips(name, service, table.problems);
@@ -105,7 +105,7 @@ pub(super) fn services(
         }
         for port in &service.ports {
             let answers = Answers {
-                backends: backends(port, slices, facts, &here, table.problems),
+                backends: backends(port, &slices, facts, (&judge, &here), table.problems),
                 affinity: match service.affinity_timeout {
                     Some(timeout) => (affinities.give(name, port), timeout),
                     None => (0, 0),
@@ -130,7 +130,7 @@ pub(super) fn services(
             table.add_node_port(name, port, &opened);
         }
         if let Some(port) = service.health_check_node_port {
-            table.add_health_check(name, port, ready_here(slices, facts));
+            table.add_health_check(name, port, ready_here(&slices, facts, &judge));
         }
     }
     let frontends = table.frontends.into_iter();

@@ -1,6 +1,7 @@
 //! YAML in, exact map contents out. Expected values are written by hand: they are the layouts as a person reads them.
 
 mod balancers;
+mod contradictions;
 mod external;
 mod node_ports;
 mod nodes;

@@ -56,7 +56,7 @@ fn large(nodes: u32) -> Cluster {
         let slice = Slice {
             service: name.clone(),
             endpoints: (0..2)
-                .map(|slot| endpoint(spread([10, 244, 2, 0], number * 2 + slot)))
+                .map(|slot| endpoint(spread([10, 245, 2, 0], number * 2 + slot)))
                 .collect(),
             ports: vec![SlicePort {
                 name: "http".into(),

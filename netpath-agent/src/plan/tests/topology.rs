@@ -29,13 +29,13 @@ fn meant(zone: &str, endpoints: &[&str]) -> Vec<u8> {
     inside
 }
 
-const Z1: &str = "{addresses: [10.244.1.1], hints: {forZones: [{name: z1}]}}";
-const Z2: &str = "{addresses: [10.244.1.2], hints: {forZones: [{name: z2}]}}";
-const BOTH_ZONES: &str = "{addresses: [10.244.1.3], hints: {forZones: [{name: z2}, {name: z1}]}}";
-const NO_HINT: &str = "{addresses: [10.244.1.4]}";
-const EMPTY: &str = "{addresses: [10.244.1.5], hints: {forZones: [], forNodes: []}}";
-const A: &str = "{addresses: [10.244.1.6], hints: {forZones: [{name: z2}], forNodes: [{name: a}]}}";
-const B: &str = "{addresses: [10.244.1.7], nodeName: a, hints: {forZones: [{name: z1}], forNodes: [{name: b}]}}";
+const Z1: &str = "{addresses: [10.245.1.1], hints: {forZones: [{name: z1}]}}";
+const Z2: &str = "{addresses: [10.245.1.2], hints: {forZones: [{name: z2}]}}";
+const BOTH_ZONES: &str = "{addresses: [10.245.1.3], hints: {forZones: [{name: z2}, {name: z1}]}}";
+const NO_HINT: &str = "{addresses: [10.245.1.4]}";
+const EMPTY: &str = "{addresses: [10.245.1.5], hints: {forZones: [], forNodes: []}}";
+const A: &str = "{addresses: [10.245.1.6], hints: {forZones: [{name: z2}], forNodes: [{name: a}]}}";
+const B: &str = "{addresses: [10.245.1.7], nodeName: a, hints: {forZones: [{name: z1}], forNodes: [{name: b}]}}";
 
 #[test]
 fn endpoints_that_are_meant_for_the_zone_are_used_alone() {
@@ -49,7 +49,7 @@ fn endpoints_that_are_meant_for_the_zone_are_used_alone() {
 fn one_ready_endpoint_without_a_hint_makes_all_of_them_count() {
     assert_eq!(meant("z1", &[Z1, Z2, NO_HINT]), [1, 2, 4]);
     assert_eq!(meant("z1", &[Z1, Z2, EMPTY]), [1, 2, 5]);
-    let starting = "{addresses: [10.244.1.4], conditions: {ready: false, serving: false}}";
+    let starting = "{addresses: [10.245.1.4], conditions: {ready: false, serving: false}}";
     assert_eq!(meant("z1", &[Z1, Z2, starting]), [1], "it is not asked for one before");
 }
 
@@ -65,7 +65,7 @@ fn a_hint_for_the_node_wins_over_one_for_the_zone_and_over_where_an_endpoint_is(
 fn endpoints_on_their_way_out_are_not_asked_for_hints() {
     let leaving = |last: u8, zone: &str| {
         format!(
-            "{{addresses: [10.244.1.{last}], conditions: {{ready: false, serving: true, terminating: true}},
+            "{{addresses: [10.245.1.{last}], conditions: {{ready: false, serving: true, terminating: true}},
               hints: {{forZones: [{{name: {zone}}}]}}}}"
         )
     };
@@ -79,7 +79,7 @@ fn endpoints_on_their_way_out_are_not_asked_for_hints() {
 
 #[test]
 fn a_local_policy_asks_where_endpoints_are_and_not_for_whom() {
-    let here = "{addresses: [10.244.1.8], nodeName: a, hints: {forZones: [{name: z2}]}}";
+    let here = "{addresses: [10.245.1.8], nodeName: a, hints: {forZones: [{name: z2}]}}";
     let there = "{addresses: [10.244.2.9], nodeName: b, hints: {forZones: [{name: z1}]}}";
     let inside = "clusterIP: 10.96.0.10, internalTrafficPolicy: Local, ports: [{port: 80}]";
     assert_eq!(answers(inside, "z1", &[here, there]), (vec![8], vec![8]));
@@ -103,10 +103,10 @@ fn hints_leave_the_other_rules_alone() {
     );
     let plan = with_nodes(&yaml);
     assert_eq!(plan.problems, []);
-    let all = datagrams(0, &[("10.244.1.6", 53), ("10.244.1.7", 53)]).backends;
+    let all = datagrams(0, &[("10.245.1.6", 53), ("10.245.1.7", 53)]).backends;
     let meant = ServicePlan {
         serving: all,
-        ..served(0, &[("10.244.1.6", 53)])
+        ..served(0, &[("10.245.1.6", 53)])
     };
     assert_eq!(
         plan.services4[&frontend("10.96.0.10", 53, UDP)],
@@ -133,7 +133,7 @@ fn slices_of_another_proxy_are_left_alone_without_a_word() {
         let other = slice(
             "shop-2",
             "shop",
-            "{addresses: [10.244.1.9]}, {addresses: [127.0.0.1]}",
+            "{addresses: [10.245.1.9]}, {addresses: [127.0.0.1]}",
             "{port: 8080}",
         )
         .replace(
@@ -141,10 +141,10 @@ fn slices_of_another_proxy_are_left_alone_without_a_word() {
             &format!("kubernetes.io/service-name: shop, {label}: x"),
         );
         let yaml = service("shop", "clusterIP: 10.96.0.10, ports: [{port: 80}]")
-            + &slice("shop-1", "shop", "{addresses: [10.244.1.4]}", "{port: 8080}")
+            + &slice("shop-1", "shop", "{addresses: [10.245.1.4]}", "{port: 8080}")
             + &other;
         let plan = with_nodes(&yaml);
-        let only = BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &[("10.244.1.4", 8080)]))]);
+        let only = BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &[("10.245.1.4", 8080)]))]);
         assert_eq!((plan.services4, plan.problems), (only, vec![]), "{label}");
     }
 }
