@@ -3,6 +3,7 @@
 mod balancers;
 mod contradictions;
 mod external;
+mod model;
 mod node_ports;
 mod nodes;
 mod policies;
