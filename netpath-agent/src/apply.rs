@@ -26,8 +26,7 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
-            FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE,
-            Service,
+            FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Service,
             v4::{Backend, Frontend},
         },
         source::v4::SourceKey,
@@ -334,13 +333,13 @@ fn shared(wanted: &BTreeMap<Frontend, ServicePlan>) -> BTreeMap<&Frontend, [Arc<
 }
 
 /// The entry that says that a service has an address.
-fn address(address: &[u8; 4]) -> (Frontend, Service) {
+fn address((address, flags): (&[u8; 4], &u16)) -> (Frontend, Service) {
     let frontend = Frontend {
         address: *address,
         ..Frontend::default()
     };
     let service = Service {
-        flags: FLAG_ADDRESS,
+        flags: *flags,
         ..Service::default()
     };
     (frontend, service)

@@ -59,7 +59,8 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
             End::Host | End::Outside | End::Vacant | End::Service => {
                 let mut target = served::<F, T>(tables, config, flow, &mut to, origin);
                 if target == Target::Same && matches!(way.end, End::Service | End::Outside) {
-                    target = service::elsewhere(tables, &flow.tuple);
+                    let inside = matches!(origin, Origin::Pod | Origin::Host);
+                    target = service::elsewhere(tables, &flow.tuple, inside);
                 }
                 if target == Target::New {
                     way = Way::outside();

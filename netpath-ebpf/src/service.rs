@@ -4,7 +4,7 @@ use netpath_common::{
     abi::{
         config::Config,
         conntrack::Tuple,
-        service::{BackendKey, FLAG_NONE_HERE, Frontend},
+        service::{BackendKey, FLAG_NONE_HERE, FLAG_OUTSIDE, Frontend},
     },
     reason::Reason,
 };
@@ -66,16 +66,17 @@ fn look<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool, of
     }
 }
 
-/// What becomes of a packet to an address and port that no frontend has: a refusal if a service has the address.
+/// What becomes of a packet to an address and port that no frontend has: a refusal if a service has the address for whoever
+/// sent it. `inside` is as in [`choose`].
 #[inline(never)]
-pub fn elsewhere<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>) -> Target {
+pub fn elsewhere<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool) -> Target {
     let address = Frontend {
         address: tuple.destination,
         ..Frontend::default()
     };
     match tables.service(address) {
-        Some(_) => Target::Refusal,
-        None => Target::Same,
+        Some(service) if !inside || service.flags & FLAG_OUTSIDE == 0 => Target::Refusal,
+        _ => Target::Same,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct NodeFacts {
     /// The ranges that services' `externalIPs` may be of. None: whoever may write a service could take any address with them
     /// (CVE-2020-8554).
     pub external_ip_cidrs: Vec<IpNet>,
+    /// What the kernel's own routes deliver to the node itself: its addresses on all devices, and ranges that others set.
+    pub local_routes: Vec<IpNet>,
     /// Of a node's address: the next hop of the kernel's own route to it, where that is not the node itself. A node that
     /// is missing here is left to the kernel's routes.
     pub next_hops: BTreeMap<IpAddr, IpAddr>,

@@ -61,8 +61,8 @@ pub struct Plan {
     pub services4: BTreeMap<Frontend, ServicePlan>,
     /// `np_source4`: the lists of clients that frontends name.
     pub sources4: BTreeMap<SourceKey, u32>,
-    /// The addresses of services in the cluster: what they serve nothing on is refused. Entries of `np_service4` too.
-    pub addresses4: BTreeSet<[u8; 4]>,
+    /// The addresses that services have, with their `FLAG_*`: what they serve nothing on is refused. Entries of `np_service4` too.
+    pub addresses4: BTreeMap<[u8; 4], u16>,
     /// Where load balancers ask whether services have endpoints here, by port.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Whether the node is going away, and ought to get nothing new from load balancers.

@@ -2,15 +2,15 @@
 //! ones, and on the addresses of the node that are chosen for it if it has a NodePort.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map},
-    net::Ipv4Addr,
+    collections::{BTreeMap, HashMap, btree_map},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use netpath_common::abi::{
     service::{
-        FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE,
+        FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE, FLAG_OUTSIDE,
         v4::{Backend, Frontend},
     },
     source::v4::SourceKey,
@@ -35,8 +35,8 @@ pub(super) struct Services {
     pub frontends: BTreeMap<Frontend, ServicePlan>,
     /// The lists of clients that frontends name.
     pub sources: BTreeMap<SourceKey, u32>,
-    /// The services' addresses in the cluster.
-    pub addresses: BTreeSet<[u8; 4]>,
+    /// The services' addresses, with their flags.
+    pub addresses: BTreeMap<[u8; 4], u16>,
     /// The ports of health checks.
     pub health_checks: BTreeMap<u16, HealthCheck>,
 }
@@ -76,7 +76,7 @@ pub(super) fn services(
         facts,
         node_port_addresses,
         node_port_flag,
-        addresses: BTreeSet::new(),
+        addresses: BTreeMap::new(),
         frontends: BTreeMap::new(),
         node_ports: HashMap::new(),
         health_checks: BTreeMap::new(),
@@ -90,7 +90,7 @@ pub(super) fn services(
         let ingress_ips = addresses.ingress_ips(name, service, table.problems);
         let mut external_ips = addresses.external_ips(name, service, table.problems);
         external_ips.retain(|address| !ingress_ips.contains(address));
-        table.addresses.extend(cluster_ips.iter().map(Ipv4Addr::octets));
+        table.add_own(&cluster_ips, ingress_ips.iter().chain(&external_ips));
         let sources = match ingress_ips.is_empty() && external_ips.is_empty() && !facts.node_ports_have_sources {
             true => 0,
             false => lists.give(service.sources.as_deref()),
@@ -182,7 +182,7 @@ struct Table<'a> {
     facts: &'a NodeFacts,
     node_port_addresses: Vec<Ipv4Addr>,
     node_port_flag: u16,
-    addresses: BTreeSet<[u8; 4]>,
+    addresses: BTreeMap<[u8; 4], u16>,
     frontends: BTreeMap<Frontend, (&'a ObjectName, ServicePlan)>,
     node_ports: HashMap<(u16, Protocol), &'a ObjectName>,
     health_checks: BTreeMap<u16, HealthCheck>,
@@ -190,6 +190,20 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
+    /// The addresses that are a service's alone, and those that lead to the nodes from outside. Of the latter, what nobody
+    /// serves would be routed back to where it came from; unless the node's stack has the address, and may answer.
+    fn add_own<'b>(&mut self, cluster_ips: &[Ipv4Addr], shared: impl Iterator<Item = &'b Ipv4Addr>) {
+        let local = &self.facts.local_routes;
+        let is_local = |address: Ipv4Addr| local.iter().any(|range| range.contains(&IpAddr::V4(address)));
+        let is_own = |address: Ipv4Addr| self.facts.uplink.has(address.into()) || is_local(address);
+        for address in shared.copied().filter(|address| !is_own(*address)) {
+            let flags = FLAG_ADDRESS | FLAG_OUTSIDE;
+            self.addresses.entry(address.octets()).or_insert(flags);
+        }
+        self.addresses
+            .extend(cluster_ips.iter().map(|address| (address.octets(), FLAG_ADDRESS)));
+    }
+
     /// A port on addresses that are the service's own.
     fn add_addresses(&mut self, name: &'a ObjectName, port: &ServicePort, addresses: &[Ipv4Addr], plan: &ServicePlan) {
         for address in addresses {

@@ -60,6 +60,7 @@ fn facts() -> NodeFacts {
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
         external_ip_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "192.168.1.0/28".parse().unwrap()],
+        local_routes: vec!["127.0.0.0/8".parse().unwrap(), "203.0.113.64/26".parse().unwrap()],
         next_hops: BTreeMap::from([("192.168.2.13".parse().unwrap(), "192.168.1.1".parse().unwrap())]),
     }
 }

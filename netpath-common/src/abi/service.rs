@@ -23,6 +23,9 @@ pub const FLAG_NODE_PORT_HERE: u16 = 32;
 /// No frontend: an entry of port 0 and protocol 0 that says that a service has the address. What asks for anything else there
 /// than its frontends is refused.
 pub const FLAG_ADDRESS: u16 = 64;
+/// With [`FLAG_ADDRESS`]: only what comes from elsewhere is refused. The address leads to the nodes from outside, and for the
+/// node's own pods and processes there may be more behind it.
+pub const FLAG_OUTSIDE: u16 = 128;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;

@@ -6,7 +6,10 @@ use netpath_common::abi::{
     config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
     route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
-    service::{BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, Service, v4 as service},
+    service::{
+        BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, Service,
+        v4 as service,
+    },
     source::{ADMITTED, SOURCES_BITS, v4::SourceKey},
 };
 use netpath_ebpf::{packet::Packet, verdict::Verdict};
@@ -216,8 +219,17 @@ pub fn tables() -> HostTables {
         };
         tables.services.insert(frontend, known);
     }
+    let shared = service::Frontend {
+        address: BALANCED,
+        ..service::Frontend::default()
+    };
+    let known = Service {
+        flags: FLAG_ADDRESS | FLAG_OUTSIDE,
+        ..Service::default()
+    };
+    tables.services.insert(shared, known);
     for (frontend, service) in &mut tables.services {
-        if frontend.address == BALANCED {
+        if frontend.address == BALANCED && frontend.port != 0 {
             service.sources = CLIENTS;
         }
         match frontend.port {

@@ -98,6 +98,21 @@ fn an_address_that_no_service_has_is_dropped() -> Result<()> {
     Ok(())
 }
 
+/// What comes from outside would be routed back there; what is inside may find more there than the cluster's services.
+#[test]
+fn a_balancer_s_address_refuses_what_comes_from_outside() -> Result<()> {
+    for (hook, frame, from, back) in origins() {
+        for (sent, answer) in strangers(BALANCED, frame, from, back)? {
+            let outcome = hook(&mut tables(), sent.clone());
+            match from {
+                CLIENT => assert_eq!(outcome, (Verdict::Bounce(Reason::Refused), answer)),
+                _ => assert!(outcome.0.reason() != Reason::Refused, "{outcome:02x?}"),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// An error is not answered with another, nor is what came through a tunnel, whose sender is another node's to refuse.
 #[test]
 fn what_may_not_be_answered_is_dropped_by_name() -> Result<()> {

@@ -99,7 +99,7 @@ fn a_service_s_address_is_an_entry_of_its_own() {
     let pins = &scratch.0;
     let mut applier = Applier::adopt(pins).expect("maps");
     let with = Plan {
-        addresses4: [[10, 96, 0, 1]].into(),
+        addresses4: [([10, 96, 0, 1], FLAG_ADDRESS)].into(),
         ..plan([(frontend(1, 80), service(0, &[1]))])
     };
     let address = Frontend {

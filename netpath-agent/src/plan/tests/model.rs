@@ -11,7 +11,9 @@ use std::{
 };
 
 use netpath_common::abi::{
-    service::{FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE},
+    service::{
+        FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, FLAG_OUTSIDE,
+    },
     source::SOURCES_BITS,
 };
 
@@ -64,6 +66,7 @@ impl Both {
             external_ip_cidrs: vec![world::ALLOWED_EXTERNAL.into()],
             service_cidrs: vec![world::SERVICE_RANGE.into()],
             vxlan_port: world::VXLAN_PORT,
+            local_routes: vec![world::LOCAL.into()],
             ..facts()
         };
         facts.uplink.addresses.push("203.0.113.77/28".parse().unwrap());
@@ -103,7 +106,10 @@ impl Both {
             addresses,
             health_checks,
         } = rules::promises(&self.world, &self.settings);
-        let planned: BTreeSet<Ipv4Addr> = plan.addresses4.iter().copied().map(Ipv4Addr::from).collect();
+        let planned = plan.addresses4.iter();
+        let planned: BTreeMap<Ipv4Addr, bool> = planned
+            .map(|(address, flags)| (Ipv4Addr::from(*address), flags & FLAG_OUTSIDE == 0))
+            .collect();
         if planned != addresses {
             return Some(format!(
                 "the services' addresses: planned {planned:?}, promised {addresses:?}"

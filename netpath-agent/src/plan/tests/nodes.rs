@@ -95,7 +95,7 @@ fn three_nodes_fill_the_tables_of_one() {
             ]),
             services4: BTreeMap::new(),
             sources4: BTreeMap::new(),
-            addresses4: BTreeSet::new(),
+            addresses4: BTreeMap::new(),
             health_checks: BTreeMap::new(),
             leaving: false,
             kernel_routes: BTreeSet::from([

@@ -1,5 +1,7 @@
 //! `loadBalancerSourceRanges`: who may connect, and where that holds.
 
+use netpath_common::abi::service::{FLAG_ADDRESS, FLAG_OUTSIDE};
+
 use super::*;
 
 /// The lists of a service's frontends, by address; the ranges of all lists; and what is said.
@@ -108,5 +110,21 @@ fn a_service_s_addresses_are_known_whatever_it_serves_there() {
     ) + &service("none", "clusterIP: None")
         + &service("other", "clusterIP: 10.96.0.10, ports: [{port: 82}]");
     let plan = with_nodes(&yaml);
-    assert_eq!(plan.addresses4, BTreeSet::from([[10, 96, 0, 10], [10, 96, 0, 11]]));
+    let address = |last| ([10, 96, 0, last], FLAG_ADDRESS);
+    let balancer = ([9, 9, 9, 9], FLAG_ADDRESS | FLAG_OUTSIDE);
+    assert_eq!(plan.addresses4, BTreeMap::from([address(10), address(11), balancer]));
+}
+
+/// Clouds route a load balancer's addresses to the node's own stack, which answers their health checks.
+#[test]
+fn an_address_that_the_node_s_stack_has_is_left_to_it() {
+    let yaml = service(
+        "shop",
+        "type: LoadBalancer, clusterIP: 10.96.0.10, externalIPs: [198.51.100.7, 192.168.1.11], ports: [{port: 80}]},
+         status: {loadBalancer: {ingress: [{ip: 203.0.113.8}, {ip: 203.0.113.77}]}",
+    );
+    let plan = with_nodes(&yaml);
+    let keys: Vec<_> = plan.addresses4.into_keys().collect();
+    assert_eq!(keys, [[10, 96, 0, 10], [198, 51, 100, 7], [203, 0, 113, 8]]);
+    assert_eq!(plan.services4.len(), 5, "and served all the same");
 }

@@ -12,7 +12,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
-use super::world::{ALLOWED_EXTERNAL, OWN, SECOND, SERVICE_RANGE, Settings, VXLAN_PORT, World};
+use super::world::{ALLOWED_EXTERNAL, LOCAL, OWN, SECOND, SERVICE_RANGE, Settings, VXLAN_PORT, World};
 use crate::model::ObjectName;
 
 /// An address and a port.
@@ -63,7 +63,8 @@ pub struct Promise {
 #[derive(Debug, Default)]
 pub struct Promises {
     pub frontends: BTreeMap<At, Promise>,
-    pub addresses: BTreeSet<Ipv4Addr>,
+    /// The addresses on which all that is not served is refused, and whether also to who is inside.
+    pub addresses: BTreeMap<Ipv4Addr, bool>,
     pub health_checks: BTreeMap<u16, (ObjectName, usize)>,
 }
 
@@ -94,7 +95,6 @@ pub fn promises(world: &World, settings: &Settings) -> Promises {
                 own.insert(address);
             }
         }
-        promises.addresses.extend(&own);
         let may_share = |address: &Ipv4Addr| {
             !cluster_ips.contains(address) && !world.has_pod(*address) && !SERVICE_RANGE.contains(address)
         };
@@ -116,6 +116,12 @@ pub fn promises(world: &World, settings: &Settings) -> Promises {
         let mut external = addresses(spec.external_ips.as_deref());
         external
             .retain(|address| ALLOWED_EXTERNAL.contains(address) && may_share(address) && !balancers.contains(address));
+
+        // What leads to the nodes from outside must not go back there, unless the node itself has it.
+        let shared = balancers.iter().chain(&external).copied();
+        let shared = shared.filter(|address| ![OWN, SECOND].contains(address) && !LOCAL.contains(address));
+        promises.addresses.extend(shared.map(|address| (address, false)));
+        promises.addresses.extend(own.iter().map(|address| (*address, true)));
 
         let is_external = kind != "ClusterIP" || spec.external_ips.as_ref().is_some_and(|all| !all.is_empty());
         let inside_local = spec.internal_traffic_policy.as_deref() == Some("Local");

@@ -17,6 +17,8 @@ pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
 pub const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 pub const SERVICE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
 pub const ALLOWED_EXTERNAL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24);
+/// What the node's stack has beyond those.
+pub const LOCAL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 8), 32);
 pub const VXLAN_PORT: u16 = 30_001;
 
 /// What the operator set.
@@ -187,8 +189,9 @@ fn meta(chance: &mut Chance, name: &ObjectName, label: Option<(&str, &str)>) -> 
 }
 
 /// Addresses that others may want too, of services and of load balancers.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 7] = [
     "203.0.113.8",
+    "203.0.113.9",
     "198.51.100.7",
     "192.168.1.11",
     "10.244.2.9",
