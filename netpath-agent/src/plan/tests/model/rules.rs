@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
 };
 
 use ipnet::{IpNet, Ipv4Net};
@@ -127,8 +127,10 @@ pub fn promises(world: &World, settings: &Settings) -> Promises {
         let inside_local = spec.internal_traffic_policy.as_deref() == Some("Local");
         let outside_local = spec.external_traffic_policy.as_deref() == Some("Local") && is_external;
         let clients = clients(spec);
+        let slices = slices(world, name);
+        let endpoints = endpoints(world, &slices);
         for port in ports(spec) {
-            let candidates = candidates(world, name, port);
+            let candidates = candidates(&slices, &endpoints, port);
             let number = port.port as u16;
             let protocol = protocol(port);
             let promise = |kind, inside_local, outside_local| Promise {
@@ -181,7 +183,7 @@ pub fn promises(world: &World, settings: &Settings) -> Promises {
             {
                 promises
                     .health_checks
-                    .insert(port as u16, (name.clone(), ready_here(world, name)));
+                    .insert(port as u16, (name.clone(), ready_here(&endpoints)));
             }
         }
     }
@@ -295,54 +297,47 @@ fn slices<'a>(world: &'a World, service: &ObjectName) -> Vec<&'a discovery::Endp
     world.slices.iter().filter(belongs).map(|(_, slice)| slice).collect()
 }
 
-/// The endpoints of slices that may answer, with their first address. Where slices have one on different nodes, the first
-/// slice counts (netpath's own rule).
-fn endpoints<'a>(
-    world: &World,
-    slices: &[&'a discovery::EndpointSlice],
-) -> Vec<(usize, Ipv4Addr, &'a discovery::Endpoint, bool)> {
-    let mut places: BTreeMap<Ipv4Addr, (usize, &str)> = BTreeMap::new();
-    let mut found = Vec::new();
-    for (number, slice) in slices.iter().enumerate() {
-        for endpoint in slice.endpoints.iter().flatten() {
+/// An endpoint that may answer: the place of its slice, its first address, and whether it is on this node.
+type Placed<'a> = (usize, Ipv4Addr, &'a discovery::Endpoint, bool);
+
+/// The endpoints of slices that may answer. Where slices have one on different nodes, the first slice counts (netpath's own
+/// rule).
+fn endpoints<'a>(world: &World, slices: &[&'a discovery::EndpointSlice]) -> Vec<Placed<'a>> {
+    let all = slices.iter().enumerate().flat_map(|(number, slice)| {
+        let endpoints = slice.endpoints.iter().flatten();
+        endpoints.map(move |endpoint| (number, endpoint))
+    });
+    let usable: Vec<(usize, Ipv4Addr, &discovery::Endpoint)> = all
+        .filter_map(|(number, endpoint)| {
             let first = endpoint.addresses.first().map(std::slice::from_ref);
-            let Some(address) = addresses(first).pop_first() else {
-                continue;
-            };
-            if let Some(node) = endpoint.node_name.as_deref() {
-                places.entry(address).or_insert((number, node));
-            }
-            if !SERVICE_RANGE.contains(&address) && !world.is_gateway(address) {
-                found.push((number, address, endpoint));
-            }
-        }
-    }
-    let settled = |(number, address, endpoint): (usize, Ipv4Addr, &'a discovery::Endpoint)| {
-        let own = endpoint.node_name.as_deref();
-        let disputed = slices.iter().enumerate().any(|(other, slice)| {
-            other > places.get(&address).map_or(0, |(first, _)| *first)
-                && slice.endpoints.iter().flatten().any(|one| {
-                    let same = one.addresses.first().and_then(|text| text.parse().ok()) == Some(address);
-                    same && one
-                        .node_name
-                        .as_deref()
-                        .is_some_and(|node| Some(node) != places.get(&address).map(|(_, node)| *node))
-                })
-        });
-        let node = if disputed {
-            places.get(&address).map(|(_, node)| *node)
-        } else {
-            own
+            Some((number, addresses(first).pop_first()?, endpoint))
+        })
+        .collect();
+    let may_answer = |address: &Ipv4Addr| !SERVICE_RANGE.contains(address) && !world.is_gateway(*address);
+    let place = |&(number, address, endpoint): &(usize, Ipv4Addr, &'a discovery::Endpoint)| {
+        let same = usable.iter().filter(|(_, other, _)| *other == address);
+        let mut said = same.filter_map(|(slice, _, one)| Some((*slice, one.node_name.as_deref()?)));
+        let node = match said.next() {
+            Some((first, node)) if said.any(|(slice, other)| slice != first && other != node) => Some(node),
+            _ => endpoint.node_name.as_deref(),
         };
         (number, address, endpoint, node == Some("a"))
     };
-    found.into_iter().map(settled).collect()
+    usable
+        .iter()
+        .filter(|(_, address, _)| may_answer(address))
+        .map(place)
+        .collect()
 }
 
-fn candidates<'a>(world: &'a World, service: &ObjectName, port: &core::ServicePort) -> Vec<Candidate<'a>> {
-    let slices = slices(world, service);
+/// The endpoints with the numbers that their slices have for a port of the service.
+fn candidates<'a>(
+    slices: &[&discovery::EndpointSlice],
+    endpoints: &[Placed<'a>],
+    port: &core::ServicePort,
+) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
-    for (number, address, endpoint, is_here) in endpoints(world, &slices) {
+    for &(number, address, endpoint, is_here) in endpoints {
         let mut names = BTreeSet::new();
         for target in slices[number].ports.iter().flatten() {
             let name = target.name.as_deref().unwrap_or_default();
@@ -432,14 +427,13 @@ fn near(ready: &[&Candidate<'_>], world: &World) -> BTreeSet<Socket> {
 }
 
 /// How many endpoints of a service are ready on this node.
-fn ready_here(world: &World, service: &ObjectName) -> usize {
-    let slices = slices(world, service);
-    let all = endpoints(world, &slices).into_iter();
-    let ready = all.filter(|(_, _, endpoint, is_here)| {
-        *is_here && endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
-    });
-    ready
-        .map(|(_, address, ..)| IpAddr::V4(address))
-        .collect::<BTreeSet<_>>()
-        .len()
+fn ready_here(endpoints: &[Placed<'_>]) -> usize {
+    let is_ready = |endpoint: &discovery::Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.and_then(|conditions| conditions.ready) != Some(false)
+    };
+    let ready = endpoints
+        .iter()
+        .filter(|(_, _, endpoint, is_here)| *is_here && is_ready(endpoint));
+    ready.map(|(_, address, ..)| *address).collect::<BTreeSet<_>>().len()
 }
