@@ -1,7 +1,7 @@
 //! The last step of an event's way: the maps brought to a plan, by the difference to what the kernel holds.
 //!
-//! The order keeps every packet between two whole states: a set of backends is written before a frontend names it, and
-//! goes when no program can hold its number any more; routes are added before others go; the configuration names a prefix
+//! The order keeps every packet between two whole states: a set of backends, or a list of clients, is written before a
+//! frontend names it, and goes when no program can hold its number any more; routes are added before others go; the configuration names a prefix
 //! length for as long as a route has it. On a fresh node the configuration comes last: until then the programs let
 //! everything pass.
 
@@ -26,9 +26,10 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         route::v4::{Route, RouteKey},
         service::{
-            FLAG_HOST_PORT, FLAG_NODE_PORT, Service,
+            FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Service,
             v4::{Backend, Frontend},
         },
+        source::v4::SourceKey,
     },
     names,
 };
@@ -50,6 +51,9 @@ use forget::Datagrams;
 use mirror::Mirror;
 use sets::Sets;
 
+/// The frontends that may be on an address of the node, where pods have their hostPorts.
+const IN_HOST_PORTS_WAY: u16 = FLAG_NODE_PORT | FLAG_NODE_PORT_HERE | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP;
+
 /// The maps that the agent owns, and what they hold.
 pub struct Applier {
     config: NodeConfig,
@@ -58,6 +62,7 @@ pub struct Applier {
     routes: Mirror<RouteKey, Route>,
     services: Mirror<Frontend, Service>,
     sets: Sets,
+    sources: Mirror<SourceKey, u32>,
     connections: Table<Tuple, Connection>,
     /// The flows that the last plan let stay; `None` before the first.
     datagrams: Option<Datagrams>,
@@ -79,6 +84,7 @@ impl Applier {
                 service.flags & FLAG_HOST_PORT == 0
             })?,
             sets: Sets::adopt(tables::backend4(pins)?)?,
+            sources: Mirror::adopt(names::SOURCE4, tables::source4(pins)?, |_| true)?,
             connections: tables::conntrack4(pins)?,
             datagrams: None,
         })
@@ -106,7 +112,7 @@ impl Applier {
         }
         self.add_endpoints(&plan.endpoints4, &mut report);
         self.routes(&plan.routes4, &mut report);
-        self.services(&plan.services4, &mut report);
+        self.services(plan, &mut report);
         self.forget(plan, &mut report);
         self.remove_endpoints(&plan.endpoints4, &mut report);
         self.configure(plan.config, &mut report);
@@ -168,7 +174,7 @@ impl Applier {
 
     fn routes(&mut self, wanted: &BTreeMap<RouteKey, Route>, report: &mut Report) {
         let mut refused = self.routes.put(wanted, report);
-        if self.routes.keep(wanted, report) > 0 && !refused.is_empty() {
+        if self.routes.keep(|key| wanted.contains_key(key), report) > 0 && !refused.is_empty() {
             refused = self.routes.put(wanted, report);
         }
         for (key, error) in refused {
@@ -178,18 +184,22 @@ impl Applier {
     }
 
     /// What does not fit before old entries go is tried once more after.
-    fn services(&mut self, wanted: &BTreeMap<Frontend, ServicePlan>, report: &mut Report) {
+    fn services(&mut self, plan: &Plan, report: &mut Report) {
+        let wanted = &plan.services4;
+        let addresses: BTreeMap<Frontend, Service> = plan.addresses4.iter().map(address).collect();
         let lists = shared(wanted);
         let mut again = true;
         loop {
             let needed = lists.values().flatten().filter(|list| !list.is_empty());
             let unplaced = self.sets.add(needed, report);
-            let mut services = BTreeMap::new();
+            let unlisted = self.sources.put(&plan.sources4, report);
+            let mut services = addresses.clone();
             let mut incomplete = Vec::new();
             for (frontend, [inside, outside]) in &lists {
                 let plan = &wanted[*frontend];
+                let listed = unlisted.iter().all(|(key, _)| key.sources != plan.sources);
                 match (self.sets.number(inside), self.sets.number(outside)) {
-                    (Some(set), Some(outside_set)) => {
+                    (Some(set), Some(outside_set)) if listed => {
                         let service = Service {
                             set,
                             count: inside.len() as u32,
@@ -197,6 +207,7 @@ impl Applier {
                             outside_count: outside.len() as u32,
                             affinity: plan.affinity,
                             affinity_timeout: plan.affinity_timeout,
+                            sources: plan.sources,
                             flags: plan.flags,
                             reserved: [0; 2],
                         };
@@ -207,19 +218,22 @@ impl Applier {
             }
             let taken = self.claim_node_ports(&mut services, report);
             let refused = self.services.put(&services, report);
-            let removed = self.services.keep(wanted, report);
-            let freed = removed + self.retire(&services, report);
+            let removed = self
+                .services
+                .keep(|key| wanted.contains_key(key) || addresses.contains_key(key), report);
+            let freed = removed + self.retire(&services, &plan.sources4, report);
             if again && freed > 0 && !(incomplete.is_empty() && refused.is_empty()) {
                 again = false;
                 continue;
             }
             for (frontend, count) in incomplete {
-                let reason = unplaced.as_ref().map_or_else(String::new, Error::to_string);
+                let why = unplaced.as_ref().or(unlisted.first().map(|(_, error)| error));
+                let reason = why.map_or_else(String::new, Error::to_string);
                 report.refuse(format!("{} and its {count} backends", describe(&frontend)), reason);
             }
             for frontend in taken {
                 let reason =
-                    "a pod of this node has it as its hostPort: delete that pod, or give the service another nodePort";
+                    "a pod of this node has it as its hostPort: delete that pod, or give the service another port";
                 report.refuse(describe(&frontend), reason.to_owned());
             }
             for (frontend, error) in refused {
@@ -234,7 +248,7 @@ impl Applier {
     fn claim_node_ports(&mut self, services: &mut BTreeMap<Frontend, Service>, report: &mut Report) -> Vec<Frontend> {
         let held = self.services.held();
         let is_new = |(frontend, service): &(&Frontend, &Service)| {
-            service.flags & FLAG_NODE_PORT != 0 && !held.contains_key(*frontend)
+            service.flags & IN_HOST_PORTS_WAY != 0 && !held.contains_key(*frontend)
         };
         let new: Vec<(Frontend, Service)> = services
             .iter()
@@ -273,20 +287,32 @@ impl Applier {
         self.datagrams = Some(datagrams);
     }
 
-    /// Removes the sets that no frontend names, neither in the kernel nor in the plan, once no program can have read their
-    /// number.
-    fn retire(&mut self, wanted: &BTreeMap<Frontend, Service>, report: &mut Report) -> usize {
-        let services = self.services.held().values().chain(wanted.values());
-        let named: BTreeSet<u32> = services
+    /// Removes the sets and lists that no frontend names, neither in the kernel nor in the plan, once no program can have read
+    /// their number.
+    fn retire(
+        &mut self,
+        wanted: &BTreeMap<Frontend, Service>,
+        sources: &BTreeMap<SourceKey, u32>,
+        report: &mut Report,
+    ) -> usize {
+        let services = || self.services.held().values().chain(wanted.values());
+        let named: BTreeSet<u32> = services()
             .flat_map(|service| [service.set, service.outside_set])
             .collect();
         let retired = self.sets.others(&named);
-        if retired.is_empty() {
+        // Of a list that is wanted all else goes; one that only the kernel's frontends name stays as it is.
+        let listed: BTreeSet<u32> = sources.keys().map(|key| key.sources).collect();
+        let before: BTreeSet<u32> = services().map(|service| service.sources).collect();
+        let stays = |key: &SourceKey| {
+            sources.contains_key(key) || !listed.contains(&key.sources) && before.contains(&key.sources)
+        };
+        let goes = self.sources.held().keys().any(|key| !stays(key));
+        if retired.is_empty() && !goes {
             return 0;
         }
         sys::grace_period();
         self.sets.remove(&retired, report);
-        retired.len()
+        retired.len() + self.sources.keep(stays, report)
     }
 }
 
@@ -304,6 +330,19 @@ fn shared(wanted: &BTreeMap<Frontend, ServicePlan>) -> BTreeMap<&Frontend, [Arc<
         .iter()
         .map(|(frontend, plan)| (frontend, [share(&plan.backends), share(&plan.outside)]))
         .collect()
+}
+
+/// The entry that says that a service has an address.
+fn address((address, flags): (&[u8; 4], &u16)) -> (Frontend, Service) {
+    let frontend = Frontend {
+        address: *address,
+        ..Frontend::default()
+    };
+    let service = Service {
+        flags: *flags,
+        ..Service::default()
+    };
+    (frontend, service)
 }
 
 fn describe(frontend: &Frontend) -> String {

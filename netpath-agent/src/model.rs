@@ -20,7 +20,7 @@ pub use node::Node;
 pub use problem::{Problem, Severity};
 pub use service::{Protocol, Service, ServicePort};
 pub use service_cidr::ServiceCidr;
-pub use slice::{Endpoint, Slice, SlicePort};
+pub use slice::{Endpoint, Hints, Slice, SlicePort};
 
 /// All objects that matter, each under its name. Written down without its problems, see [`crate::source::remembered`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,17 @@ impl fmt::Display for ObjectName {
         let slash = if self.namespace.is_empty() { "" } else { "/" };
         write!(f, "{}{slash}{}", self.namespace, self.name)
     }
+}
+
+/// Services and slices with one of these labels belong to another proxy, or want none.
+const NOT_OURS_LABELS: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+
+/// Whether an object's labels say that it is not ours to serve.
+fn is_not_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
+    labels.is_some_and(|labels| NOT_OURS_LABELS.iter().any(|label| labels.contains_key(*label)))
 }
 
 /// When an object was created, in seconds since 1970.

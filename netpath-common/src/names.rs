@@ -26,6 +26,8 @@ pub const SERVICE4: &str = "np_service4";
 pub const BACKEND4: &str = "np_backend4";
 /// Clients of services with session affinity: [`crate::abi::affinity`].
 pub const AFFINITY4: &str = "np_affinity4";
+/// Clients that may connect where not everyone may: [`crate::abi::source`].
+pub const SOURCE4: &str = "np_source4";
 /// Translated connections: [`crate::abi::conntrack`].
 pub const CONNTRACK4: &str = "np_conntrack4";
 /// Fragmented datagrams: [`crate::abi::fragment`].
@@ -37,7 +39,7 @@ pub const COUNTER: &str = "np_counter";
 
 /// Every map.
 pub const MAPS: &[&str] = &[
-    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, AFFINITY4, CONNTRACK4, FRAGMENT4, SOCKET4, COUNTER,
+    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, SOURCE4, AFFINITY4, CONNTRACK4, FRAGMENT4, SOCKET4, COUNTER,
 ];
 
 /// The bridge that owns a node's pod subnet.

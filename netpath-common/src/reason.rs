@@ -48,7 +48,7 @@ reasons! {
     ToOutside = 5, forward, "to_outside", "sent out of the cluster";
     ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps UDP segmentation whole";
     ArpReply = 7, forward, "arp_reply", "answered an ARP request from the table";
-    Refused = 8, forward, "refused", "answered with a reset, an ICMP error or a call's error: the service has no endpoints";
+    Refused = 8, forward, "refused", "answered with a reset, an ICMP error or a call's error: the service has no endpoints, or not this port";
     TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";
     Expired = 10, forward, "expired", "answered with ICMP: the packet's time to live ran out";
     ToStack = 11, forward, "to_stack", "left to the kernel's own forwarding";
@@ -78,8 +78,9 @@ reasons! {
     UnknownProtocol = 49, drop, "unknown_protocol", "a protocol without ports, to an address that would need translation";
     TooBigSilent = 50, drop, "too_big_silent", "larger than the way's MTU, and an answer is not allowed";
     ExpiredSilent = 51, drop, "expired_silent", "time to live ran out, and an answer is not allowed";
-    RefusedSilent = 53, drop, "refused_silent", "the service has no endpoints, and an answer is not allowed";
-    NoFrontend = 52, drop, "no_frontend", "an address or port of the service range that no service has";
+    RefusedSilent = 53, drop, "refused_silent", "the service has no endpoints or not this port, and an answer is not allowed";
+    NoFrontend = 52, drop, "no_frontend", "an address of the service range that no service has";
     NoLocalEndpoint = 55, drop, "no_local_endpoint", "the service's traffic policy is Local, and none of its endpoints is on this node";
+    SourceDenied = 57, drop, "source_denied", "the service's loadBalancerSourceRanges do not have the sender";
     Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself; this node does not serve IPv6";
 }

@@ -136,11 +136,12 @@ pub trait Family {
     /// The prefix lengths that routes have.
     fn route_prefixes(config: &Config) -> [u8; ROUTE_PREFIXES];
 
-    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came. `mtu`
-    /// is the largest IP packet that would have passed, in bytes, and 0 for all but [`Complaint::TooBig`].
+    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came; a segment
+    /// of TCP that finds nobody on its port becomes a reset. `mtu` is the largest IP packet that would have passed, in bytes,
+    /// and 0 for all but [`Complaint::TooBig`].
     ///
     /// # Errors
-    /// [`Reason::RewriteFailed`], [`Reason::Malformed`].
+    /// [`Reason::RewriteFailed`], [`Reason::Malformed`]; [`Reason::RefusedSilent`] about a reset.
     fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: Self::Addr) -> Result<(), Reason>;
 
     /// The tuple of the packet that the ICMP error at this offset quotes; `None` if it cannot be told.

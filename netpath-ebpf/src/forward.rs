@@ -57,7 +57,11 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
             // No service has the address of a pod or of another node: most packets need not be asked about.
             End::Pod | End::Direct | End::Tunnel => straight::<F, T>(tables, config, flow, &mut to, origin),
             End::Host | End::Outside | End::Vacant | End::Service => {
-                let target = served::<F, T>(tables, config, flow, &mut to, origin);
+                let mut target = served::<F, T>(tables, config, flow, &mut to, origin);
+                if target == Target::Same && matches!(way.end, End::Service | End::Outside) {
+                    let inside = matches!(origin, Origin::Pod | Origin::Host);
+                    target = service::elsewhere(tables, &flow.tuple, inside);
+                }
                 if target == Target::New {
                     way = Way::outside();
                     way::find::<F, T>(tables, config, to.destination, &mut way);

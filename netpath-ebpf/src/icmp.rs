@@ -1,5 +1,5 @@
 //! ICMP errors that a node sends (RFC 792): a packet too large is told so, and never lost in silence; a service without
-//! endpoints refuses; a packet that went in circles is reported.
+//! endpoints refuses what is not TCP; a packet that went in circles is reported.
 
 use netpath_common::reason::Reason;
 

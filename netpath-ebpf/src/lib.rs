@@ -5,7 +5,7 @@
 //!
 //! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`] and [`flow`] read the headers; [`forward`]
 //! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
-//! sends it there, by [`encap`] if need be. [`arp`] and [`icmp`] answer. A [`verdict::Verdict`] with its reason ends it.
+//! sends it there, by [`encap`] if need be. [`arp`], [`icmp`] and [`reset`] answer. A [`verdict::Verdict`] with its reason ends it.
 //!
 //! Steps are `#[inline(always)]` so that a program is one function, as the verifier likes it; what is rare is not, so that
 //! its stack is its own.
@@ -30,6 +30,7 @@ pub mod nat;
 pub mod offer;
 pub mod packet;
 pub mod path;
+pub mod reset;
 pub mod service;
 pub mod socket;
 pub mod tables;

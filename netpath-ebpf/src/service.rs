@@ -4,7 +4,7 @@ use netpath_common::{
     abi::{
         config::Config,
         conntrack::Tuple,
-        service::{BackendKey, FLAG_NONE_HERE},
+        service::{BackendKey, FLAG_NONE_HERE, FLAG_OUTSIDE, Frontend},
     },
     reason::Reason,
 };
@@ -16,7 +16,7 @@ use crate::{affinity, conntrack, family::Address, hash, nat::Target, offer::Offe
 /// one becomes the destination of `to`, and `offer` what it was chosen from. `inside` says that the client is a pod of this node
 /// or the node itself: them no policy of external traffic keeps from other nodes' backends.
 ///
-/// [`Reason::NoLocalEndpoint`] if there are endpoints, none of them where the policy wants one; [`Reason::NoBackend`] if
+/// [`Reason::SourceDenied`] if the client is not among those that may connect; [`Reason::NoLocalEndpoint`] if there are endpoints, none of them where the policy wants one; [`Reason::NoBackend`] if
 /// the chosen place is empty.
 #[inline(always)]
 pub fn choose<A: Address, T: Tables<A>>(
@@ -49,6 +49,9 @@ fn look<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool, of
     let Some(service) = tables.service(conntrack::frontend(tuple)) else {
         return Target::Same;
     };
+    if service.sources != 0 && !tables.admits(service.sources, tuple.source) {
+        return Target::Drop(Reason::SourceDenied);
+    }
     (offer.set, offer.count) = if inside {
         (service.set, service.count)
     } else {
@@ -60,6 +63,20 @@ fn look<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool, of
         0 if service.flags & FLAG_NONE_HERE != 0 => Target::Drop(Reason::NoLocalEndpoint),
         0 => Target::Refusal,
         _ => Target::New,
+    }
+}
+
+/// What becomes of a packet to an address and port that no frontend has: a refusal if a service has the address for whoever
+/// sent it. `inside` is as in [`choose`].
+#[inline(never)]
+pub fn elsewhere<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool) -> Target {
+    let address = Frontend {
+        address: tuple.destination,
+        ..Frontend::default()
+    };
+    match tables.service(address) {
+        Some(service) if !inside || service.flags & FLAG_OUTSIDE == 0 => Target::Refusal,
+        _ => Target::Same,
     }
 }
 

@@ -36,6 +36,8 @@ pub trait Tables<A> {
     fn service(&self, frontend: Frontend<A>) -> Option<Service>;
     /// One of a set's backends.
     fn backend(&self, key: BackendKey) -> Option<Backend<A>>;
+    /// Whether a client is in a list of those that may connect.
+    fn admits(&self, sources: u32, client: A) -> bool;
     /// Whom a client's connections go to.
     fn affinity(&self, client: &Client<A>) -> Option<Affinity<A>>;
     /// Remembers it, if nothing is remembered of that client; whether it did.

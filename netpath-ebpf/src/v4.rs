@@ -15,6 +15,7 @@ use crate::{
     icmp, icmp_quote,
     ipv4::HEADER,
     packet::{ETHERNET, Packet},
+    reset,
 };
 
 const TTL: usize = ETHERNET + 8;
@@ -115,6 +116,9 @@ impl Family for V4 {
 
     #[inline(always)]
     fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: [u8; 4]) -> Result<(), Reason> {
+        if complaint == Complaint::PortUnreachable && reset::fits4(packet) {
+            return reset::reset4(packet, from);
+        }
         icmp::complain4(packet, complaint, mtu, from)
     }
 

@@ -167,6 +167,27 @@ impl Frame {
         Ok(self.ipv4(source.0, destination.0, 6, &[&tcp.to_bytes()[..], payload].concat()))
     }
 
+    /// The reset of a connection, under a sequence number, or under none with what it acknowledges.
+    ///
+    /// # Errors
+    /// Never, of a segment without payload.
+    pub fn reset(
+        &self,
+        source: Socket,
+        destination: Socket,
+        sequence: u32,
+        acknowledges: Option<u32>,
+    ) -> Result<Vec<u8>> {
+        let mut tcp = TcpHeader::new(source.1, destination.1, sequence, 0);
+        tcp.rst = true;
+        tcp.ack = acknowledges.is_some();
+        tcp.acknowledgment_number = acknowledges.unwrap_or(0);
+        tcp.checksum = tcp
+            .calc_checksum_ipv4_raw(source.0, destination.0, &[])
+            .context("TCP header")?;
+        Ok(self.ipv4(source.0, destination.0, 6, &tcp.to_bytes()))
+    }
+
     /// An ICMP echo request.
     pub fn echo(&self, source: [u8; 4], destination: [u8; 4], id: u16, payload: &[u8]) -> Vec<u8> {
         self.icmp(

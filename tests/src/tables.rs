@@ -19,11 +19,13 @@ use netpath_common::{
         service::{Backend, BackendKey, Frontend, Service},
         socket,
         socket::{SocketKey, SocketPeer},
+        source,
     },
     reason::Reason,
 };
 use netpath_ebpf::{
     csum,
+    family::Address as _,
     packet::{Covered, ETHERNET, Packet, VXLAN4},
     socket::Socket,
     tables::{InsertError, Tables},
@@ -42,6 +44,8 @@ pub struct HostTables {
     pub services: BTreeMap<service::v4::Frontend, Service>,
     /// `np_backend4`.
     pub backends: BTreeMap<BackendKey, service::v4::Backend>,
+    /// `np_source4`.
+    pub sources: BTreeMap<source::v4::SourceKey, u32>,
     /// `np_affinity4`.
     pub affinities: BTreeMap<affinity::v4::Client, affinity::v4::Affinity>,
     /// `np_conntrack4`.
@@ -77,6 +81,18 @@ impl Tables<[u8; 4]> for HostTables {
 
     fn backend(&self, key: BackendKey) -> Option<Backend<[u8; 4]>> {
         self.backends.get(&key).map(|backend| (*backend).into())
+    }
+
+    /// As a trie does it: any prefix of the client's address.
+    fn admits(&self, sources: u32, client: [u8; 4]) -> bool {
+        (0..=32).any(|length| {
+            let key = source::v4::SourceKey {
+                prefix_len: source::SOURCES_BITS + length,
+                sources,
+                address: client.masked(length as u8),
+            };
+            self.sources.contains_key(&key)
+        })
     }
 
     fn affinity(&self, client: &Client<[u8; 4]>) -> Option<Affinity<[u8; 4]>> {

@@ -29,6 +29,7 @@ use netpath_common::{
             v4::{Backend, Frontend},
         },
         socket::v4::{SocketKey, SocketPeer},
+        source::v4::SourceKey,
     },
     hook::Hook,
     names,
@@ -119,6 +120,7 @@ fn fill(pins: &Pins) -> Result<()> {
         outside_count: 1,
         affinity: 77,
         affinity_timeout: 10_800,
+        sources: 55,
         flags: 1,
         reserved: [0; 2],
     };
@@ -140,6 +142,12 @@ fn fill(pins: &Pins) -> Result<()> {
         last_used: 12_345,
     };
     tables::affinity4(pins)?.insert(&client, &affinity)?;
+    let source = SourceKey {
+        prefix_len: 56,
+        sources: 55,
+        address: [203, 0, 113, 0],
+    };
+    tables::source4(pins)?.insert(&source, &1)?;
     let tuple = Tuple {
         source: [10, 244, 1, 2],
         destination: [10, 96, 0, 10],
@@ -239,12 +247,16 @@ fn expected(map: &str) -> Result<Value> {
             "key": {"address": [10, 96, 0, 10], "port": 80, "protocol": 6, "reserved": 0},
             "value": {
                 "set": 9, "count": 2, "outside_set": 10, "outside_count": 1, "affinity": 77, "affinity_timeout": 10800,
-                "flags": 1, "reserved": [0, 0],
+                "sources": 55, "flags": 1, "reserved": [0, 0],
             },
         }),
         names::BACKEND4 => json!({
             "key": {"set": 9, "slot": 1},
             "value": {"address": [10, 244, 1, 2], "port": 8080, "reserved": [0, 0]},
+        }),
+        names::SOURCE4 => json!({
+            "key": {"prefix_len": 56, "data": {"sources": 55, "address": [203, 0, 113, 0]}},
+            "value": 1,
         }),
         names::AFFINITY4 => json!({
             "key": {"address": [10, 244, 1, 2], "affinity": 77},

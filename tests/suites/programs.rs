@@ -14,7 +14,7 @@ use netpath_tests::stack;
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 85_000, 512),
     (Hook::ToPod, 6_000, 336),
-    (Hook::FromOverlay, 40_000, 480),
+    (Hook::FromOverlay, 41_000, 480),
     (Hook::FromWire, 88_000, 512),
     (Hook::ToWire, 6_000, 336),
     (Hook::FromHost, 50_000, 512),

@@ -54,6 +54,7 @@ impl Node {
         let sizes = Sizes {
             max_services: 64,
             max_backends: 64,
+            max_sources: 64,
             max_connections: 256,
             ..Sizes::default()
         };

@@ -7,9 +7,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 
-use super::Settings;
+use super::{Settings, settings::SourceRanges};
 use crate::datapath::sys;
-use crate::model::{Cluster, Node};
+use crate::model::{Cluster, Node, Service};
 use crate::net::{Error, Netlink, Result, link::Link, uplink::Uplink};
 use crate::plan::{self, Device, NodeFacts};
 
@@ -36,6 +36,11 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         Some(uplink) => next_hops(netlink, uplink, cluster, name).await?,
         None => BTreeMap::new(),
     };
+    let has_shared = |service: &Service| !service.ingress_ips.is_empty() || !service.external_ips.is_empty();
+    let local_routes = match cluster.services.values().any(has_shared) {
+        true => netlink.local_routes().await?,
+        false => Vec::new(),
+    };
     let facts = NodeFacts {
         name: name.to_owned(),
         uplink: uplink.as_ref().map(planned).unwrap_or_default(),
@@ -45,9 +50,13 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         vxlan_port: settings.vxlan_port,
         nat_ports: settings.nat_ports.clone(),
         node_ports: settings.node_ports.clone(),
+        node_port_addresses: settings.node_port_addresses.clone(),
         hash_seed: seed,
         netns_cookie: sys::netns_cookie().map_err(cookie)?,
         service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
+        node_ports_have_sources: settings.source_ranges == SourceRanges::NodePorts,
+        external_ip_cidrs: settings.external_ip_cidrs.clone(),
+        local_routes,
         next_hops,
     };
     Ok(Found { facts, uplink })

@@ -15,6 +15,7 @@ use self::values::{absolute, cidr, conflist_name, device, log_filter, nat_ports,
 use super::balancers::ProxyHealth;
 use crate::datapath::sizes::Sizes;
 use crate::net::PROC_SYS_NET;
+use crate::plan::NodePortAddresses;
 use crate::report::node::taint_key;
 use crate::source::server::KUBELET_KUBECONFIGS;
 
@@ -85,6 +86,23 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
+    /// On which of a node's addresses they are opened: all, primary (its InternalIP), or those in the ranges that are given; for
+    /// the node's own processes on 127.0.0.0/8 where that is all, or in a range
+    #[arg(
+        long,
+        env = "NETPATH_NODE_PORT_ADDRESSES",
+        value_name = "CIDR,...",
+        default_value = "all"
+    )]
+    pub node_port_addresses: NodePortAddresses,
+    /// Where a service's loadBalancerSourceRanges hold: on the addresses of its load balancer and on external ones, or on its
+    /// NodePorts too. A load balancer that connects to NodePorts from its own addresses must then be in the ranges
+    #[arg(long, env = "NETPATH_SOURCE_RANGES", value_enum, default_value_t = SourceRanges::Addresses)]
+    pub source_ranges: SourceRanges,
+    /// The ranges that services' externalIPs may be of; may be given more than once. Whoever may write a service takes an
+    /// address of them from everyone in the cluster [default: none, so that no service has such an address]
+    #[arg(long = "external-ip-cidr", env = "NETPATH_EXTERNAL_IP_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
+    pub external_ip_cidrs: Vec<IpNet>,
     /// The cgroup whose processes reach services at their sockets [default: the root of the machine's cgroup2]
     #[arg(long, env = "NETPATH_CGROUP_ROOT", value_name = "DIR", value_parser = absolute)]
     pub cgroup_root: Option<PathBuf>,
@@ -127,6 +145,15 @@ pub enum Xdp {
     On,
     /// Never.
     Off,
+}
+
+/// Where `loadBalancerSourceRanges` hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceRanges {
+    /// On addresses that clients reach as they are.
+    Addresses,
+    /// On NodePorts too.
+    NodePorts,
 }
 
 /// How logs are written.
@@ -244,6 +271,14 @@ mod tests {
                 ["--nat-ports", "60000-50000", "FIRST-LAST"],
             ),
             (
+                ["--node-port-addresses", "10.0.0.1/8"],
+                [
+                    "--node-port-addresses",
+                    "10.0.0.1/8",
+                    "expected all, primary, or subnets",
+                ],
+            ),
+            (
                 ["--service-cidr", "10.96.0.1/12"],
                 ["--service-cidr", "10.96.0.1/12", "did you mean 10.96.0.0/12?"],
             ),
@@ -279,6 +314,10 @@ mod tests {
                 ["--proxy-health-address", "10256", "or off"],
             ),
             (["--xdp", "maybe"], ["--xdp", "maybe", "auto, on, off"]),
+            (
+                ["--source-ranges", "all"],
+                ["--source-ranges", "all", "addresses, node-ports"],
+            ),
             (["--log-format", "xml"], ["--log-format", "xml", "text, json"]),
             (
                 ["--log-level", "net=loud"],

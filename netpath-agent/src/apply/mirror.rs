@@ -75,13 +75,8 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Mirror<K, V> {
     }
 
     /// Removes every entry whose key is not wanted, and says how many.
-    pub fn keep<W>(&mut self, wanted: &BTreeMap<K, W>, report: &mut Report) -> usize {
-        let unwanted: Vec<K> = self
-            .held
-            .keys()
-            .filter(|key| !wanted.contains_key(key))
-            .copied()
-            .collect();
+    pub fn keep(&mut self, is_wanted: impl Fn(&K) -> bool, report: &mut Report) -> usize {
+        let unwanted: Vec<K> = self.held.keys().filter(|key| !is_wanted(key)).copied().collect();
         let mut removed = 0;
         for key in unwanted {
             match self.table.remove(&key) {

@@ -21,6 +21,7 @@ use netpath_common::abi::{
 };
 
 mod hostports;
+mod sources;
 
 use super::*;
 use crate::datapath::{load::load, scratch::Scratch, sizes::Sizes};
@@ -31,6 +32,7 @@ fn maps(services: u32, backends: u32) -> Scratch {
     let sizes = Sizes {
         max_services: services,
         max_backends: backends,
+        max_sources: 4,
         max_endpoints: 16,
         max_routes: 16,
         max_connections: 256,
@@ -437,6 +439,7 @@ fn a_frontend_s_two_lists_are_two_sets_and_both_go_with_it() {
         outside_count: 1,
         affinity: 7,
         affinity_timeout: 10_800,
+        sources: 0,
         flags: FLAG_NODE_PORT,
         reserved: [0; 2],
     };

@@ -261,6 +261,7 @@ impl HostPorts {
             outside_count: 1,
             affinity: 0,
             affinity_timeout: 0,
+            sources: 0,
             flags,
             reserved: [0; 2],
         };

@@ -54,7 +54,7 @@ pub fn serves_on(found: &Layout, wanted: &Layout) -> bool {
 /// Whether what a map holds means the same in another: all but the room is equal. Per-CPU maps hold counters alone, which
 /// start anew.
 pub fn is_successor(old: &Layout, new: &Layout) -> bool {
-    let plain = [MapType::Array, MapType::Hash, MapType::LruHash].map(|kind| kind as u32);
+    let plain = [MapType::Array, MapType::Hash, MapType::LruHash, MapType::LpmTrie].map(|kind| kind as u32);
     old.key == new.key && old.value == new.value && plain.contains(&old.kind) && plain.contains(&new.kind)
 }
 
@@ -139,7 +139,7 @@ impl Carry {
 
     fn refused(&self, held: usize, error: &io::Error) -> Error {
         match error.raw_os_error() {
-            Some(libc::E2BIG | libc::ENOMEM) => Error::TooSmall {
+            Some(libc::E2BIG | libc::ENOMEM | libc::ENOSPC) => Error::TooSmall {
                 map: self.map,
                 held,
                 entries: self.layout.entries,

@@ -39,7 +39,8 @@ pub fn levels(pins: &Pins) -> Result<Vec<Fill>> {
             return Err(Error::MapMissing { map, path });
         };
         let evicts = layout.kind == MapType::LruHash as u32;
-        if !evicts && layout.kind != MapType::Hash as u32 {
+        let fills = [MapType::Hash, MapType::LpmTrie].map(|kind| kind as u32);
+        if !evicts && !fills.contains(&layout.kind) {
             continue;
         }
         let key = layout.key as usize;

@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-/// A hash map, with or without least-recently-used eviction.
+/// A hash map, with or without least-recently-used eviction, or a trie, whose keys begin with how many bits count.
 #[derive(Debug)]
 pub struct Table<K, V> {
     map: HashMap<MapData, Abi<K>, Abi<V>>,
@@ -84,8 +84,13 @@ impl<K: Pod, V: Pod> Table<K, V> {
             .info()
             .map_err(|error| place.error("look at", error))?
             .max_entries();
+        // The kernel's calls are the same for tries, and `K` has the prefix length in it.
+        let hash = |map| match map {
+            Map::LpmTrie(data) => Map::HashMap(data),
+            map => map,
+        };
         let map = Map::from_map_data(data)
-            .and_then(HashMap::try_from)
+            .and_then(|map| HashMap::try_from(hash(map)))
             .map_err(|error| place.error("open", error))?;
         Ok(Self { map, place, capacity })
     }
@@ -184,10 +189,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
         result.map_err(|error| self.refused(error))
     }
 
-    /// E2BIG is how a hash says that it is full, ENOMEM how one without preallocation does.
+    /// E2BIG is how a hash says that it is full, ENOMEM how one without preallocation does, ENOSPC how a trie does.
     fn refused(&self, error: MapError) -> Error {
         match errno(&error) {
-            Some(libc::E2BIG | libc::ENOMEM) => Error::MapFull {
+            Some(libc::E2BIG | libc::ENOMEM | libc::ENOSPC) => Error::MapFull {
                 map: self.place.map,
                 entries: self.capacity,
                 setting: sizes::setting(self.place.map),

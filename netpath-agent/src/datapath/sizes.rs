@@ -5,13 +5,16 @@ use netpath_common::names;
 /// The maps' sizes. Flatten it into a command line's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Sizes {
-    /// Frontends of services that fit: one for each port of a service, and one more for each address of the node if it has
-    /// a NodePort.
-    #[arg(long, env = "NETPATH_MAX_SERVICES", default_value_t = 65_536, value_parser = range())]
+    /// Frontends of services that fit: one for each address of a service and one for each of its ports there, and one more for
+    /// each address of the node if it has a NodePort.
+    #[arg(long, env = "NETPATH_MAX_SERVICES", default_value_t = 131_072, value_parser = range())]
     pub max_services: u32,
     /// Backends of services that fit, counted once for each list of backends that differs.
     #[arg(long, env = "NETPATH_MAX_BACKENDS", default_value_t = 131_072, value_parser = range())]
     pub max_backends: u32,
+    /// Ranges of loadBalancerSourceRanges that fit, counted once for each list that differs.
+    #[arg(long, env = "NETPATH_MAX_SOURCES", default_value_t = 16_384, value_parser = range())]
+    pub max_sources: u32,
     /// Pods and addresses of this node that fit.
     #[arg(long, env = "NETPATH_MAX_ENDPOINTS", default_value_t = 4_096, value_parser = range())]
     pub max_endpoints: u32,
@@ -43,8 +46,9 @@ fn range() -> clap::builder::RangedI64ValueParser<u32> {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            max_services: 65_536,
+            max_services: 131_072,
             max_backends: 131_072,
+            max_sources: 16_384,
             max_endpoints: 4_096,
             max_routes: 16_384,
             max_connections: 262_144,
@@ -61,6 +65,7 @@ impl Sizes {
         match map {
             names::SERVICE4 => Some(self.max_services),
             names::BACKEND4 => Some(self.max_backends),
+            names::SOURCE4 => Some(self.max_sources),
             names::BRIDGE | names::ENDPOINT4 => Some(self.max_endpoints),
             names::ROUTE4 => Some(self.max_routes),
             names::CONNTRACK4 => Some(self.max_connections),
@@ -77,6 +82,7 @@ pub fn setting(map: &str) -> &'static str {
     match map {
         names::SERVICE4 => "--max-services",
         names::BACKEND4 => "--max-backends",
+        names::SOURCE4 => "--max-sources",
         names::BRIDGE | names::ENDPOINT4 => "--max-endpoints",
         names::ROUTE4 => "--max-routes",
         names::CONNTRACK4 => "--max-connections",

@@ -12,6 +12,7 @@ use netpath_common::{
             v4::{Backend, Frontend},
         },
         socket::v4::{SocketKey, SocketPeer},
+        source::v4::SourceKey,
     },
     names,
 };
@@ -46,6 +47,7 @@ tables! {
     route4: Table<RouteKey, Route> = names::ROUTE4;
     service4: Table<Frontend, Service> = names::SERVICE4;
     backend4: Table<BackendKey, Backend> = names::BACKEND4;
+    source4: Table<SourceKey, u32> = names::SOURCE4;
     affinity4: Table<Client, Affinity> = names::AFFINITY4;
     socket4: Table<SocketKey, SocketPeer> = names::SOCKET4;
     conntrack4: Table<Tuple, Connection> = names::CONNTRACK4;

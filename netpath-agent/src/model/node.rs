@@ -10,6 +10,8 @@ use super::{ObjectName, Problem, Reduce, created};
 
 /// The taint of a node that the cluster's autoscaler is about to delete.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// The label that says in which zone a node is.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// `spec.podCIDRs` (or `spec.podCIDR` where the list is empty), with the bits beyond the prefix cleared.
     pub pod_cidrs: Vec<IpNet>,
+    /// The zone it is in, where its label says so: endpoints that are meant for that zone are meant for it.
+    pub zone: Option<String>,
     /// Is being deleted, or about to be by the autoscaler: load balancers are to send it nothing new.
     pub leaving: bool,
 }
@@ -72,9 +76,15 @@ impl Reduce for Node {
             created: created(&object.metadata),
             internal_ips,
             pod_cidrs,
+            zone: zone(object),
             leaving: is_leaving(object),
         }))
     }
+}
+
+fn zone(object: &core::Node) -> Option<String> {
+    let zone = object.metadata.labels.as_ref()?.get(ZONE_LABEL)?;
+    (!zone.is_empty()).then(|| zone.clone())
 }
 
 fn is_leaving(object: &core::Node) -> bool {

@@ -2,16 +2,11 @@
 
 use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Problem, Reduce, created, wishes::Wishes};
-
-/// Services with one of these labels belong to another proxy, or want none.
-const NOT_OURS_LABELS: [&str; 2] = [
-    "service.kubernetes.io/service-proxy-name",
-    "service.kubernetes.io/headless",
-];
 
 /// A transport protocol that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,6 +54,11 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Addresses of load balancers that send to every node what comes for them, of either family.
     pub ingress_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`: further addresses that lead to every node, whoever sees to it, of either family.
+    pub external_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`, with the bits beyond the prefix cleared: who may connect to its load balancer's and
+    /// external addresses; `None` where everyone may.
+    pub sources: Option<Vec<IpNet>>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// How long a client keeps its backend after its last new connection, in seconds; `None` without session affinity.
@@ -94,11 +94,7 @@ impl Reduce for Service {
     /// `None` for a service that has no address of its own (headless, ExternalName, not allocated yet) or belongs to
     /// another proxy. A port that cannot be read or served is left out alone, see [`Service::problems`].
     fn convert(name: &ObjectName, object: &core::Service) -> Result<Option<Self>, Problem> {
-        let labels = object.metadata.labels.as_ref();
-        if NOT_OURS_LABELS
-            .iter()
-            .any(|label| labels.is_some_and(|labels| labels.contains_key(*label)))
-        {
+        if super::is_not_ours(object.metadata.labels.as_ref()) {
             return Ok(None);
         }
         let Some(spec) = &object.spec else {
@@ -135,17 +131,21 @@ impl Reduce for Service {
             spec,
             problems: Vec::new(),
         };
-        wishes.not_served_yet();
+        wishes.check_distribution();
+        let external_ips = wishes.external_ips();
         let external_local = wishes.is_local("externalTrafficPolicy", spec.external_traffic_policy.as_deref());
         let is_balanced = kind == "LoadBalancer";
         let mut service = Self {
             created: created(&object.metadata),
             cluster_ips,
             ingress_ips: Vec::new(),
+            // A service that nobody reaches from outside has no such policy.
+            external_local: external_local && (is_external || !external_ips.is_empty()),
+            external_ips,
+            sources: wishes.sources(),
             ports: Vec::new(),
             affinity_timeout: wishes.affinity_timeout(),
             internal_local: wishes.is_local("internalTrafficPolicy", spec.internal_traffic_policy.as_deref()),
-            external_local: is_external && external_local,
             health_check_node_port: None,
             problems: Vec::new(),
         };
@@ -157,7 +157,8 @@ impl Reduce for Service {
         }
         service.problems = wishes.problems;
         for port in spec.ports.as_deref().unwrap_or_default() {
-            match read_port(name, port, is_external) {
+            let read = read_port(name, port, is_external).and_then(|port| unlike(name, port, &service.ports));
+            match read {
                 Ok(port) => service.ports.push(port),
                 Err(problem) => service.problems.push(problem),
             }
@@ -181,6 +182,19 @@ fn read_cluster_ip(name: &ObjectName, written: &str) -> Result<IpAddr, Problem> 
         Some(why) => Err(refused(why)),
         None => Ok(address),
     }
+}
+
+/// A port of a name of its own, as the API asks: slices' ports belong to it by its name.
+fn unlike(name: &ObjectName, port: ServicePort, others: &[ServicePort]) -> Result<ServicePort, Problem> {
+    if others.iter().any(|other| other.name == port.name) {
+        return Err(Problem::refused(
+            "Service",
+            name,
+            format!("spec.ports: {} has the name {:?} of another port", port.port, port.name),
+            "give each port of a service a name of its own",
+        ));
+    }
+    Ok(port)
 }
 
 fn read_port(name: &ObjectName, port: &core::ServicePort, has_node_ports: bool) -> Result<ServicePort, Problem> {

@@ -37,6 +37,17 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on, where known.
     pub node: Option<String>,
+    /// For whom it is meant; `None` where nothing is said.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// For whom an endpoint is meant, as the controller of slices spreads them for `trafficDistribution`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hints {
+    /// `forZones`: the names of zones. May be empty.
+    pub zones: Vec<String>,
+    /// `forNodes`: the names of nodes. May be empty.
+    pub nodes: Vec<String>,
 }
 
 /// A port of a slice's endpoints.
@@ -54,14 +65,14 @@ impl Reduce for Slice {
     type Object = discovery::EndpointSlice;
     const KIND: &'static str = "EndpointSlice";
 
-    /// `None` for a slice that belongs to no service, or whose endpoints are domain names. An endpoint or a port that
-    /// cannot be read or served is left out alone, see [`Slice::problems`].
+    /// `None` for a slice that belongs to no service or to another proxy, or whose endpoints are domain names. An endpoint
+    /// or a port that cannot be read or served is left out alone, see [`Slice::problems`].
     fn convert(name: &ObjectName, object: &discovery::EndpointSlice) -> Result<Option<Self>, Problem> {
-        let service = object
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+        let labels = object.metadata.labels.as_ref();
+        if super::is_not_ours(labels) {
+            return Ok(None);
+        }
+        let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL));
         let Some(service) = service.filter(|service| !service.is_empty()) else {
             return Ok(None);
         };
@@ -82,30 +93,18 @@ impl Reduce for Slice {
             service: ObjectName::new(&name.namespace, service),
             ..Self::default()
         };
-        let mut hints = false;
         for endpoint in object.endpoints.as_deref().unwrap_or_default() {
-            hints |= endpoint
-                .hints
-                .as_ref()
-                .is_some_and(|hints| hints.for_zones.is_some() || hints.for_nodes.is_some());
             match read_endpoint(name, endpoint, is_ipv4) {
                 Ok(endpoint) => slice.endpoints.push(endpoint),
                 Err(problem) => slice.problems.push(problem),
             }
         }
         for port in object.ports.as_deref().unwrap_or_default() {
-            match read_port(name, port) {
+            let read = read_port(name, port).and_then(|port| unlike(name, port, &slice.ports));
+            match read {
                 Ok(port) => slice.ports.push(port),
                 Err(problem) => slice.problems.push(problem),
             }
-        }
-        if hints {
-            slice.problems.push(Problem::not_served(
-                "EndpointSlice",
-                name,
-                "endpoints.hints is not served yet",
-                "all endpoints are used alike until then; nothing needs to be done",
-            ));
         }
         Ok(Some(slice))
     }
@@ -139,7 +138,33 @@ fn read_endpoint(name: &ObjectName, endpoint: &discovery::Endpoint, is_ipv4: boo
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.clone(),
+        hints: read_hints(endpoint.hints.as_ref()),
     })
+}
+
+/// What an endpoint's hints say; `None` if they name nobody, which is to say nothing.
+fn read_hints(written: Option<&discovery::EndpointHints>) -> Option<Box<Hints>> {
+    let written = written?;
+    let zones = written.for_zones.iter().flatten().map(|zone| zone.name.clone());
+    let nodes = written.for_nodes.iter().flatten().map(|node| node.name.clone());
+    let hints = Hints {
+        zones: zones.collect(),
+        nodes: nodes.collect(),
+    };
+    (hints != Hints::default()).then(|| Box::new(hints))
+}
+
+/// A port of a name of its own, as the API asks.
+fn unlike(name: &ObjectName, port: SlicePort, others: &[SlicePort]) -> Result<SlicePort, Problem> {
+    if others.iter().any(|other| other.name == port.name) {
+        return Err(Problem::refused(
+            "EndpointSlice",
+            name,
+            format!("ports: {} has the name {:?} of another port", port.port, port.name),
+            "give each port of a slice a name of its own",
+        ));
+    }
+    Ok(port)
 }
 
 fn read_port(name: &ObjectName, port: &discovery::EndpointPort) -> Result<SlicePort, Problem> {

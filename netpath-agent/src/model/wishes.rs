@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use super::{ObjectName, Problem, unusable};
@@ -23,7 +24,7 @@ impl Wishes<'_> {
         self.problems.push(Problem::refused("Service", self.name, what, remedy));
     }
 
-    fn notice(&mut self, what: &str, remedy: &str) {
+    fn notice(&mut self, what: impl Into<String>, remedy: &str) {
         self.problems
             .push(Problem::not_served("Service", self.name, what, remedy));
     }
@@ -91,45 +92,60 @@ impl Wishes<'_> {
             if let Some("Proxy") = entry.ip_mode.as_deref() {
                 continue;
             }
-            let read = written.parse().map_err(|_| "is not an IP address");
-            match read.and_then(|address| unusable(address).map_or(Ok(address), Err)) {
-                Ok(address) => addresses.push(address),
-                Err(why) => {
-                    let what = format!("status.loadBalancer.ingress: {written:?} {why}");
-                    self.refuse(what, "correct what assigns the load balancers' addresses");
-                }
-            }
-        }
-        if !addresses.is_empty() && self.restricts_sources() {
-            self.refuse(
-                "spec.loadBalancerSourceRanges is not served yet, so that the load balancer's addresses are not either"
-                    .into(),
-                "leave the field out and restrict sources before the load balancer; clusterIPs and nodePorts answer",
-            );
-            addresses.clear();
+            let remedy = "correct what assigns the load balancers' addresses";
+            addresses.extend(self.address("status.loadBalancer.ingress", written, remedy));
         }
         addresses
     }
 
-    /// Whether some sources are to be kept from the load balancer's addresses.
-    fn restricts_sources(&self) -> bool {
-        let ranges = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-        !ranges.is_empty() && !ranges.iter().any(|range| range.trim() == "0.0.0.0/0")
+    /// The addresses that whoever wrote the service says lead to the nodes.
+    pub fn external_ips(&mut self) -> Vec<IpAddr> {
+        let written = self.spec.external_ips.as_deref().unwrap_or_default().iter();
+        let remedy = "give an address that is routed to the nodes, or leave it out";
+        written
+            .filter_map(|written| self.address("spec.externalIPs", written, remedy))
+            .collect()
     }
 
-    /// The wishes that are served as if they were not there.
-    pub fn not_served_yet(&mut self) {
-        if self.spec.traffic_distribution.is_some() {
-            self.notice(
-                "spec.trafficDistribution is not served yet",
-                "all endpoints are used alike until then; leave the field out",
-            );
+    /// An address of a field's.
+    fn address(&mut self, field: &str, written: &str, remedy: &str) -> Option<IpAddr> {
+        let read = written.parse().map_err(|_| "is not an IP address");
+        match read.and_then(|address| unusable(address).map_or(Ok(address), Err)) {
+            Ok(address) => Some(address),
+            Err(why) => {
+                self.refuse(format!("{field}: {written:?} {why}"), remedy);
+                None
+            }
         }
-        if self.spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
-            self.notice(
-                "spec.externalIPs is not served yet",
-                "the other addresses answer until then; leave the field out",
-            );
+    }
+
+    /// Who may connect to the load balancer's addresses. A range that is none admits nobody, rather than everybody.
+    pub fn sources(&mut self) -> Option<Vec<IpNet>> {
+        let written = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        if written.is_empty() {
+            return None;
+        }
+        let mut ranges = Vec::with_capacity(written.len());
+        for text in written {
+            match text.trim().parse::<IpNet>() {
+                Ok(range) => ranges.push(range.trunc()),
+                Err(_) => self.refuse(
+                    format!("spec.loadBalancerSourceRanges: {text:?} is not a range of addresses"),
+                    "write it as address/length, for example 203.0.113.0/24; until then it admits nobody",
+                ),
+            }
+        }
+        Some(ranges)
+    }
+
+    /// How endpoints are to be spread is asked of their slices' hints; here it is only looked whether it is known.
+    pub fn check_distribution(&mut self) {
+        match self.spec.traffic_distribution.as_deref() {
+            None | Some("" | "PreferClose" | "PreferSameZone" | "PreferSameNode") => {}
+            Some(other) => self.notice(
+                format!("spec.trafficDistribution: {other:?} is not known"),
+                "use PreferSameZone or PreferSameNode; endpoints are used as their slices' hints say",
+            ),
         }
     }
 }

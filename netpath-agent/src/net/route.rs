@@ -11,7 +11,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
     RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use nix::libc::{EEXIST, ESRCH};
+use nix::libc::{EEXIST, ESRCH, RT_TABLE_LOCAL};
 
 use super::neighbour::SERVICE_NEXT_HOP;
 use super::{Error, Netlink, Result, is_errno, kernel};
@@ -115,6 +115,17 @@ impl Netlink {
         let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel("list routes"))?;
         let others = |route: &&RouteMessage| route.header.protocol != RouteProtocol::Other(PROTOCOL) && in_main(route);
         Ok(routes.iter().filter(others).filter_map(foreign).collect())
+    }
+
+    /// Where the kernel's local table leads to the node itself: its addresses, and what others set there.
+    pub async fn local_routes(&self) -> Result<Vec<IpNet>> {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = AddressFamily::Inet;
+        filter.header.table = RT_TABLE_LOCAL;
+        let routes = self.handle.route().get(filter).execute();
+        let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel("list local routes"))?;
+        let local = routes.iter().filter(|route| route.header.kind == RouteType::Local);
+        Ok(local.filter_map(destination).collect())
     }
 
     async fn add_route(&self, route: &KernelRoute, beside: bool) -> Result<()> {

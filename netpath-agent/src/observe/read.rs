@@ -11,7 +11,10 @@ use netpath_common::{
         config::Config,
         endpoint::{KIND_HOST, KIND_POD},
         route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
-        service::{BackendKey, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, v4::Backend},
+        service::{
+            BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT,
+            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, v4::Backend,
+        },
     },
     hook::Hook,
     names::{self, CGROUP},
@@ -122,7 +125,8 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
         .into_iter()
         .map(|(BackendKey { set, slot }, backend)| ((set, slot), backend))
         .collect();
-    for (frontend, service) in tables::service4(pins)?.entries()? {
+    let frontends = tables::service4(pins)?.entries()?.into_iter();
+    for (frontend, service) in frontends.filter(|(_, service)| service.flags & FLAG_ADDRESS == 0) {
         let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
         let mut list = |set, count| {
             // A broken count must not make this walk four billion places.
@@ -149,13 +153,16 @@ pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
                 17 => "udp".to_owned(),
                 other => other.to_string(),
             },
-            node_port: service.flags & (FLAG_NODE_PORT | FLAG_HOST_PORT) == FLAG_NODE_PORT,
+            node_port: service.flags & FLAG_HOST_PORT == 0
+                && service.flags & (FLAG_NODE_PORT | FLAG_NODE_PORT_HERE) != 0,
             host_port: service.flags & FLAG_HOST_PORT != 0,
             load_balancer: service.flags & FLAG_LOAD_BALANCER != 0,
+            external_ip: service.flags & FLAG_EXTERNAL_IP != 0,
             affinity_timeout: (service.affinity != 0).then_some(service.affinity_timeout),
             backends,
             outside,
             none_here: service.flags & FLAG_NONE_HERE != 0,
+            restricted: service.sources != 0,
         });
     }
     Ok(())

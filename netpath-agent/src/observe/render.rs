@@ -149,17 +149,17 @@ fn broken(text: &str, start: usize, indent: usize) -> String {
 }
 
 fn kind(service: &ServiceLine) -> String {
-    let kind = match (service.node_port, service.host_port, service.load_balancer) {
-        (true, ..) => "NodePort",
-        (_, true, _) => "hostPort",
-        (_, _, true) => "LoadBalancer",
-        _ => "",
-    };
+    let kinds = [
+        (service.node_port, "NodePort"),
+        (service.host_port, "hostPort"),
+        (service.load_balancer, "LoadBalancer"),
+        (service.external_ip, "externalIP"),
+    ];
+    let kind = kinds.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
     let affinity = service.affinity_timeout.map(|seconds| format!("sticky {seconds} s"));
-    [kind.to_owned(), affinity.unwrap_or_default()]
-        .join(" ")
-        .trim()
-        .to_owned()
+    let restricted = service.restricted.then(|| "for some".to_owned());
+    let words = [Some(kind.to_owned()), affinity, restricted].into_iter().flatten();
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn answers(service: &ServiceLine) -> String {
@@ -251,10 +251,12 @@ mod tests {
                 node_port: true,
                 host_port: false,
                 load_balancer: false,
+                external_ip: false,
                 affinity_timeout: Some(86_400),
                 backends: vec!["10.244.100.100:30000".to_owned(); 9],
                 outside: Some(Vec::new()),
                 none_here: true,
+                restricted: true,
             }],
             maps: Vec::new(),
             links: Vec::new(),

@@ -107,6 +107,8 @@ pub struct ServiceLine {
     pub host_port: bool,
     /// Whether it answers on a load balancer's address.
     pub load_balancer: bool,
+    /// Whether it answers on one of the service's `externalIPs`.
+    pub external_ip: bool,
     /// For how many seconds after its last connection a client keeps its backend, if it does.
     pub affinity_timeout: Option<u32>,
     /// Who answers.
@@ -115,6 +117,8 @@ pub struct ServiceLine {
     pub outside: Option<Vec<String>>,
     /// Whether what finds nobody is dropped, and not refused: there are endpoints, but not here.
     pub none_here: bool,
+    /// Whether only clients in `loadBalancerSourceRanges` may connect.
+    pub restricted: bool,
 }
 
 /// A map's fill level.

@@ -13,7 +13,7 @@ use netpath_common::{
             v4::{Route, RouteKey},
         },
         service::{
-            BackendKey, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
+            BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -36,6 +36,7 @@ fn loaded(max_routes: u32) -> Scratch {
     let sizes = Sizes {
         max_services: 16,
         max_backends: 16,
+        max_sources: 64,
         max_endpoints: 16,
         max_routes,
         max_connections: 256,
@@ -120,7 +121,22 @@ fn fill(pins: &Pins) {
         ..Service::default()
     };
     services.insert(&frontend(1, 53), &one).expect("room");
-    services.insert(&frontend(2, 54), &Service::default()).expect("room");
+    let external = Service {
+        flags: FLAG_EXTERNAL_IP,
+        sources: 9,
+        ..Service::default()
+    };
+    let address = Service {
+        flags: FLAG_ADDRESS,
+        ..Service::default()
+    };
+    let whole = Frontend {
+        port: 0,
+        protocol: 0,
+        ..frontend(1, 53)
+    };
+    services.insert(&whole, &address).expect("room");
+    services.insert(&frontend(2, 54), &external).expect("room");
     let backend = Backend {
         address: [10, 244, 1, 2],
         port: 5353,
@@ -192,12 +208,12 @@ fn a_whole_node_is_told_whole() {
         told["services"],
         json!([
             {
-                "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false,
-                "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true,
+                "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false, "externalIp": false,
+                "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true, "restricted": false,
             },
             {
-                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false,
-                "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false,
+                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
+                "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false, "restricted": true,
             },
         ])
     );
@@ -224,7 +240,7 @@ fn a_whole_node_is_told_whole() {
         "  10.244.1.2  02:00:00:00:00:aa  lo",
         "  10.244.2.0/24  tunnel  198.51.100.7  -",
         "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
-        "  10.96.0.2:54/udp                           none: refused",
+        "  10.96.0.2:54/udp  externalIP for some      none: refused",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",
     ] {

@@ -1,5 +1,5 @@
-//! The addresses that services may have: an address of a cluster is one service's, those of load balancers may be shared
-//! by port.
+//! The addresses that services may have: an address of a cluster is one service's, those of load balancers and external
+//! ones may be shared by port.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{NodeFacts, backends::service_range, occupied::Occupied};
+use super::{NodeFacts, judge::service_range, occupied::Occupied};
 use crate::model::{ObjectName, Problem, Service};
 
 /// What the services that came before have.
@@ -71,24 +71,74 @@ impl<'a> Claims<'a> {
         addresses
     }
 
-    /// Those of a service's load balancer that may be answered on: also a node's own, which some balancers assign, but no
-    /// pod's and no other service's cluster address.
+    /// Those of a service's load balancer that may be answered on.
     pub fn ingress_ips(&self, name: &ObjectName, service: &Service, problems: &mut Vec<Problem>) -> Vec<Ipv4Addr> {
+        let remedy = "have load balancers' addresses assigned from a range of their own";
+        self.shared(
+            name,
+            ("status.loadBalancer.ingress", &service.ingress_ips),
+            remedy,
+            problems,
+        )
+    }
+
+    /// Those of a service's external addresses that it may have, and that the operator lets services have.
+    pub fn external_ips(&self, name: &ObjectName, service: &Service, problems: &mut Vec<Problem>) -> Vec<Ipv4Addr> {
+        const FIELD: &str = "spec.externalIPs";
+        let allowed = &self.facts.external_ip_cidrs;
+        if !service.external_ips.is_empty() && allowed.is_empty() {
+            problems.push(Problem::not_served(
+                "Service",
+                name,
+                format!(
+                    "{FIELD} is not served: no range is allowed, since who writes a service could take any address with it \
+                     (CVE-2020-8554)"
+                ),
+                "leave the field out, or allow the addresses' range with the agents' --external-ip-cidr",
+            ));
+            return Vec::new();
+        }
+        let (inside, outside): (Vec<_>, Vec<_>) = service
+            .external_ips
+            .iter()
+            .partition(|address| allowed.iter().any(|range| range.contains(*address)));
+        for address in outside {
+            problems.push(Problem::refused(
+                "Service",
+                name,
+                format!("{FIELD}: {address} is in no range that is allowed"),
+                "use an address of one, or allow another with the agents' --external-ip-cidr",
+            ));
+        }
+        self.shared(name, (FIELD, &inside), "use an address that nobody else has", problems)
+    }
+
+    /// Addresses that services may share by port: also a node's own, which some balancers assign, but no pod's and no other
+    /// service's cluster address.
+    fn shared(
+        &self,
+        name: &ObjectName,
+        (field, written): (&str, &[IpAddr]),
+        remedy: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Ipv4Addr> {
         let mut addresses = Vec::new();
-        for address in &service.ingress_ips {
-            let Some(v4) = of_family(name, "status.loadBalancer.ingress", *address, problems) else {
+        for address in written {
+            let Some(v4) = of_family(name, field, *address, problems) else {
                 continue;
             };
             let conflict = match self.cluster_ips.get(&v4) {
                 Some(other) => Some(format!("the cluster address of service {other}")),
-                None => self.taken.by_pods(v4),
+                None => self.taken.by_pods(v4).or_else(|| {
+                    service_range(*address, self.facts).map(|range| format!("in the services' range {range}"))
+                }),
             };
             match conflict {
                 Some(conflict) => problems.push(Problem::refused(
                     "Service",
                     name,
-                    format!("status.loadBalancer.ingress: {v4} is {conflict}"),
-                    "have load balancers' addresses assigned from a range of their own",
+                    format!("{field}: {v4} is {conflict}"),
+                    remedy,
                 )),
                 None if addresses.contains(&v4) => {}
                 None => addresses.push(v4),

@@ -1,4 +1,4 @@
-//! Who answers for a service's port: its slices merged.
+//! Who answers for a service's port: its slices merged, and of the ready endpoints those that are meant for this node.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -6,11 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use netpath_common::abi::service::v4::Backend;
 
-use super::NodeFacts;
-use crate::model::{Cluster, Endpoint, ObjectName, Problem, Protocol, ServicePort, Slice};
+use super::{NodeFacts, judge::Judge, topology::Here};
+use crate::model::{Cluster, Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice};
 
 /// All slices, by their service.
 pub(super) struct Slices<'a> {
@@ -27,17 +26,73 @@ impl<'a> Slices<'a> {
         Self { by_service }
     }
 
-    /// The slices of one service, by name.
-    pub fn of_service(&self, service: &ObjectName) -> &[(&'a ObjectName, &'a Slice)] {
-        self.by_service.get(service).map(Vec::as_slice).unwrap_or_default()
+    /// The slices of one service, by name. What they say is held against each other, and contradictions are told.
+    pub fn of_service(&self, service: &ObjectName, problems: &mut Vec<Problem>) -> OfService<'a, '_> {
+        let slices = self.by_service.get(service).map(Vec::as_slice).unwrap_or_default();
+        OfService {
+            slices,
+            nodes: nodes(slices, problems),
+        }
     }
+}
+
+/// The slices of a service.
+pub(super) struct OfService<'a, 's> {
+    slices: &'s [(&'a ObjectName, &'a Slice)],
+    /// The nodes of addresses that are in several slices on different nodes.
+    nodes: HashMap<IpAddr, &'a str>,
+}
+
+impl<'a> OfService<'a, '_> {
+    /// What was wrong with each.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.slices.iter().flat_map(|(_, slice)| &slice.problems)
+    }
+
+    /// Whether an endpoint is on this node. One that does not say is nowhere.
+    fn is_here(&self, endpoint: &Endpoint, facts: &NodeFacts) -> bool {
+        let node = match self.nodes.get(&endpoint.address) {
+            Some(node) => Some(*node),
+            None => endpoint.node.as_deref(),
+        };
+        node == Some(&facts.name)
+    }
+}
+
+/// Where endpoints are of which slices say different things: where the first says. Of two nodes that both take an endpoint
+/// for theirs, one would break its service's traffic policy.
+fn nodes<'a>(slices: &[(&'a ObjectName, &'a Slice)], problems: &mut Vec<Problem>) -> HashMap<IpAddr, &'a str> {
+    let mut contradicted = HashMap::new();
+    if slices.len() < 2 {
+        return contradicted;
+    }
+    let mut seen: HashMap<IpAddr, (&str, &ObjectName)> = HashMap::new();
+    for (name, slice) in slices.iter().copied() {
+        for endpoint in &slice.endpoints {
+            let Some(node) = endpoint.node.as_deref() else { continue };
+            let (first, by) = *seen.entry(endpoint.address).or_insert((node, name));
+            if first != node && by != name {
+                contradicted.insert(endpoint.address, first);
+                problems.push(Problem::refused(
+                    "EndpointSlice",
+                    name,
+                    format!(
+                        "endpoints: \"{}\" is on node {node} here, and on node {first} in {by}, which counts",
+                        endpoint.address
+                    ),
+                    "correct the nodeName, or remove the slice that is stale",
+                ));
+            }
+        }
+    }
+    contradicted
 }
 
 /// Lists of backends, each in order and each backend once: an endpoint that moves from one slice to another is in both for
 /// a while.
 #[derive(Debug, Default)]
 pub(super) struct Backends {
-    /// Those of the whole cluster that take new connections.
+    /// Those of the whole cluster that take new connections, as far as hints mean them for this node.
     pub cluster: Arc<[Backend]>,
     /// Those of this node that do. They are chosen by themselves: with none ready here, those here that still answer on their
     /// way out do, though others are ready elsewhere.
@@ -50,12 +105,13 @@ pub(super) struct Backends {
 /// own endpoints alone.
 pub(super) fn backends(
     port: &ServicePort,
-    slices: &[(&ObjectName, &Slice)],
+    slices: &OfService<'_, '_>,
     facts: &NodeFacts,
+    (judge, here): (&Judge<'_>, &Here<'_>),
     problems: &mut Vec<Problem>,
 ) -> Backends {
     let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
-    for (name, slice) in slices {
+    for (name, slice) in slices.slices.iter().copied() {
         for target in slice
             .ports
             .iter()
@@ -65,12 +121,12 @@ pub(super) fn backends(
                 let IpAddr::V4(address) = endpoint.address else {
                     continue;
                 };
-                if let Some(range) = service_range(endpoint.address, facts) {
+                if let Some(why) = judge.why_not(endpoint.address) {
                     problems.push(Problem::refused(
                         "EndpointSlice",
                         name,
-                        format!("endpoints: \"{address}\" is in the services' range {range}"),
-                        "give the address of a pod or of a host: a service cannot answer for another",
+                        format!("endpoints: \"{address}\" {why}"),
+                        "give the address of a pod or of a host",
                     ));
                     continue;
                 }
@@ -80,7 +136,7 @@ pub(super) fn backends(
                     reserved: [0; 2],
                 };
                 cluster.add(endpoint, backend);
-                if is_here(endpoint, facts) {
+                if slices.is_here(endpoint, facts) {
                     local.add(endpoint, backend);
                 }
                 if port.protocol == Protocol::Udp && (endpoint.ready || endpoint.serving) {
@@ -90,47 +146,42 @@ pub(super) fn backends(
         }
     }
     Backends {
-        cluster: cluster.chosen(),
-        local: local.chosen(),
+        cluster: cluster.chosen(here),
+        local: local.chosen(&Here::default()),
         serving: in_order(serving),
     }
 }
 
 /// How many endpoints of a service are ready on this node, on whichever of its ports.
-pub(super) fn ready_here(slices: &[(&ObjectName, &Slice)], facts: &NodeFacts) -> usize {
-    let endpoints = slices.iter().flat_map(|(_, slice)| &slice.endpoints);
-    let ready = endpoints.filter(|endpoint| endpoint.ready && is_here(endpoint, facts));
+pub(super) fn ready_here(slices: &OfService<'_, '_>, facts: &NodeFacts, judge: &Judge<'_>) -> usize {
+    let endpoints = slices.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
+    let ready = endpoints.filter(|endpoint| endpoint.ready && slices.is_here(endpoint, facts));
     let addresses = ready.map(|endpoint| endpoint.address);
-    let usable = addresses.filter(|address| address.is_ipv4() && service_range(*address, facts).is_none());
+    let usable = addresses.filter(|address| address.is_ipv4() && judge.why_not(*address).is_none());
     usable.collect::<BTreeSet<_>>().len()
-}
-
-/// Whether an endpoint is on this node. One that does not say is nowhere.
-fn is_here(endpoint: &Endpoint, facts: &NodeFacts) -> bool {
-    endpoint.node.as_deref() == Some(&facts.name)
 }
 
 /// Endpoints to choose the best of.
 #[derive(Default)]
-struct Candidates {
-    ready: Vec<Backend>,
+struct Candidates<'a> {
+    ready: Vec<(Backend, Option<&'a Hints>)>,
     leaving: Vec<Backend>,
 }
 
-impl Candidates {
-    fn add(&mut self, endpoint: &Endpoint, backend: Backend) {
+impl<'a> Candidates<'a> {
+    fn add(&mut self, endpoint: &'a Endpoint, backend: Backend) {
         if endpoint.ready {
-            self.ready.push(backend);
+            self.ready.push((backend, endpoint.hints.as_deref()));
         } else if endpoint.serving && endpoint.terminating {
             self.leaving.push(backend);
         }
     }
 
-    fn chosen(self) -> Arc<[Backend]> {
+    fn chosen(self, here: &Here<'_>) -> Arc<[Backend]> {
         in_order(if self.ready.is_empty() {
             self.leaving
         } else {
-            self.ready
+            here.meant(self.ready)
         })
     }
 }
@@ -139,13 +190,4 @@ fn in_order(mut backends: Vec<Backend>) -> Arc<[Backend]> {
     backends.sort_unstable();
     backends.dedup();
     backends.into()
-}
-
-/// The service range that an address lies in.
-pub(super) fn service_range(address: IpAddr, facts: &NodeFacts) -> Option<IpNet> {
-    facts
-        .service_cidrs
-        .iter()
-        .copied()
-        .find(|range| range.contains(&address))
 }

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 use netpath_common::abi::Mac;
 
+use super::NodePortAddresses;
+
 /// What the API server allocates NodePorts from by default (its `--service-node-port-range`).
 pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
 
@@ -27,12 +29,21 @@ pub struct NodeFacts {
     pub nat_ports: RangeInclusive<u16>,
     /// The ports that services may open on nodes: [`NODE_PORTS`], unless the API server was told otherwise.
     pub node_ports: RangeInclusive<u16>,
+    /// On which of the node's addresses they are opened.
+    pub node_port_addresses: NodePortAddresses,
     /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
     pub hash_seed: u32,
     /// The kernel's cookie of the node's own network namespace.
     pub netns_cookie: u64,
     /// Where the cluster allocates service addresses from.
     pub service_cidrs: Vec<IpNet>,
+    /// Whether a service's `loadBalancerSourceRanges` hold for its NodePorts too.
+    pub node_ports_have_sources: bool,
+    /// The ranges that services' `externalIPs` may be of. None: whoever may write a service could take any address with them
+    /// (CVE-2020-8554).
+    pub external_ip_cidrs: Vec<IpNet>,
+    /// What the kernel's own routes deliver to the node itself: its addresses on all devices, and ranges that others set.
+    pub local_routes: Vec<IpNet>,
     /// Of a node's address: the next hop of the kernel's own route to it, where that is not the node itself. A node that
     /// is missing here is left to the kernel's routes.
     pub next_hops: BTreeMap<IpAddr, IpAddr>,

@@ -11,12 +11,16 @@ mod backends;
 mod config;
 mod endpoints;
 mod facts;
+mod judge;
 mod kernel_routes;
+mod node_port_addresses;
 mod nodes;
 mod occupied;
 mod routes;
 mod services;
+mod sources;
 mod subnets;
+mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +34,7 @@ use netpath_common::abi::{
     endpoint::Endpoint,
     route::v4::{Route, RouteKey},
     service::v4::{Backend, Frontend},
+    source::v4::SourceKey,
 };
 
 use crate::model::{Cluster, ObjectName};
@@ -39,6 +44,7 @@ pub use crate::model::{Problem, Severity};
 pub use config::OVERLAY_OVERHEAD;
 pub use facts::{Device, NODE_PORTS, NodeFacts, Uplink};
 pub use kernel_routes::{KernelRoute, Way};
+pub use node_port_addresses::NodePortAddresses;
 
 /// What the kernel must hold. All of it is exact: what is not here must not be in the maps either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +59,10 @@ pub struct Plan {
     pub routes4: BTreeMap<RouteKey, Route>,
     /// `np_service4`, each with what its set in `np_backend4` holds.
     pub services4: BTreeMap<Frontend, ServicePlan>,
+    /// `np_source4`: the lists of clients that frontends name.
+    pub sources4: BTreeMap<SourceKey, u32>,
+    /// The addresses that services have, with their `FLAG_*`: what they serve nothing on is refused. Entries of `np_service4` too.
+    pub addresses4: BTreeMap<[u8; 4], u16>,
     /// Where load balancers ask whether services have endpoints here, by port.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Whether the node is going away, and ought to get nothing new from load balancers.
@@ -75,6 +85,8 @@ pub struct ServicePlan {
     pub outside: Arc<[Backend]>,
     /// Of UDP, all that answer, also those that nothing new is sent to: flows to these stay.
     pub serving: Arc<[Backend]>,
+    /// The list of clients in `np_source4` that may connect; 0 where everyone may.
+    pub sources: u32,
     /// The number under which clients are remembered; 0 without session affinity.
     pub affinity: u32,
     /// How long after its last new connection a client keeps its backend, in seconds.
@@ -161,15 +173,17 @@ fn plan_node(
             "it has no IPv4 pod subnet of its own with room for pods",
         ));
     };
-    let (services4, health_checks) = services::services(cluster, facts, &own, &placed, problems);
+    let services = services::services(cluster, facts, node, (&own, &placed), problems);
     Ok(Plan {
         config: config::config(facts, node, gateway, &routes4),
         endpoints4: endpoints::endpoints(&own, facts),
         kernel_routes: kernel_routes::kernel_routes(gateway, &placed, facts),
         subnets4: own.subnets,
         routes4,
-        services4,
-        health_checks,
+        services4: services.frontends,
+        sources4: services.sources,
+        addresses4: services.addresses,
+        health_checks: services.health_checks,
         leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
         problems: Vec::new(),
     })

@@ -1,11 +1,17 @@
 //! YAML in, exact map contents out. Expected values are written by hand: they are the layouts as a person reads them.
 
 mod balancers;
+mod contradictions;
+mod external;
+mod model;
+mod node_ports;
 mod nodes;
 mod policies;
 mod properties;
 mod scale;
 mod services;
+mod sources;
+mod topology;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
@@ -48,9 +54,13 @@ fn facts() -> NodeFacts {
         vxlan_port: 8472,
         nat_ports: 49152..=65535,
         node_ports: NODE_PORTS,
+        node_port_addresses: NodePortAddresses::All,
+        node_ports_have_sources: false,
         hash_seed: 0x5eed,
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        external_ip_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "192.168.1.0/28".parse().unwrap()],
+        local_routes: vec!["127.0.0.0/8".parse().unwrap(), "203.0.113.64/26".parse().unwrap()],
         next_hops: BTreeMap::from([("192.168.2.13".parse().unwrap(), "192.168.1.1".parse().unwrap())]),
     }
 }

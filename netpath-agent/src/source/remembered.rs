@@ -98,7 +98,7 @@ async fn keep_resting(mut clusters: watch::Receiver<Arc<Cluster>>, state: PathBu
 mod tests {
     use super::*;
     use crate::model::{
-        Endpoint, Node, ObjectName, Problem, Protocol, Service, ServiceCidr, ServicePort, Slice, SlicePort,
+        Endpoint, Hints, Node, ObjectName, Problem, Protocol, Service, ServiceCidr, ServicePort, Slice, SlicePort,
     };
 
     fn remembered() -> Remembered {
@@ -111,6 +111,7 @@ mod tests {
                 created: Some(7),
                 internal_ips: vec!["192.0.2.1".parse().unwrap()],
                 pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+                zone: Some("z1".into()),
                 leaving: false,
             },
         );
@@ -120,6 +121,8 @@ mod tests {
                 created: None,
                 cluster_ips: vec!["10.96.0.10".parse().unwrap()],
                 ingress_ips: vec!["203.0.113.9".parse().unwrap()],
+                external_ips: vec!["203.0.113.10".parse().unwrap()],
+                sources: Some(vec!["192.0.2.0/24".parse().unwrap()]),
                 ports: vec![ServicePort {
                     name: "http".into(),
                     protocol: Protocol::Tcp,
@@ -143,6 +146,10 @@ mod tests {
                     serving: true,
                     terminating: false,
                     node: Some("n1".into()),
+                    hints: Some(Box::new(Hints {
+                        zones: vec!["z1".into()],
+                        nodes: vec![],
+                    })),
                 }],
                 ports: vec![SlicePort {
                     name: "http".into(),
@@ -166,12 +173,12 @@ mod tests {
     fn the_shape_is_that_of_its_version() {
         let expected = r#"{"taken":1700000000,"cluster":{"nodes":{"n1":{"created":7,"internal_ips":["192.0.2.1"],"#
             .to_owned()
-            + r#""pod_cidrs":["10.244.1.0/24"],"leaving":false}},"services":{"shop/till":{"created":null,"#
-            + r#""cluster_ips":["10.96.0.10"],"ingress_ips":["203.0.113.9"],"#
+            + r#""pod_cidrs":["10.244.1.0/24"],"zone":"z1","leaving":false}},"services":{"shop/till":{"created":null,"#
+            + r#""cluster_ips":["10.96.0.10"],"ingress_ips":["203.0.113.9"],"external_ips":["203.0.113.10"],"sources":["192.0.2.0/24"],"#
             + r#""ports":[{"name":"http","protocol":"Tcp","port":80,"node_port":30080}],"affinity_timeout":60,"#
             + r#""internal_local":false,"external_local":true,"health_check_node_port":30090}},"slices":{"shop/till-1":"#
             + r#"{"service":"shop/till","endpoints":[{"address":"10.244.1.5","ready":true,"serving":true,"#
-            + r#""terminating":false,"node":"n1"}],"ports":[{"name":"http","protocol":"Tcp","port":8080}]}},"#
+            + r#""terminating":false,"node":"n1","hints":{"zones":["z1"],"nodes":[]}}],"ports":[{"name":"http","protocol":"Tcp","port":8080}]}},"#
             + r#""service_cidrs":{"kubernetes":{"cidrs":["10.96.0.0/16"]}}}}"#;
         assert_eq!((VERSION, serde_json::to_string(&remembered()).unwrap()), (1, expected));
     }

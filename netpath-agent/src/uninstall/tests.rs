@@ -63,6 +63,7 @@ fn node(pins: &Pins, folder: &Path) -> Places {
     let sizes = Sizes {
         max_services: 16,
         max_backends: 16,
+        max_sources: 64,
         max_connections: 256,
         max_affinities: 64,
         ..Sizes::default()

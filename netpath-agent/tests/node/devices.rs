@@ -1,5 +1,6 @@
 //! Devices, routes and sysctls. What netpath did is read back with `ip`.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -265,6 +266,27 @@ fn next_hops_are_the_kernels() {
             netlink.next_hop(address("10.0.1.2")).await.unwrap(),
             Some(NextHop { gateway: None, device })
         );
+    });
+}
+
+/// An address of any device, and what others route to the node's stack; nothing of any other table.
+#[test]
+fn local_routes_are_what_the_node_s_stack_has() {
+    in_namespace(async |netlink| {
+        make_uplink();
+        ip("link set lo up");
+        ip("address add 203.0.113.8/32 dev lo");
+        ip("route add local 198.51.100.0/28 dev up0 proto 66");
+        ip("route add 192.0.2.0/24 via 10.0.1.254");
+        let found: BTreeSet<IpNet> = netlink.local_routes().await.unwrap().into_iter().collect();
+        let expected = [
+            "127.0.0.0/8",
+            "127.0.0.1/32",
+            "10.0.1.1/32",
+            "203.0.113.8/32",
+            "198.51.100.0/28",
+        ];
+        assert_eq!(found, expected.into_iter().map(net).collect());
     });
 }
 

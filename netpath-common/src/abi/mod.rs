@@ -15,10 +15,11 @@ pub mod fragment;
 pub mod route;
 pub mod service;
 pub mod socket;
+pub mod source;
 
 /// The version of all layouts in this module. It is part of the configuration entry, so that an agent knows whether it
 /// may adopt the maps that it finds pinned.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// A MAC address, as on the wire.
 pub type Mac = [u8; 6];

@@ -16,6 +16,16 @@ pub const FLAG_HOST_PORT: u16 = 2;
 pub const FLAG_NONE_HERE: u16 = 4;
 /// A frontend that answers on a load balancer's address.
 pub const FLAG_LOAD_BALANCER: u16 = 8;
+/// A frontend that answers on one of a service's `externalIPs`.
+pub const FLAG_EXTERNAL_IP: u16 = 16;
+/// A NodePort that answers on the frontend's own address alone: not all of the node's were chosen for NodePorts.
+pub const FLAG_NODE_PORT_HERE: u16 = 32;
+/// No frontend: an entry of port 0 and protocol 0 that says that a service has the address. What asks for anything else there
+/// than its frontends is refused.
+pub const FLAG_ADDRESS: u16 = 64;
+/// With [`FLAG_ADDRESS`]: only what comes from elsewhere is refused. The address leads to the nodes from outside, and for the
+/// node's own pods and processes there may be more behind it.
+pub const FLAG_OUTSIDE: u16 = 128;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;
@@ -25,9 +35,9 @@ families! {
     pub struct Frontend {
         /// The service's address, or the node's for a NodePort.
         pub address: A,
-        /// Its port.
+        /// Its port; 0 for the address itself, see [`FLAG_ADDRESS`].
         pub port: u16,
-        /// IP protocol: 6 or 17.
+        /// IP protocol: 6 or 17; 0 for the address itself.
         pub protocol: u8,
         /// Zero.
         pub reserved: u8,
@@ -64,13 +74,15 @@ pub struct Service {
     pub affinity: u32,
     /// How long after its last new connection a client is sent to the same backend, in seconds.
     pub affinity_timeout: u32,
+    /// The list of clients that may connect, in `np_source4`; 0 where everyone may.
+    pub sources: u32,
     /// `FLAG_*`.
     pub flags: u16,
     /// Zero.
     pub reserved: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Service>() == 28);
+const _: () = assert!(size_of::<Service>() == 32);
 
 /// A place in a set of backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]

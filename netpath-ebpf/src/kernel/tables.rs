@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1},
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::btf_map,
 };
@@ -18,6 +18,7 @@ use netpath_common::abi::{
     route::{self, Route, RouteKey},
     service::{self, Backend, BackendKey, Frontend, Service},
     socket::{self, SocketKey, SocketPeer},
+    source::SOURCES_BITS,
 };
 use netpath_ebpf::{
     flow,
@@ -36,9 +37,11 @@ static ENDPOINT4: HashMap<[u8; 4], Endpoint, 4096, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_route4")]
 static ROUTE4: HashMap<route::v4::RouteKey, route::v4::Route, 4096, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_service4")]
-static SERVICE4: HashMap<service::v4::Frontend, Service, 65536, ON_DEMAND> = HashMap::new();
+static SERVICE4: HashMap<service::v4::Frontend, Service, 131072, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_backend4")]
 static BACKEND4: HashMap<BackendKey, service::v4::Backend, 262144, ON_DEMAND> = HashMap::new();
+#[btf_map(name = "np_source4")]
+static SOURCE4: LpmTrie<Sources4, u32, 16384> = LpmTrie::new();
 #[btf_map(name = "np_affinity4")]
 static AFFINITY4: LruHashMap<affinity::v4::Client, affinity::v4::Affinity, 65536> = LruHashMap::new();
 #[btf_map(name = "np_conntrack4")]
@@ -50,10 +53,20 @@ static SOCKET4: LruHashMap<socket::v4::SocketKey, socket::v4::SocketPeer, 65536>
 #[btf_map(name = "np_counter")]
 pub(super) static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
 
+/// A key of `np_source4` behind its prefix length, as [`source::SourceKey`] has it.
+#[repr(C)]
+struct Sources4 {
+    sources: u32,
+    address: [u8; 4],
+}
+
 /// What [`Tables::settle`] writes to and reads from. Programs do not interrupt each other on one processor.
 #[btf_map(name = "np_scratch")]
 static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
 const SCRATCH_WORDS: usize = 24;
+
+/// All bits of a key of `np_source4`.
+const WHOLE4: u32 = SOURCES_BITS + 32;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const EEXIST: i32 = 17;
@@ -109,6 +122,15 @@ impl Tables<[u8; 4]> for KernelTables {
     fn backend(&self, key: BackendKey) -> Option<Backend<[u8; 4]>> {
         // SAFETY: as above.
         unsafe { BACKEND4.get(key).map(|backend| (*backend).into()) }
+    }
+
+    #[inline(always)]
+    fn admits(&self, sources: u32, client: [u8; 4]) -> bool {
+        let client = Sources4 {
+            sources,
+            address: client,
+        };
+        SOURCE4.get(&lpm_trie::Key::new(WHOLE4, client)).is_some()
     }
 
     #[inline(always)]

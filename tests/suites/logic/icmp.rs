@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader, icmpv4::TimeExceededCode};
-use netpath_common::reason::Reason;
+use netpath_common::{abi::service::v4 as service, reason::Reason};
 use netpath_ebpf::{path, verdict::Verdict};
 use netpath_tests::{
     frame::{Frame, TcpFlags, ip_packet},
@@ -23,12 +23,63 @@ fn quote(frame: &[u8]) -> &[u8] {
 
 #[test]
 fn a_service_without_endpoints_refuses() -> Result<()> {
-    let sent = from_a().tcp(FROM, (EMPTY, 80), TcpFlags::SYN, b"")?;
-    let (verdict, frame) = pod_a_sends(&mut tables(), sent.clone());
+    let empty = (EMPTY, 80);
+    let back = Frame::new(MAC_BRIDGE, MAC_A);
+    let refuses = |sent: Vec<u8>| {
+        let (verdict, frame) = pod_a_sends(&mut tables(), sent);
+        assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
+        frame
+    };
+    // Frames are of sequence number 0x1000, and acknowledge 0x2000; a first segment counts one (RFC 9293, section 3.4).
+    let syn = from_a().tcp(FROM, empty, TcpFlags::SYN, b"")?;
+    assert_eq!(refuses(syn), back.reset(empty, FROM, 0, Some(0x1001))?);
+    let with_data = from_a().tcp(FROM, empty, TcpFlags::SYN, b"early")?;
+    assert_eq!(refuses(with_data), back.reset(empty, FROM, 0, Some(0x1006))?);
+    let none = TcpFlags::default();
+    let padded = [from_a().tcp(FROM, empty, none, b"odd")?, vec![0; 9]].concat();
+    assert_eq!(
+        refuses(padded),
+        back.reset(empty, FROM, 0, Some(0x1003))?,
+        "as short frames are"
+    );
+    let late = from_a().tcp(FROM, empty, TcpFlags::ACK, b"late")?;
+    assert_eq!(refuses(late), back.reset(empty, FROM, 0x2000, None)?);
+    Ok(())
+}
+
+#[test]
+fn a_reset_gets_no_answer() -> Result<()> {
+    for ack in [false, true] {
+        let rst = TcpFlags {
+            rst: true,
+            ack,
+            ..TcpFlags::default()
+        };
+        let sent = from_a().tcp(FROM, (EMPTY, 80), rst, b"")?;
+        let (verdict, frame) = pod_a_sends(&mut tables(), sent.clone());
+        assert_eq!((verdict, frame), (Verdict::Drop(Reason::RefusedSilent), sent));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_datagrams_by_icmp() -> Result<()> {
+    let mut tables = tables();
+    let at = |protocol| service::Frontend {
+        address: EMPTY,
+        port: 80,
+        protocol,
+        reserved: 0,
+    };
+    let empty = tables.services[&at(6)];
+    tables.services.insert(at(17), empty);
+    let sent = from_a().udp(FROM, (EMPTY, 80), b"who")?;
+    let (verdict, frame) = pod_a_sends(&mut tables, sent.clone());
     assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
+    let quoted = &ip_packet(&sent)[..28];
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_A).icmp(EMPTY, POD_A, UNREACHABLE, quote(&sent))
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(EMPTY, POD_A, UNREACHABLE, quoted)
     );
     Ok(())
 }

@@ -6,7 +6,11 @@ use netpath_common::abi::{
     config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
     route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
-    service::{BackendKey, FLAG_NODE_PORT, FLAG_NONE_HERE, Service, v4 as service},
+    service::{
+        BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, Service,
+        v4 as service,
+    },
+    source::{ADMITTED, SOURCES_BITS, v4::SourceKey},
 };
 use netpath_ebpf::{packet::Packet, verdict::Verdict};
 use netpath_tests::{
@@ -55,6 +59,15 @@ pub const EMPTY: [u8; 4] = [10, 96, 0, 99];
 pub const STICKY: [u8; 4] = [10, 96, 0, 82];
 /// One backend, pod A: what it reaches by it is itself.
 pub const SELF: [u8; 4] = [10, 96, 0, 11];
+
+/// An address of a load balancer, which no device has, with one backend, pod B. Clients in 203.0.113.0/24 and pod A may
+/// connect, nobody else.
+pub const BALANCED: [u8; 4] = [198, 51, 100, 9];
+/// An address of the service range that no service has.
+pub const UNKNOWN: [u8; 4] = [10, 96, 7, 7];
+
+/// The list of clients at [`BALANCED`].
+const CLIENTS: u32 = 9;
 
 pub fn config() -> Config {
     Config {
@@ -186,7 +199,39 @@ pub fn tables() -> HostTables {
         6,
         &[(POD_B, 8080), (POD_PEER, 8080), (POD_FAR, 8080)],
     );
+    serve(1, &[(BALANCED, 80, FLAG_LOAD_BALANCER)], 6, &[(POD_B, 8080)]);
+    for (address, length) in [([203, 0, 113, 0], 24), (POD_A, 32)] {
+        let key = SourceKey {
+            prefix_len: SOURCES_BITS + length,
+            sources: CLIENTS,
+            address,
+        };
+        tables.sources.insert(key, ADMITTED);
+    }
+    for address in [WEB, DATABASE, EMPTY, SELF, STICKY] {
+        let frontend = service::Frontend {
+            address,
+            ..service::Frontend::default()
+        };
+        let known = Service {
+            flags: FLAG_ADDRESS,
+            ..Service::default()
+        };
+        tables.services.insert(frontend, known);
+    }
+    let shared = service::Frontend {
+        address: BALANCED,
+        ..service::Frontend::default()
+    };
+    let known = Service {
+        flags: FLAG_ADDRESS | FLAG_OUTSIDE,
+        ..Service::default()
+    };
+    tables.services.insert(shared, known);
     for (frontend, service) in &mut tables.services {
+        if frontend.address == BALANCED && frontend.port != 0 {
+            service.sources = CLIENTS;
+        }
         match frontend.port {
             30_082 => (service.outside_set, service.outside_count) = (1, 1),
             30_083 => (service.outside_set, service.outside_count) = (0, 0),

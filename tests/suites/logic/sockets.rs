@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use netpath_common::{
     abi::{
-        service::{BackendKey, FLAG_NODE_PORT, Service, v4 as service},
+        service::{BackendKey, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Service, v4 as service},
         socket::{TO_BACKEND, TO_FRONTEND, v4},
     },
     reason::Reason,
@@ -211,10 +211,13 @@ fn a_node_port_is_on_every_address_of_the_node() {
     serve(&mut tables, (NODE, 54_323), 90, &[(POD_A, 53)]);
     let left = (Ok(Reason::SocketLeft), ([127, 0, 0, 1], 54_323));
     assert_eq!(connect(&mut tables, UDP, left.1), left);
-    let flags = tables.services.values_mut().find(|service| service.set == 90);
-    flags.expect("just added").flags = FLAG_NODE_PORT;
-    let led = connect(&mut tables, UDP, left.1);
-    assert_eq!(led, (Ok(Reason::ToBackend), (POD_A, 53)));
+    let mut is_now = |flags| {
+        let service = tables.services.values_mut().find(|service| service.set == 90);
+        service.expect("just added").flags = flags;
+        connect(&mut tables, UDP, left.1)
+    };
+    assert_eq!(is_now(FLAG_NODE_PORT_HERE), left, "a NodePort on chosen addresses");
+    assert_eq!(is_now(FLAG_NODE_PORT), (Ok(Reason::ToBackend), (POD_A, 53)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, hash::Hash};
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie::Key},
     programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
@@ -17,6 +17,7 @@ use netpath_common::{
         conntrack::v4::{Connection, Tuple},
         counter::{COUNTERS, Counter},
         fragment::{FragmentPorts, v4::FragmentKey},
+        source::v4::SourceKey,
     },
     hook::Hook,
     names,
@@ -79,6 +80,7 @@ impl Kernel {
         fill(self.map(names::ROUTE4)?, &tables.routes)?;
         fill(self.map(names::SERVICE4)?, &tables.services)?;
         fill(self.map(names::BACKEND4)?, &tables.backends)?;
+        fill_trie(self.map(names::SOURCE4)?, &tables.sources)?;
         fill(self.map(names::AFFINITY4)?, &tables.affinities)?;
         fill(self.map(names::CONNTRACK4)?, &tables.connections)?;
         fill(self.map(names::FRAGMENT4)?, &tables.fragments)?;
@@ -181,6 +183,20 @@ fn fill<K: bytemuck::Pod + Ord + Hash, V: bytemuck::Pod>(map: &mut Map, entries:
     }
     for (key, value) in entries {
         map.insert(Abi(*key), Abi(*value), 0)?;
+    }
+    Ok(())
+}
+
+fn fill_trie(map: &mut Map, entries: &BTreeMap<SourceKey, u32>) -> Result<()> {
+    let mut map: LpmTrie<&mut MapData, [u8; 8], u32> = LpmTrie::try_from(map)?;
+    let old: Vec<_> = map.keys().collect::<Result<_, _>>()?;
+    for key in old {
+        map.remove(&key)?;
+    }
+    for (key, value) in entries {
+        let [s0, s1, s2, s3] = key.sources.to_ne_bytes();
+        let [a0, a1, a2, a3] = key.address;
+        map.insert(&Key::new(key.prefix_len, [s0, s1, s2, s3, a0, a1, a2, a3]), value, 0)?;
     }
     Ok(())
 }

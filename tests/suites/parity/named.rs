@@ -6,8 +6,8 @@ use netpath_tests::frame::{Frame, TcpFlags, arp};
 
 use super::{Visit, with_devices};
 use crate::logic::node::{
-    BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK, NODE, OVERLAY, POD_A, POD_B, POD_FAR,
-    POD_PEER, PORT_A, PORT_B, SELF, STICKY, UPLINK, VNI, WEB, from_a, from_wire,
+    BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK, NODE, OVERLAY, PEER, POD_A,
+    POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB, from_a, from_wire,
 };
 
 fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
@@ -92,7 +92,33 @@ fn frames() -> Result<Vec<(&'static str, Visit)>> {
             xdp(from_wire().tcp((CLIENT, 33_005), (NODE, 30_083), TcpFlags::SYN, &[])?),
         ),
         ("a pod of the node where nobody is here", from_pod(syn((NODE, 30_083))?)),
-        ("pod to no service", from_pod(syn((EMPTY, 81))?)),
+        ("pod to a service's other port", from_pod(syn((EMPTY, 81))?)),
+        (
+            "a late segment to a service's other port",
+            from_pod(from_a().tcp((POD_A, 40_000), (EMPTY, 81), TcpFlags::ACK, b"late")?),
+        ),
+        (
+            "a client outside to a service without endpoints, XDP",
+            xdp(from_wire().tcp((CLIENT, 33_007), (EMPTY, 80), TcpFlags::SYN, &[])?),
+        ),
+        ("pod to no service", from_pod(syn((UNKNOWN, 80))?)),
+        (
+            "pod pings a service",
+            from_pod(from_a().echo(POD_A, WEB, 77, b"abcdefgh")),
+        ),
+        ("a pod that may connect", from_pod(syn((BALANCED, 80))?)),
+        (
+            "a client outside that may connect",
+            wire(from_wire().tcp((CLIENT, 33_006), (BALANCED, 80), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "a client outside that may not",
+            wire(from_wire().tcp((PEER, 33_006), (BALANCED, 80), TcpFlags::SYN, &[])?),
+        ),
+        (
+            "the same, XDP",
+            xdp(from_wire().tcp((PEER, 33_006), (BALANCED, 80), TcpFlags::SYN, &[])?),
+        ),
         ("pod to the node", from_pod(syn((NODE, 22))?)),
         (
             "pod pings outside",

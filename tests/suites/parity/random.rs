@@ -12,8 +12,8 @@ use proptest::{
 
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
-    BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK, NODE, OVERLAY,
-    PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UPLINK, VNI, WEB,
+    BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK, NODE,
+    OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB,
 };
 
 /// What is carried.
@@ -82,6 +82,9 @@ fn sockets() -> impl Strategy<Value = Socket> {
         EMPTY,
         SELF,
         STICKY,
+        BALANCED,
+        BALANCED,
+        UNKNOWN,
         [10, 244, 1, 99],
     ]);
     let port = prop_oneof![

@@ -54,10 +54,31 @@ fn a_node_port_that_a_pod_has_waits_until_that_is_gone() {
     let mut applier = Applier::adopt(pins).expect("maps");
     // After the applier has read the map: it does not know.
     let (taken, held) = open(pins, frontend(1, 30_080), 9);
-    let wanted = plan([
-        (taken, service(FLAG_NODE_PORT, &[1])),
-        (frontend(1, 30_081), service(FLAG_NODE_PORT, &[1])),
-    ]);
+    for flags in [
+        FLAG_NODE_PORT,
+        FLAG_NODE_PORT_HERE,
+        FLAG_LOAD_BALANCER,
+        FLAG_EXTERNAL_IP,
+    ] {
+        a_pod_s_stays(&mut applier, pins, (taken, held), flags);
+    }
+    let wanted = with_next(taken, FLAG_NODE_PORT);
+    tables::service4(pins).expect("pinned").remove(&taken).expect("removed");
+    assert_eq!(applier.apply(&wanted).errors, []);
+    assert_eq!(serves(pins, taken), Some((FLAG_NODE_PORT, vec![backend(1)])));
+}
+
+/// A frontend of a service's with flags, and another on the next port.
+fn with_next(frontend: Frontend, flags: u16) -> Plan {
+    let port = frontend.port + 1;
+    plan([
+        (frontend, service(flags, &[1])),
+        (Frontend { port, ..frontend }, service(flags, &[1])),
+    ])
+}
+
+fn a_pod_s_stays(applier: &mut Applier, pins: &Pins, (taken, held): (Frontend, Service), flags: u16) {
+    let wanted = with_next(taken, flags);
     for _ in 0..2 {
         let report = applier.apply(&wanted);
         assert_eq!(report.errors.len(), 1, "{report}");
@@ -66,11 +87,5 @@ fn a_node_port_that_a_pod_has_waits_until_that_is_gone() {
         let found = tables::service4(pins).expect("pinned").get(&taken).expect("read");
         assert_eq!(found, Some(held));
     }
-    assert_eq!(
-        serves(pins, frontend(1, 30_081)),
-        Some((FLAG_NODE_PORT, vec![backend(1)]))
-    );
-    tables::service4(pins).expect("pinned").remove(&taken).expect("removed");
-    assert_eq!(applier.apply(&wanted).errors, []);
-    assert_eq!(serves(pins, taken), Some((FLAG_NODE_PORT, vec![backend(1)])));
+    assert_eq!(serves(pins, frontend(1, 30_081)), Some((flags, vec![backend(1)])));
 }

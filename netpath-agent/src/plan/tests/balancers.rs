@@ -83,29 +83,6 @@ fn a_balancer_s_address_may_be_shared_by_port_and_taken_from_nobody() {
     assert_eq!(keys, wanted);
 }
 
-/// Serving the address to everyone would be worse than not serving it.
-#[test]
-fn an_address_with_source_ranges_is_not_served_at_all() {
-    let ranges = |ranges: &str| {
-        let spec = format!(", loadBalancerSourceRanges: [{ranges}]");
-        with_nodes(&balanced("shop", "10.96.0.10", &spec, "{ip: 203.0.113.8}"))
-    };
-    let plan = ranges("203.0.113.0/24");
-    assert_eq!(
-        said(&plan.problems),
-        [
-            "Service web/shop: spec.loadBalancerSourceRanges is not served yet, so that the load balancer's addresses are \
-          not either"
-        ]
-    );
-    assert_eq!(
-        plan.services4.into_keys().collect::<Vec<_>>(),
-        [frontend("10.96.0.10", 80, TCP)]
-    );
-    let all = ranges("10.0.0.0/8, \" 0.0.0.0/0 \"");
-    assert_eq!((all.problems, all.services4.len()), (vec![], 2));
-}
-
 #[test]
 fn a_health_check_counts_the_ready_endpoints_here() {
     let spec = |policy: &str| format!(", externalTrafficPolicy: {policy}, healthCheckNodePort: 31000");

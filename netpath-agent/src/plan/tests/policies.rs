@@ -214,7 +214,7 @@ fn what_a_service_asks_for_in_vain_is_said_and_the_rest_is_served() {
         "shop",
         "type: NodePort, clusterIP: 10.96.0.10, ports: [{port: 80, nodePort: 30080}], sessionAffinity: ClientIP,
          sessionAffinityConfig: {clientIP: {timeoutSeconds: 86401}}, internalTrafficPolicy: Near,
-         externalTrafficPolicy: Far, externalIPs: [203.0.113.9], trafficDistribution: PreferClose",
+         externalTrafficPolicy: Far, trafficDistribution: PreferFar",
     ) + &service(
         "cafe",
         "clusterIP: 10.96.0.11, ports: [{port: 80}], sessionAffinity: Cookie",
@@ -227,8 +227,7 @@ fn what_a_service_asks_for_in_vain_is_said_and_the_rest_is_served() {
             "Service web/shop: spec.externalTrafficPolicy: \"Far\" is not known",
             "Service web/shop: spec.internalTrafficPolicy: \"Near\" is not known",
             "Service web/shop: spec.sessionAffinityConfig.clientIP.timeoutSeconds: 86401 is not from 1 to 86400",
-            "Service web/shop: spec.externalIPs is not served yet",
-            "Service web/shop: spec.trafficDistribution is not served yet",
+            "Service web/shop: spec.trafficDistribution: \"PreferFar\" is not known",
         ]
     );
     let timeout = plan.services4[&frontend("10.96.0.10", 80, TCP)].affinity_timeout;

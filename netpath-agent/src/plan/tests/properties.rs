@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use netpath_common::abi::service::{FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
+use netpath_common::abi::service::{FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::{self, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort};
+use crate::model::{self, Hints, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort};
 
 /// Addresses from small pools, so that they collide.
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -32,6 +32,7 @@ fn node() -> impl Strategy<Value = Node> {
             created,
             internal_ips,
             pod_cidrs,
+            zone: None,
             leaving: false,
         },
     )
@@ -59,12 +60,14 @@ fn service() -> impl Strategy<Value = Service> {
         any::<[bool; 2]>(),
         proptest::option::of(29999u16..30003),
     );
-    let addresses = (vec(address(), 0..3), vec(address(), 0..2));
+    let addresses = (vec(address(), 0..3), vec(address(), 0..2), vec(address(), 0..2));
     (proptest::option::of(0i64..4), addresses, vec(port, 0..4), wishes).prop_map(
-        |(created, (cluster_ips, ingress_ips), ports, wishes)| Service {
+        |(created, (cluster_ips, ingress_ips, external_ips), ports, wishes)| Service {
             created,
             cluster_ips,
             ingress_ips,
+            external_ips,
+            sources: None,
             ports,
             affinity_timeout: wishes.0,
             internal_local: wishes.1[0],
@@ -77,15 +80,25 @@ fn service() -> impl Strategy<Value = Service> {
 
 fn slice() -> impl Strategy<Value = Slice> {
     let node = prop_oneof![Just(None), Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
-    let endpoint = (address(), any::<[bool; 3]>(), node).prop_map(|(address, [ready, serving, terminating], node)| {
-        model::Endpoint {
-            address,
-            ready,
-            serving,
-            terminating,
-            node,
-        }
-    });
+    let names = || {
+        vec(
+            prop_oneof![Just("a".to_owned()), Just("z".to_owned()), Just("y".to_owned())],
+            0..2,
+        )
+    };
+    let hints = proptest::option::of((names(), names()).prop_map(|(zones, nodes)| Box::new(Hints { zones, nodes })));
+    let conditions = (any::<[bool; 3]>(), node, hints);
+    let endpoint =
+        (address(), conditions).prop_map(
+            |(address, ([ready, serving, terminating], node, hints))| model::Endpoint {
+                address,
+                ready,
+                serving,
+                terminating,
+                node,
+                hints,
+            },
+        );
     let port = (name(), protocol(), 1u16..4).prop_map(|(name, protocol, port)| SlicePort { name, protocol, port });
     (object_name(), vec(endpoint, 0..5), vec(port, 0..3)).prop_map(|(service, endpoints, ports)| Slice {
         service,
@@ -104,6 +117,7 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
         created: Some(-1),
         internal_ips: vec![IpAddr::from([192, 168, 1, 11])],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        zone: Some("z".to_owned()),
         leaving: false,
     };
     (
@@ -170,9 +184,13 @@ proptest! {
                     prop_assert!(service.flags & FLAG_NONE_HERE == 0 || is_empty, "{frontend:?}");
                     prop_assert_eq!(service.affinity == 0, service.affinity_timeout == 0, "{:?}", frontend);
                     let is_own = plan.endpoints4.contains_key(&frontend.address);
-                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER) {
+                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP) {
                         FLAG_NODE_PORT => prop_assert!(is_own, "{frontend:?}"),
                         FLAG_LOAD_BALANCER => {}
+                        FLAG_EXTERNAL_IP => {
+                            let address = IpAddr::from(frontend.address);
+                            prop_assert!(facts().external_ip_cidrs.iter().any(|range| range.contains(&address)));
+                        }
                         _ => prop_assert!(!is_own, "{frontend:?}: nobody's cluster address is the node's own"),
                     }
                 }

@@ -20,6 +20,7 @@ fn endpoint(address: Ipv4Addr) -> model::Endpoint {
         serving: true,
         terminating: false,
         node: None,
+        hints: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn large(nodes: u32) -> Cluster {
             created: Some(number.into()),
             internal_ips: vec![IpAddr::V4(spread([172, 16, 0, 0], number + 1))],
             pod_cidrs: vec![Ipv4Net::new(spread([11, 0, 0, 0], number << 8), 24).unwrap().into()],
+            zone: None,
             leaving: false,
         };
         cluster.nodes.insert(format!("node-{number}"), node);
@@ -54,7 +56,7 @@ fn large(nodes: u32) -> Cluster {
         let slice = Slice {
             service: name.clone(),
             endpoints: (0..2)
-                .map(|slot| endpoint(spread([10, 244, 2, 0], number * 2 + slot)))
+                .map(|slot| endpoint(spread([10, 245, 2, 0], number * 2 + slot)))
                 .collect(),
             ports: vec![SlicePort {
                 name: "http".into(),

@@ -67,6 +67,7 @@ mod tests {
             serving: *ready,
             terminating: !ready,
             node: None,
+            hints: None,
         };
         let port = |(name, port): &(&str, u16)| SlicePort {
             name: (*name).into(),

@@ -1,0 +1,58 @@
+//! Whether an address may answer for a service, once all nodes have their places: what its own slice cannot tell
+//! ([`crate::model::unusable`] judges the rest).
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::IpNet;
+
+use super::{NodeFacts, gateway, nodes::Placed};
+
+/// The addresses that may not.
+pub(super) struct Judge<'a> {
+    facts: &'a NodeFacts,
+    gateways: HashMap<Ipv4Addr, &'a str>,
+}
+
+impl<'a> Judge<'a> {
+    /// Gathers them from all nodes.
+    pub fn of(facts: &'a NodeFacts, nodes: impl Iterator<Item = &'a Placed<'a>>) -> Self {
+        let gateways = nodes.flat_map(|node| {
+            let own = node.subnets.iter().copied().filter_map(gateway);
+            own.map(|address| (address, node.name))
+        });
+        Self {
+            facts,
+            gateways: gateways.collect(),
+        }
+    }
+
+    /// Why an address may not answer, for the end of a sentence.
+    ///
+    /// A service's address would have one service answer for another. A gateway is a node's side of its pods' network:
+    /// pods on the node's own network have the node's address, and behind the gateway is only what listens for the node
+    /// itself (CVE-2021-25737).
+    pub fn why_not(&self, address: IpAddr) -> Option<String> {
+        if let Some(range) = self.service_range(address) {
+            return Some(format!("is in the services' range {range}"));
+        }
+        let IpAddr::V4(v4) = address else { return None };
+        let node = self.gateways.get(&v4)?;
+        Some(format!("is node {node}'s own toward its pods"))
+    }
+
+    fn service_range(&self, address: IpAddr) -> Option<IpNet> {
+        service_range(address, self.facts)
+    }
+}
+
+/// The service range that an address lies in.
+pub(super) fn service_range(address: IpAddr, facts: &NodeFacts) -> Option<IpNet> {
+    facts
+        .service_cidrs
+        .iter()
+        .copied()
+        .find(|range| range.contains(&address))
+}

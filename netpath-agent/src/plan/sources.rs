@@ -1,0 +1,107 @@
+//! `np_source4`: the lists of clients that may connect to frontends that not everyone may, from services'
+//! `loadBalancerSourceRanges`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ipnet::{IpNet, Ipv4Net};
+use netpath_common::abi::source::{ADMITTED, SOURCES_BITS, v4::SourceKey};
+
+use crate::fnv;
+
+/// The lists that services have.
+#[derive(Default)]
+pub(super) struct Lists {
+    given: HashMap<u32, Vec<Ipv4Net>>,
+    /// What the map must hold of them.
+    pub entries: BTreeMap<SourceKey, u32>,
+}
+
+impl Lists {
+    /// The number of the list that has exactly these ranges of IPv4; 0 where everyone may connect. It follows from the
+    /// ranges, so that a changed list has another one and a restart finds the same; where another list has it, the next
+    /// one that is free.
+    pub fn give(&mut self, ranges: Option<&[IpNet]>) -> u32 {
+        let Some(ranges) = ranges else { return 0 };
+        let of_family = ranges.iter().filter_map(|range| match range {
+            IpNet::V4(range) => Some(*range),
+            IpNet::V6(_) => None,
+        });
+        let ranges = Ipv4Net::aggregate(&of_family.collect());
+        if ranges.iter().any(|range| range.prefix_len() == 0) {
+            return 0;
+        }
+        let bytes = ranges.iter().flat_map(|range| {
+            let [a, b, c, d] = range.addr().octets();
+            [a, b, c, d, range.prefix_len()]
+        });
+        let mut number = fnv::hash32(bytes).max(1);
+        while self.given.get(&number).is_some_and(|other| *other != ranges) {
+            number = number.checked_add(1).unwrap_or(1);
+        }
+        for range in &ranges {
+            let key = SourceKey {
+                prefix_len: SOURCES_BITS + u32::from(range.prefix_len()),
+                sources: number,
+                address: range.addr().octets(),
+            };
+            self.entries.insert(key, ADMITTED);
+        }
+        self.given.insert(number, ranges);
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets<const N: usize>(texts: [&str; N]) -> Vec<IpNet> {
+        texts.map(|text| text.parse().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn lists_of_the_same_clients_are_one_whoever_writes_them() {
+        let mut lists = Lists::default();
+        let one = lists.give(Some(&nets(["10.1.0.0/16", "10.2.0.0/17"])));
+        let same = nets([
+            "10.2.64.0/18",
+            "fd00::/8",
+            "10.1.0.0/17",
+            "10.1.128.0/17",
+            "10.2.0.0/18",
+            "10.1.7.0/24",
+        ]);
+        assert_eq!(lists.give(Some(&same)), one);
+        let key = |prefix_len, address| SourceKey {
+            prefix_len,
+            sources: one,
+            address,
+        };
+        let entries = [(key(48, [10, 1, 0, 0]), 1), (key(49, [10, 2, 0, 0]), 1)];
+        assert_eq!(lists.entries, BTreeMap::from(entries));
+        assert_ne!(lists.give(Some(&nets(["10.1.0.0/16"]))), one);
+        assert_eq!(lists.entries.len(), 3);
+    }
+
+    #[test]
+    fn everyone_is_no_list_and_nobody_is_one() {
+        let mut lists = Lists::default();
+        assert_eq!(lists.give(None), 0);
+        assert_eq!(lists.give(Some(&nets(["10.0.0.0/8", "0.0.0.0/0"]))), 0);
+        assert_eq!(lists.give(Some(&nets(["0.0.0.0/1", "128.0.0.0/1"]))), 0);
+        let nobody = lists.give(Some(&[]));
+        assert_eq!(nobody, 0x811c_9dc5, "FNV-1a of nothing");
+        assert_eq!(lists.give(Some(&nets(["::/0"]))), nobody);
+        assert_eq!(lists.entries, BTreeMap::new());
+    }
+
+    /// Whoever comes to a number that another list has takes the next.
+    #[test]
+    fn a_number_is_given_once() {
+        let list = nets(["10.1.0.0/16"]);
+        let first = Lists::default().give(Some(&list));
+        let mut lists = Lists::default();
+        lists.given.insert(first, vec![]);
+        assert_eq!(lists.give(Some(&list)), first + 1);
+    }
+}
