@@ -24,7 +24,7 @@ const NEEDS: [Need; 2] = [
 /// Build everything and run every test
 #[derive(clap::Args, Default)]
 pub struct Arguments {
-    /// What to hand on to cargo test, such as a test's name
+    /// What to hand on to the tests: names, of which each runs all that have it in theirs, and flags such as --nocapture
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -73,7 +73,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     }
     // All of them, whatever fails on the way: one run says everything.
     tests
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(&arguments.rest)
         .env("NETPATH_BIN_DIR", Profile::Debug.folder());
     for Helper { variable, program, .. } in &helpers {
