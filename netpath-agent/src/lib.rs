@@ -14,6 +14,7 @@ pub mod install;
 pub mod model;
 pub mod net;
 pub mod observe;
+mod pace;
 pub mod plan;
 pub mod report;
 pub mod source;

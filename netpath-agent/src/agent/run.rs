@@ -28,6 +28,7 @@ use crate::model::Cluster;
 use crate::net::link::Link;
 use crate::net::watch::Changes;
 use crate::net::{self, Netlink};
+use crate::pace::Pace;
 use crate::report::node::{Keeper, Network};
 use crate::report::{Events, Reason};
 
@@ -239,8 +240,10 @@ async fn rounds(
     let mut retry = RETRY.0;
     let mut ready = false;
     let mut resync = Instant::now() + RESYNC;
+    let mut pace = Pace::default();
     loop {
         health.beat();
+        let began = Instant::now();
         let objects = cluster.borrow_and_update().clone();
         let next = match node.bring_to(&objects, round).await {
             Ok(()) => {
@@ -262,6 +265,7 @@ async fn rounds(
             }
         };
         round = Round::Change;
+        pace.ended(began);
         tokio::select! {
             changed = cluster.changed() => changed.context("the source of objects has ended")?,
             alive = changes.next() => {
@@ -279,5 +283,6 @@ async fn rounds(
                 }
             }
         }
+        sleep_until(pace.next()).await;
     }
 }

@@ -28,9 +28,10 @@ use tokio::{
 use self::kind::{Item, Known};
 use self::trouble::{Trouble, Troubles};
 use crate::model::{Cluster, Node, Reduce, Service, ServiceCidr, Slice};
+use crate::pace::Pace;
 
-/// How long no change may come before a burst of them is published.
-const QUIET: Duration = Duration::from_millis(20);
+/// How long no change may come before those of one moment are published. What comes later waits for its turn, see [`Pace`].
+const QUIET: Duration = Duration::from_millis(2);
 /// How long changes that do not end may put that off.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long to wait before asking again for a kind that a server does not know.
@@ -147,13 +148,15 @@ impl Follower {
 
     /// Publishes every burst of changes, if anything is different after it.
     async fn publish(&mut self, sender: &watch::Sender<Arc<Cluster>>) {
+        let mut pace = Pace::default();
         while self.take().await.is_continue() {
-            let end = Instant::now() + PATIENCE;
-            while let Ok(flow) = timeout_at(end.min(Instant::now() + QUIET), self.take()).await {
+            let end = (Instant::now() + PATIENCE).max(pace.next());
+            while let Ok(flow) = timeout_at(end.min(Instant::now() + QUIET).max(pace.next()), self.take()).await {
                 if flow.is_break() || Instant::now() >= end {
                     break;
                 }
             }
+            let began = Instant::now();
             let cluster = self.cluster();
             sender.send_if_modified(|current| {
                 let news = **current != cluster;
@@ -162,6 +165,7 @@ impl Follower {
                 }
                 news
             });
+            pace.ended(began);
         }
     }
 
