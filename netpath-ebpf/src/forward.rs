@@ -34,6 +34,14 @@ pub enum Origin {
     Host,
 }
 
+impl Origin {
+    /// Whether it is this node itself or a pod of it.
+    #[inline(always)]
+    fn is_inside(self) -> bool {
+        matches!(self, Self::Pod | Self::Host)
+    }
+}
+
 /// Sends an IP packet on its way.
 ///
 /// # Errors
@@ -59,8 +67,7 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
             End::Host | End::Outside | End::Vacant | End::Service => {
                 let mut target = served::<F, T>(tables, config, flow, &mut to, origin);
                 if target == Target::Same && matches!(way.end, End::Service | End::Outside) {
-                    let inside = matches!(origin, Origin::Pod | Origin::Host);
-                    target = service::elsewhere(tables, &flow.tuple, inside);
+                    target = service::elsewhere(tables, &flow.tuple, origin.is_inside());
                 }
                 if target == Target::New {
                     way = Way::outside();
@@ -166,7 +173,7 @@ fn served<F: Family, T: Tables<F::Addr>>(
     if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
         return Target::Same;
     }
-    let inside = matches!(origin, Origin::Pod | Origin::Host);
+    let inside = origin.is_inside();
     let mut offer = Offer::default();
     let target = service::choose(tables, config, &flow.tuple, inside, to, &mut offer);
     if target != Target::New {

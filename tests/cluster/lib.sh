@@ -128,6 +128,9 @@ wait_for() {
   done
 }
 
+# until_true SECONDS COMMAND...: as wait_for, but what then still fails is for a report to tell.
+until_true() { (wait_for "$@") 2>/dev/null || true; }
+
 # manifest NAME KEY=VALUE...: apply manifests/NAME.yaml with each @KEY@ replaced.
 manifest() {
   local name=$1 kv edits=(); shift

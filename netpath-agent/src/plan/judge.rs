@@ -35,16 +35,12 @@ impl<'a> Judge<'a> {
     /// pods on the node's own network have the node's address, and behind the gateway is only what listens for the node
     /// itself (CVE-2021-25737).
     pub fn why_not(&self, address: IpAddr) -> Option<String> {
-        if let Some(range) = self.service_range(address) {
+        if let Some(range) = service_range(address, self.facts) {
             return Some(format!("is in the services' range {range}"));
         }
         let IpAddr::V4(v4) = address else { return None };
         let node = self.gateways.get(&v4)?;
         Some(format!("is node {node}'s own toward its pods"))
-    }
-
-    fn service_range(&self, address: IpAddr) -> Option<IpNet> {
-        service_range(address, self.facts)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::{Row, site::Node};
+use super::site::Node;
 use crate::bench::process;
 
 /// netpath's agent; flannel's and kube-proxy.
@@ -75,15 +75,5 @@ impl Daemons {
         }
         ensure!(!found.is_empty(), "none of {NAMES:?} runs on node {}", self.node.name);
         Ok(found)
-    }
-}
-
-/// A row about them.
-pub fn row(what: &str, figure: f64, unit: &str) -> Row {
-    Row {
-        what: what.to_owned(),
-        figure,
-        unit: unit.to_owned(),
-        detail: String::new(),
     }
 }

@@ -95,7 +95,7 @@ impl<'a> Follow<'a> {
     pub fn measure(&self, changes: usize, services: usize) -> Result<Row> {
         let (answers, came) = channel();
         let stop = AtomicBool::new(false);
-        let mut times = thread::scope(|scope| {
+        let times = thread::scope(|scope| {
             let asking = scope.spawn(|| self.site.asking.namespace.run(|| ask(self.target, &stop, &answers)));
             let times = self.change(changes, &came);
             stop.store(true, Ordering::Relaxed);
@@ -104,26 +104,14 @@ impl<'a> Follow<'a> {
                 .map_err(|_| anyhow::anyhow!("the thread that asks panicked"))??;
             times
         })?;
-        times.sort_unstable();
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        let (first, last) = (times.first().copied(), times.last().copied());
-        Ok(Row {
-            what: format!("an endpoint changes: the first packet that follows, {services} services"),
-            figure: milliseconds(times[times.len() / 2]),
-            unit: "ms".into(),
-            detail: format!(
-                "{:.1} to {:.1}, {changes} changes",
-                milliseconds(first.unwrap_or_default()),
-                milliseconds(last.unwrap_or_default())
-            ),
-        })
+        let what = format!("an endpoint changes: the first packet that follows, {services} services");
+        Ok(Row::middle(what, times, "changes"))
     }
 
     fn change(&self, changes: usize, came: &Receiver<(u8, Instant)>) -> Result<Vec<Duration>> {
         let places = [self.site.far.address, self.site.near.address];
         let mut times = Vec::new();
-        // An even number, so that the near one is back at the end.
-        for number in 0..changes.next_multiple_of(2) {
+        for number in 0..changes {
             thread::sleep(PAUSE);
             let (address, letter) = (places[number % 2], LETTERS[(number + 1) % 2]);
             let patch = json!({ "endpoints": [{ "addresses": [address] }] });

@@ -13,6 +13,8 @@ pub mod services;
 pub mod site;
 pub mod start;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ pub struct Effort {
     pub rounds: usize,
     /// Pods started.
     pub pods: usize,
-    /// Changes of an endpoint.
+    /// Changes of an endpoint: an even number, so that it is where it was at the end.
     pub changes: usize,
     /// How many services there are in the end.
     pub services: usize,
@@ -36,7 +38,7 @@ impl Effort {
     pub const WHOLE: Self = Self {
         rounds: 300,
         pods: 15,
-        changes: 15,
+        changes: 16,
         services: 5_000,
     };
     /// A short run.
@@ -64,6 +66,36 @@ pub struct Row {
     pub detail: String,
 }
 
+impl Row {
+    /// A figure of which nothing else is to be known.
+    fn plain(what: String, figure: f64, unit: &str) -> Self {
+        Self {
+            what,
+            figure,
+            unit: unit.to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    /// The middle one of some times, in milliseconds; the detail has the first, the last, and of how many `things` they are.
+    fn middle(what: String, mut times: Vec<Duration>, things: &str) -> Self {
+        times.sort_unstable();
+        let milliseconds = |place: usize| times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let last = times.len().saturating_sub(1);
+        Self {
+            what,
+            figure: milliseconds(times.len() / 2),
+            unit: "ms".into(),
+            detail: format!(
+                "{:.1} to {:.1}, {} {things}",
+                milliseconds(0),
+                milliseconds(last),
+                times.len()
+            ),
+        }
+    }
+}
+
 /// What was found of one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
@@ -86,14 +118,13 @@ pub fn measure(network: &str, site: &Site, effort: Effort) -> Result<Findings> {
         let before = daemons.processor_time()?;
         let late = services::fill(site, &follow, services)?;
         if services != FEW {
-            rows.push(Row {
-                what: format!("{services} services created: the last one answers after its creation"),
-                figure: late.as_secs_f64(),
-                unit: "s".into(),
-                detail: String::new(),
-            });
-            rows.push(daemons::row(
-                &format!("processor time of agent and proxy for {services} services"),
+            rows.push(Row::plain(
+                format!("{services} services created: the last one answers after its creation"),
+                late.as_secs_f64(),
+                "s",
+            ));
+            rows.push(Row::plain(
+                format!("processor time of agent and proxy for {services} services"),
                 (daemons.processor_time()? - before).as_secs_f64(),
                 "s",
             ));
@@ -102,13 +133,13 @@ pub fn measure(network: &str, site: &Site, effort: Effort) -> Result<Findings> {
         let before = daemons.processor_time()?;
         rows.push(follow.measure(effort.changes, services)?);
         let taken = daemons.processor_time()? - before;
-        rows.push(daemons::row(
-            &format!("processor time of agent and proxy for a changed endpoint, {services} services"),
+        rows.push(Row::plain(
+            format!("processor time of agent and proxy for a changed endpoint, {services} services"),
             taken.as_secs_f64() * 1e3 / effort.changes as f64,
             "ms",
         ));
-        rows.push(daemons::row(
-            &format!("memory of agent and proxy, {services} services"),
+        rows.push(Row::plain(
+            format!("memory of agent and proxy, {services} services"),
             daemons.memory()?,
             "MiB",
         ));

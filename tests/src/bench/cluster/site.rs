@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use futures::TryStreamExt as _;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -257,6 +257,5 @@ fn namespace_of(node: &Node, address: Ipv4Addr) -> Result<Namespace> {
             return Ok(namespace);
         }
     }
-    ensure!(node.process != 0, "process 0 holds no node");
     bail!("no network namespace in {} has {address}", folder.display())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 
@@ -16,22 +16,11 @@ use super::{
 /// # Errors
 /// The API server refuses one, or it does not become Ready.
 pub fn measure(site: &Site, pods: usize, services: usize) -> Result<Row> {
-    ensure!(pods > 0, "no pod is to be started");
-    let mut times = (0..pods)
+    let times = (0..pods)
         .map(|number| one(site, &format!("starting-{number}")))
         .collect::<Result<Vec<_>>>()?;
-    times.sort_unstable();
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    Ok(Row {
-        what: format!("a pod is created: Ready, {services} services"),
-        figure: milliseconds(times[times.len() / 2]),
-        unit: "ms".into(),
-        detail: format!(
-            "{:.0} to {:.0}, {pods} pods",
-            milliseconds(times[0]),
-            milliseconds(times[times.len() - 1])
-        ),
-    })
+    let what = format!("a pod is created: Ready, {services} services");
+    Ok(Row::middle(what, times, "pods"))
 }
 
 fn one(site: &Site, name: &str) -> Result<Duration> {
