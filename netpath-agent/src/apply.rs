@@ -78,14 +78,14 @@ impl Applier {
         Ok(Self {
             held: config.get()?,
             config,
-            endpoints: tables::endpoint4(pins)?,
-            routes: Mirror::adopt(names::ROUTE4, tables::route4(pins)?, |_| true)?,
-            services: Mirror::adopt(names::SERVICE4, tables::service4(pins)?, |service| {
+            endpoints: tables::endpoints::<[u8; 4]>(pins)?,
+            routes: Mirror::adopt(names::ROUTE4, tables::routes::<[u8; 4]>(pins)?, |_| true)?,
+            services: Mirror::adopt(names::SERVICE4, tables::services::<[u8; 4]>(pins)?, |service| {
                 service.flags & FLAG_HOST_PORT == 0
             })?,
-            sets: Sets::adopt(tables::backend4(pins)?)?,
-            sources: Mirror::adopt(names::SOURCE4, tables::source4(pins)?, |_| true)?,
-            connections: tables::conntrack4(pins)?,
+            sets: Sets::adopt(tables::backends::<[u8; 4]>(pins)?)?,
+            sources: Mirror::adopt(names::SOURCE4, tables::sources::<[u8; 4]>(pins)?, |_| true)?,
+            connections: tables::connections::<[u8; 4]>(pins)?,
             datagrams: None,
         })
     }

@@ -39,7 +39,9 @@ pub fn cut_off(pins: &Pins, name: &str, subnets: &[Ipv4Net]) -> Option<String> {
     /// How many are named.
     const NAMED: usize = 8;
     // That they cannot be read is said where they are needed.
-    let endpoints = tables::endpoint4(pins).and_then(|table| table.entries()).ok()?;
+    let endpoints = tables::endpoints::<[u8; 4]>(pins)
+        .and_then(|table| table.entries())
+        .ok()?;
     let pods = endpoints.iter().filter(|(_, endpoint)| endpoint.kind == KIND_POD);
     let mut outside: Vec<Ipv4Addr> = pods
         .map(|(address, _)| Ipv4Addr::from(*address))

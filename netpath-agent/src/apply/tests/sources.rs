@@ -29,7 +29,7 @@ fn restricted(sources: u32, ranges: &[(SourceKey, u32)]) -> Plan {
 }
 
 fn named(pins: &Pins) -> Option<u32> {
-    let table = tables::service4(pins).expect("pinned");
+    let table = tables::services::<[u8; 4]>(pins).expect("pinned");
     table
         .get(&frontend(1, 80))
         .expect("read")
@@ -37,7 +37,10 @@ fn named(pins: &Pins) -> Option<u32> {
 }
 
 fn held(pins: &Pins) -> Vec<(SourceKey, u32)> {
-    tables::source4(pins).expect("pinned").entries().expect("read")
+    tables::sources::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read")
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn a_list_comes_before_its_frontend_and_goes_after_it() {
 
     // What others left in a list that is wanted goes.
     let (stranger, _) = range(8, 99);
-    tables::source4(pins)
+    tables::sources::<[u8; 4]>(pins)
         .expect("pinned")
         .insert(&stranger, &ADMITTED)
         .expect("room");
