@@ -16,30 +16,98 @@ pub const CGROUP: &str = "cgroup";
 pub const CONFIG: &str = "np_config";
 /// The bridge's ports: [`crate::abi::bridge`].
 pub const BRIDGE: &str = "np_bridge";
-/// Addresses of this node: [`crate::abi::endpoint`].
+/// [`Names::endpoint`] of IPv4.
 pub const ENDPOINT4: &str = "np_endpoint4";
-/// Ways to other nodes: [`crate::abi::route`].
+/// [`Names::endpoint`] of IPv6.
+pub const ENDPOINT6: &str = "np_endpoint6";
+/// [`Names::route`] of IPv4.
 pub const ROUTE4: &str = "np_route4";
-/// Frontends: [`crate::abi::service`].
+/// [`Names::route`] of IPv6.
+pub const ROUTE6: &str = "np_route6";
+/// [`Names::service`] of IPv4.
 pub const SERVICE4: &str = "np_service4";
-/// Backends: [`crate::abi::service`].
+/// [`Names::service`] of IPv6.
+pub const SERVICE6: &str = "np_service6";
+/// [`Names::backend`] of IPv4.
 pub const BACKEND4: &str = "np_backend4";
-/// Clients of services with session affinity: [`crate::abi::affinity`].
-pub const AFFINITY4: &str = "np_affinity4";
-/// Clients that may connect where not everyone may: [`crate::abi::source`].
+/// [`Names::backend`] of IPv6.
+pub const BACKEND6: &str = "np_backend6";
+/// [`Names::source`] of IPv4.
 pub const SOURCE4: &str = "np_source4";
-/// Translated connections: [`crate::abi::conntrack`].
+/// [`Names::source`] of IPv6.
+pub const SOURCE6: &str = "np_source6";
+/// [`Names::affinity`] of IPv4.
+pub const AFFINITY4: &str = "np_affinity4";
+/// [`Names::affinity`] of IPv6.
+pub const AFFINITY6: &str = "np_affinity6";
+/// [`Names::conntrack`] of IPv4.
 pub const CONNTRACK4: &str = "np_conntrack4";
-/// Fragmented datagrams: [`crate::abi::fragment`].
+/// [`Names::conntrack`] of IPv6.
+pub const CONNTRACK6: &str = "np_conntrack6";
+/// [`Names::fragment`] of IPv4.
 pub const FRAGMENT4: &str = "np_fragment4";
-/// Sockets of the node that were led to backends: [`crate::abi::socket`].
+/// [`Names::fragment`] of IPv6.
+pub const FRAGMENT6: &str = "np_fragment6";
+/// [`Names::socket`] of IPv4.
 pub const SOCKET4: &str = "np_socket4";
+/// [`Names::socket`] of IPv6.
+pub const SOCKET6: &str = "np_socket6";
 /// Verdicts: [`crate::abi::counter`].
 pub const COUNTER: &str = "np_counter";
 
+/// The names of one family's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Addresses of this node: [`crate::abi::endpoint`].
+    pub endpoint: &'static str,
+    /// Ways to other nodes: [`crate::abi::route`].
+    pub route: &'static str,
+    /// Frontends: [`crate::abi::service`].
+    pub service: &'static str,
+    /// Backends: [`crate::abi::service`].
+    pub backend: &'static str,
+    /// Clients that may connect where not everyone may: [`crate::abi::source`].
+    pub source: &'static str,
+    /// Clients of services with session affinity: [`crate::abi::affinity`].
+    pub affinity: &'static str,
+    /// Translated connections: [`crate::abi::conntrack`].
+    pub conntrack: &'static str,
+    /// Fragmented datagrams: [`crate::abi::fragment`].
+    pub fragment: &'static str,
+    /// Sockets of the node that were led to backends: [`crate::abi::socket`].
+    pub socket: &'static str,
+}
+
+/// The maps of IPv4.
+pub const V4: Names = Names {
+    endpoint: ENDPOINT4,
+    route: ROUTE4,
+    service: SERVICE4,
+    backend: BACKEND4,
+    source: SOURCE4,
+    affinity: AFFINITY4,
+    conntrack: CONNTRACK4,
+    fragment: FRAGMENT4,
+    socket: SOCKET4,
+};
+
+/// The maps of IPv6.
+pub const V6: Names = Names {
+    endpoint: ENDPOINT6,
+    route: ROUTE6,
+    service: SERVICE6,
+    backend: BACKEND6,
+    source: SOURCE6,
+    affinity: AFFINITY6,
+    conntrack: CONNTRACK6,
+    fragment: FRAGMENT6,
+    socket: SOCKET6,
+};
+
 /// Every map.
 pub const MAPS: &[&str] = &[
-    CONFIG, BRIDGE, ENDPOINT4, ROUTE4, SERVICE4, BACKEND4, SOURCE4, AFFINITY4, CONNTRACK4, FRAGMENT4, SOCKET4, COUNTER,
+    CONFIG, BRIDGE, ENDPOINT4, ENDPOINT6, ROUTE4, ROUTE6, SERVICE4, SERVICE6, BACKEND4, BACKEND6, SOURCE4, SOURCE6,
+    AFFINITY4, AFFINITY6, CONNTRACK4, CONNTRACK6, FRAGMENT4, FRAGMENT6, SOCKET4, SOCKET6, COUNTER,
 ];
 
 /// The bridge that owns a node's pod subnet.

@@ -61,6 +61,76 @@ impl Address for [u8; 4] {
     }
 }
 
+impl Address for [u8; 16] {
+    #[inline(always)]
+    fn word(&self) -> u32 {
+        let [a, b, c, d] = words(self);
+        // Rotated, so that addresses which differ in two words by the same do not fall together.
+        (a.rotate_left(13) ^ b.rotate_left(7)) ^ (c.rotate_left(19) ^ d)
+    }
+
+    #[inline(always)]
+    fn precedes(&self, other: &Self) -> bool {
+        let halves = |address: &Self| {
+            let [a, b, c, d] = words(address);
+            (u64::from(a) << 32 | u64::from(b), u64::from(c) << 32 | u64::from(d))
+        };
+        let ((high, low), (other_high, other_low)) = (halves(self), halves(other));
+        high < other_high || high == other_high && low < other_low
+    }
+
+    #[inline(always)]
+    fn masked(&self, prefix_len: u8) -> Self {
+        let [a, b, c, d] = words(self);
+        let length = u32::from(prefix_len);
+        from_words([
+            a & mask(length),
+            b & mask(length.saturating_sub(32)),
+            c & mask(length.saturating_sub(64)),
+            d & mask(length.saturating_sub(96)),
+        ])
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        words(self) == [0, 0, 0, 1]
+    }
+
+    #[inline(always)]
+    fn difference(&self, new: &Self) -> u32 {
+        crate::csum::difference(self, new)
+    }
+}
+
+/// The first `length` bits of a word, or all of them.
+#[inline(always)]
+fn mask(length: u32) -> u32 {
+    if length == 0 {
+        0
+    } else {
+        u32::MAX << (32 - length.min(32))
+    }
+}
+
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+        u32::from_be_bytes([i, j, k, l]),
+        u32::from_be_bytes([m, n, o, p]),
+    ]
+}
+
+#[inline(always)]
+fn from_words([a, b, c, d]: [u32; 4]) -> [u8; 16] {
+    let [a, b, c, d] = [a.to_be_bytes(), b.to_be_bytes(), c.to_be_bytes(), d.to_be_bytes()];
+    [
+        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
+    ]
+}
+
 /// Where a packet stands in a fragmented datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {

@@ -34,8 +34,9 @@ pub fn has<A: Address, T: Tables<A>>(tables: &mut T, offer: &Offer, address: A, 
         let Some(backend) = tables.backend(BackendKey { set, slot }) else {
             return true;
         };
-        found = (backend.address, backend.port) == (address, port);
-        if backend.address.precedes(&address) || backend.address == address && backend.port < port {
+        let same = backend.address == address;
+        found = same && backend.port == port;
+        if same && backend.port < port || backend.address.precedes(&address) {
             low = slot + 1;
         } else {
             high = slot;

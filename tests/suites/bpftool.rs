@@ -16,20 +16,18 @@ use aya::{
 use netpath_agent::datapath::{abi::Abi, load::load, maps::Table, pins::Pins, sizes::Sizes, tables};
 use netpath_common::{
     abi::{
-        affinity::v4::{Affinity, Client},
+        Layouts,
+        affinity::{Affinity, Client},
         bridge::Port,
         config::Config,
-        conntrack::v4::{Connection, Tuple},
+        conntrack::{Connection, Tuple},
         counter::{self, Counter},
         endpoint::Endpoint,
-        fragment::{FragmentPorts, v4::FragmentKey},
-        route::v4::{Route, RouteKey},
-        service::{
-            BackendKey, Service,
-            v4::{Backend, Frontend},
-        },
-        socket::v4::{SocketKey, SocketPeer},
-        source::v4::SourceKey,
+        fragment::{FragmentKey, FragmentPorts},
+        route::{Route, RouteKey},
+        service::{Backend, BackendKey, Frontend, Service},
+        socket::{SocketKey, SocketPeer},
+        source::SourceKey,
     },
     hook::Hook,
     names,
@@ -90,25 +88,37 @@ fn fill(pins: &Pins) -> Result<()> {
         address6: ipv6(3),
     };
     tables::bridge(pins)?.insert(&7, &port)?;
+    fill_family::<[u8; 4]>(pins)?;
+    fill_family::<[u8; 16]>(pins)?;
+    let counters = Map::from_map_data(MapData::from_pin(pins.map(names::COUNTER))?)?;
+    let mut counters: PerCpuArray<MapData, Abi<Counter>> = PerCpuArray::try_from(counters)?;
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+    let values = (0..cpus).map(|cpu| Abi(counted(cpu)));
+    counters.set(counter_index(), PerCpuValues::try_from(values.collect::<Vec<_>>())?, 0)?;
+    Ok(())
+}
+
+/// The same of a family's maps.
+fn fill_family<A: Layouts>(pins: &Pins) -> Result<()> {
     let endpoint = Endpoint {
         ifindex: 7,
         mac: [2, 0, 0, 0, 0, 4],
         kind: 1,
     };
-    tables::endpoint4(pins)?.insert(&[10, 244, 1, 2], &endpoint)?;
+    tables::endpoints::<A>(pins)?.insert(&address(1), &endpoint)?;
     let subnet = RouteKey {
-        address: [10, 244, 3, 0],
+        address: address(31),
         prefix_len: 24,
     };
     let route = Route {
-        node: [10, 0, 2, 1],
-        next_hop: [10, 0, 1, 254],
+        node: address(61),
+        next_hop: address(91),
         via: 2,
         reserved: [0; 3],
     };
-    tables::route4(pins)?.insert(&subnet, &route)?;
+    tables::routes::<A>(pins)?.insert(&subnet.into(), &route.into())?;
     let frontend = Frontend {
-        address: [10, 96, 0, 10],
+        address: address(121),
         port: 80,
         protocol: 6,
         reserved: 0,
@@ -124,41 +134,41 @@ fn fill(pins: &Pins) -> Result<()> {
         flags: 1,
         reserved: [0; 2],
     };
-    tables::service4(pins)?.insert(&frontend, &service)?;
+    tables::services::<A>(pins)?.insert(&frontend.into(), &service)?;
     let backend = Backend {
-        address: [10, 244, 1, 2],
+        address: address(1),
         port: 8080,
         reserved: [0; 2],
     };
-    tables::backend4(pins)?.insert(&BackendKey { set: 9, slot: 1 }, &backend)?;
+    tables::backends::<A>(pins)?.insert(&BackendKey { set: 9, slot: 1 }, &backend.into())?;
     let client = Client {
-        address: [10, 244, 1, 2],
+        address: address(1),
         affinity: 77,
     };
     let affinity = Affinity {
-        address: [10, 244, 3, 4],
+        address: address(151),
         port: 8080,
         reserved: [0; 2],
         last_used: 12_345,
     };
-    tables::affinity4(pins)?.insert(&client, &affinity)?;
+    tables::affinities::<A>(pins)?.insert(&client.into(), &affinity.into())?;
     let source = SourceKey {
         prefix_len: 56,
         sources: 55,
-        address: [203, 0, 113, 0],
+        address: address(181),
     };
-    tables::source4(pins)?.insert(&source, &1)?;
+    tables::sources::<A>(pins)?.insert(&source.into(), &1)?;
     let tuple = Tuple {
-        source: [10, 244, 1, 2],
-        destination: [10, 96, 0, 10],
+        source: address(1),
+        destination: address(121),
         source_port: 40_000,
         destination_port: 80,
         protocol: 6,
         reserved: [0; 3],
     };
     let connection = Connection {
-        source: [10, 0, 1, 1],
-        destination: [10, 244, 3, 4],
+        source: address(211),
+        destination: address(151),
         source_port: 49_152,
         destination_port: 8080,
         state: 1,
@@ -167,10 +177,10 @@ fn fill(pins: &Pins) -> Result<()> {
         last_seen: 12_345,
         set: 9,
     };
-    tables::conntrack4(pins)?.insert(&tuple, &connection)?;
+    tables::connections::<A>(pins)?.insert(&tuple.into(), &connection.into())?;
     let datagram = FragmentKey {
-        source: [10, 244, 1, 2],
-        destination: [10, 96, 0, 10],
+        source: address(1),
+        destination: address(121),
         identification: 4660,
         protocol: 17,
         reserved: [0; 3],
@@ -179,27 +189,30 @@ fn fill(pins: &Pins) -> Result<()> {
         source_port: 40_000,
         destination_port: 53,
     };
-    Table::open(pins, names::FRAGMENT4)?.insert(&datagram, &ports)?;
+    Table::<A::FragmentKey, FragmentPorts>::open(pins, A::NAMES.fragment)?.insert(&datagram.into(), &ports)?;
     let socket = SocketKey {
         cookie: [4097, 1],
-        address: [10, 96, 0, 10],
+        address: address(121),
         port: 53,
         direction: 1,
         reserved: 0,
     };
     let peer = SocketPeer {
-        address: [10, 244, 3, 4],
+        address: address(151),
         port: 5353,
         reserved: [0; 2],
         set: 9,
     };
-    tables::socket4(pins)?.insert(&socket, &peer)?;
-    let counters = Map::from_map_data(MapData::from_pin(pins.map(names::COUNTER))?)?;
-    let mut counters: PerCpuArray<MapData, Abi<Counter>> = PerCpuArray::try_from(counters)?;
-    let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
-    let values = (0..cpus).map(|cpu| Abi(counted(cpu)));
-    counters.set(counter_index(), PerCpuValues::try_from(values.collect::<Vec<_>>())?, 0)?;
+    tables::sockets::<A>(pins)?.insert(&socket.into(), &peer.into())?;
     Ok(())
+}
+
+/// An address whose bytes count up from `first`: they show their order.
+fn address<A: Layouts>(first: u8) -> A {
+    let mut address = A::default();
+    let bytes = bytemuck::bytes_of_mut(&mut address).iter_mut();
+    bytes.zip(first..).for_each(|(byte, value)| *byte = value);
+    address
 }
 
 /// The address fd00::`last`.
@@ -237,58 +250,69 @@ fn expected(map: &str) -> Result<Value> {
             "mac": [2, 0, 0, 0, 0, 4], "reserved": [0, 0], "address4": [10, 244, 1, 2],
             "address6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3],
         }}),
-        names::ENDPOINT4 => json!({"key": [10, 244, 1, 2], "value": {
-            "ifindex": 7, "mac": [2, 0, 0, 0, 0, 4], "kind": 1,
-        }}),
-        names::ROUTE4 => json!({"key": {"address": [10, 244, 3, 0], "prefix_len": 24}, "value": {
-            "node": [10, 0, 2, 1], "next_hop": [10, 0, 1, 254], "via": 2, "reserved": [0, 0, 0],
-        }}),
-        names::SERVICE4 => json!({
-            "key": {"address": [10, 96, 0, 10], "port": 80, "protocol": 6, "reserved": 0},
-            "value": {
-                "set": 9, "count": 2, "outside_set": 10, "outside_count": 1, "affinity": 77, "affinity_timeout": 10800,
-                "sources": 55, "flags": 1, "reserved": [0, 0],
-            },
-        }),
-        names::BACKEND4 => json!({
-            "key": {"set": 9, "slot": 1},
-            "value": {"address": [10, 244, 1, 2], "port": 8080, "reserved": [0, 0]},
-        }),
-        names::SOURCE4 => json!({
-            "key": {"prefix_len": 56, "data": {"sources": 55, "address": [203, 0, 113, 0]}},
-            "value": 1,
-        }),
-        names::AFFINITY4 => json!({
-            "key": {"address": [10, 244, 1, 2], "affinity": 77},
-            "value": {"address": [10, 244, 3, 4], "port": 8080, "reserved": [0, 0], "last_used": 12345},
-        }),
-        names::CONNTRACK4 => json!({
-            "key": {
-                "source": [10, 244, 1, 2], "destination": [10, 96, 0, 10], "source_port": 40000, "destination_port": 80,
-                "protocol": 6, "reserved": [0, 0, 0],
-            },
-            "value": {
-                "source": [10, 0, 1, 1], "destination": [10, 244, 3, 4], "source_port": 49152, "destination_port": 8080,
-                "state": 1, "direction": 1, "reserved": [0, 0], "last_seen": 12345, "set": 9,
-            },
-        }),
-        names::FRAGMENT4 => json!({
-            "key": {
-                "source": [10, 244, 1, 2], "destination": [10, 96, 0, 10], "identification": 4660, "protocol": 17,
-                "reserved": [0, 0, 0],
-            },
-            "value": {"source_port": 40000, "destination_port": 53},
-        }),
-        names::SOCKET4 => json!({
-            "key": {"cookie": [4097, 1], "address": [10, 96, 0, 10], "port": 53, "direction": 1, "reserved": 0},
-            "value": {"address": [10, 244, 3, 4], "port": 5353, "reserved": [0, 0], "set": 9},
-        }),
         names::COUNTER => {
             let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
             let value = |cpu| json!({"cpu": cpu, "value": {"packets": 3 + cpu, "bytes": 1000 + cpu}});
             json!({"key": 1, "values": (0..cpus).map(value).collect::<Vec<_>>()})
         }
-        other => anyhow::bail!("map {other}: nobody has said how it is to be shown"),
+        other => expected_of::<[u8; 4]>(other)
+            .or_else(|| expected_of::<[u8; 16]>(other))
+            .with_context(|| format!("map {other}: nobody has said how it is to be shown"))?,
+    })
+}
+
+/// The same of a family's maps; `None` for others.
+fn expected_of<A: Layouts>(map: &str) -> Option<Value> {
+    let bytes = |first: u8| (first..).take(size_of::<A>()).collect::<Vec<_>>();
+    let names = A::NAMES;
+    Some(match map {
+        map if map == names.endpoint => json!({"key": bytes(1), "value": {
+            "ifindex": 7, "mac": [2, 0, 0, 0, 0, 4], "kind": 1,
+        }}),
+        map if map == names.route => json!({"key": {"address": bytes(31), "prefix_len": 24}, "value": {
+            "node": bytes(61), "next_hop": bytes(91), "via": 2, "reserved": [0, 0, 0],
+        }}),
+        map if map == names.service => json!({
+            "key": {"address": bytes(121), "port": 80, "protocol": 6, "reserved": 0},
+            "value": {
+                "set": 9, "count": 2, "outside_set": 10, "outside_count": 1, "affinity": 77, "affinity_timeout": 10800,
+                "sources": 55, "flags": 1, "reserved": [0, 0],
+            },
+        }),
+        map if map == names.backend => json!({
+            "key": {"set": 9, "slot": 1},
+            "value": {"address": bytes(1), "port": 8080, "reserved": [0, 0]},
+        }),
+        map if map == names.source => json!({
+            "key": {"prefix_len": 56, "data": {"sources": 55, "address": bytes(181)}},
+            "value": 1,
+        }),
+        map if map == names.affinity => json!({
+            "key": {"address": bytes(1), "affinity": 77},
+            "value": {"address": bytes(151), "port": 8080, "reserved": [0, 0], "last_used": 12345},
+        }),
+        map if map == names.conntrack => json!({
+            "key": {
+                "source": bytes(1), "destination": bytes(121), "source_port": 40000, "destination_port": 80,
+                "protocol": 6, "reserved": [0, 0, 0],
+            },
+            "value": {
+                "source": bytes(211), "destination": bytes(151), "source_port": 49152, "destination_port": 8080,
+                "state": 1, "direction": 1, "reserved": [0, 0], "last_seen": 12345, "set": 9,
+            },
+        }),
+        map if map == names.fragment => json!({
+            "key": {
+                "source": bytes(1), "destination": bytes(121), "identification": 4660, "protocol": 17,
+                "reserved": [0, 0, 0],
+            },
+            "value": {"source_port": 40000, "destination_port": 53},
+        }),
+        map if map == names.socket => json!({
+            "key": {"cookie": [4097, 1], "address": bytes(121), "port": 53, "direction": 1, "reserved": 0},
+            "value": {"address": bytes(151), "port": 5353, "reserved": [0, 0], "set": 9},
+        }),
+        _ => return None,
     })
 }
 

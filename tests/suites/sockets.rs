@@ -112,16 +112,16 @@ impl Node {
                 port: backend.port(),
                 reserved: [0; 2],
             };
-            maps::backend4(&self.pins)?.insert(&place, &backend)?;
+            maps::backends::<[u8; 4]>(&self.pins)?.insert(&place, &backend)?;
             self.tables.backends.insert(place, backend);
         }
-        maps::service4(&self.pins)?.insert(&key, &value)?;
+        maps::services::<[u8; 4]>(&self.pins)?.insert(&key, &value)?;
         self.tables.services.insert(key, value);
         Ok(())
     }
 
     fn remembered(&self) -> Result<BTreeMap<v4::SocketKey, v4::SocketPeer>> {
-        Ok(maps::socket4(&self.pins)?.entries()?.into_iter().collect())
+        Ok(maps::sockets::<[u8; 4]>(&self.pins)?.entries()?.into_iter().collect())
     }
 
     /// The peer that the host build gives a socket of this cookie, which remembers it.

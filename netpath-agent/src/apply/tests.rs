@@ -1,6 +1,9 @@
 //! Plans in, exact map contents out, in real maps. The programs must be built: `cargo xtask build-ebpf`.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
 
 use netpath_common::abi::{
     ABI_VERSION,
@@ -20,11 +23,15 @@ use netpath_common::abi::{
     },
 };
 
+mod families;
 mod hostports;
 mod sources;
 
 use super::*;
-use crate::datapath::{load::load, scratch::Scratch, sizes::Sizes};
+use crate::{
+    datapath::{load::load, scratch::Scratch, sizes::Sizes},
+    plan::{FamilyPlan, ServicePlan},
+};
 
 /// A root with empty maps in it.
 fn maps(services: u32, backends: u32) -> Scratch {
@@ -61,7 +68,7 @@ fn backend(last: u8) -> Backend {
     }
 }
 
-fn service(flags: u16, backends: &[u8]) -> ServicePlan {
+fn service(flags: u16, backends: &[u8]) -> ServicePlan<V4> {
     ServicePlan::alike(flags, backends.iter().map(|last| backend(*last)).collect::<Vec<_>>())
 }
 
@@ -87,7 +94,7 @@ fn route(third: u8) -> (RouteKey, Route) {
     (key, route)
 }
 
-fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan)>) -> Plan {
+fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan<V4>)>) -> Plan {
     Plan {
         config: Config {
             abi_version: ABI_VERSION,
@@ -95,17 +102,23 @@ fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan)>) -> Plan {
             route_prefixes4: [24, 0, 0, 0],
             ..Config::default()
         },
-        endpoints4: BTreeMap::from([([192, 0, 2, 1], host(2))]),
-        routes4: BTreeMap::from([route(2), route(3)]),
-        services4: services.into_iter().collect(),
+        v4: FamilyPlan {
+            endpoints: BTreeMap::from([([192, 0, 2, 1], host(2))]),
+            routes: BTreeMap::from([route(2), route(3)]),
+            services: services.into_iter().collect(),
+            ..FamilyPlan::default()
+        },
         ..Plan::default()
     }
 }
 
 /// What a frontend leads to in the kernel, with its flags; `None` if it is not there.
 fn serves(pins: &Pins, frontend: Frontend) -> Option<(u16, Vec<Backend>)> {
-    let found = tables::service4(pins).expect("pinned").get(&frontend).expect("read")?;
-    let sets = tables::backend4(pins).expect("pinned");
+    let found = tables::services::<[u8; 4]>(pins)
+        .expect("pinned")
+        .get(&frontend)
+        .expect("read")?;
+    let sets = tables::backends::<[u8; 4]>(pins).expect("pinned");
     let slot = |slot| sets.get(&BackendKey { set: found.set, slot }).expect("read");
     let backends = (0..found.count).map(|place| slot(place).expect("every place of a set is filled"));
     Some((found.flags, backends.collect()))
@@ -142,16 +155,22 @@ fn a_plan_is_what_the_maps_hold_and_a_restart_adopts_it() {
         ])
     );
     assert_eq!(tables::config(pins).expect("pinned").get().expect("read"), plan.config);
-    let routes = tables::route4(pins).expect("pinned").entries().expect("read");
+    let routes = tables::routes::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read");
     assert_eq!(routes, [route(2), route(3)]);
-    let endpoints = tables::endpoint4(pins).expect("pinned").entries().expect("read");
+    let endpoints = tables::endpoints::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read");
     assert_eq!(endpoints, [([192, 0, 2, 1], host(2))]);
     assert_eq!(serves(pins, frontend(1, 80)), Some((0, vec![backend(1), backend(2)])));
     assert_eq!(
         serves(pins, frontend(2, 80)),
         Some((FLAG_NODE_PORT, vec![backend(1), backend(2)]))
     );
-    let refused = tables::service4(pins)
+    let refused = tables::services::<[u8; 4]>(pins)
         .expect("pinned")
         .get(&frontend(3, 53))
         .expect("read");
@@ -177,10 +196,34 @@ fn nothing_stays_after_deletion() {
     let report = applier.apply(&empty);
     assert_eq!(report.errors, []);
     assert_eq!(report.total(), changes(0, 0, 1 + 2 + 2 + 3));
-    assert_eq!(tables::endpoint4(pins).expect("pinned").entries().expect("read"), []);
-    assert_eq!(tables::route4(pins).expect("pinned").entries().expect("read"), []);
-    assert_eq!(tables::service4(pins).expect("pinned").entries().expect("read"), []);
-    assert_eq!(tables::backend4(pins).expect("pinned").entries().expect("read"), []);
+    assert_eq!(
+        tables::endpoints::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read"),
+        []
+    );
+    assert_eq!(
+        tables::routes::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read"),
+        []
+    );
+    assert_eq!(
+        tables::services::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read"),
+        []
+    );
+    assert_eq!(
+        tables::backends::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read"),
+        []
+    );
 }
 
 #[test]
@@ -189,7 +232,7 @@ fn a_changed_list_is_another_set_and_the_old_one_goes() {
     let pins = &scratch.0;
     let mut applier = Applier::adopt(pins).expect("maps");
     applier.apply(&plan([(frontend(1, 80), service(0, &[1, 2]))]));
-    let services = tables::service4(pins).expect("pinned");
+    let services = tables::services::<[u8; 4]>(pins).expect("pinned");
     let before = services.get(&frontend(1, 80)).expect("read").expect("there");
     let report = applier.apply(&plan([(frontend(1, 80), service(0, &[1, 2, 3]))]));
     assert_eq!(report.errors, []);
@@ -199,7 +242,10 @@ fn a_changed_list_is_another_set_and_the_old_one_goes() {
         serves(pins, frontend(1, 80)),
         Some((0, vec![backend(1), backend(2), backend(3)]))
     );
-    let sets = tables::backend4(pins).expect("pinned").entries().expect("read");
+    let sets = tables::backends::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read");
     assert!(sets.iter().all(|(key, _)| key.set == after.set), "{sets:?}");
 
     // The first list again: its number is the first again, also for an agent that never saw it.
@@ -230,7 +276,11 @@ fn a_full_map_leaves_no_half_service() {
     assert_eq!(serves(pins, frontend(2, 80)), None);
     assert_eq!(serves(pins, frontend(3, 80)), Some((0, vec![backend(6)])));
     assert_eq!(
-        tables::backend4(pins).expect("pinned").entries().expect("read").len(),
+        tables::backends::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read")
+            .len(),
         3
     );
 
@@ -246,7 +296,11 @@ fn a_full_map_leaves_no_half_service() {
     assert_eq!(report.errors, []);
     assert_eq!(serves(pins, frontend(1, 80)), Some((0, vec![backend(3), backend(4)])));
     assert_eq!(
-        tables::backend4(pins).expect("pinned").entries().expect("read").len(),
+        tables::backends::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read")
+            .len(),
         2
     );
 }
@@ -307,7 +361,7 @@ fn connection(pins: &Pins, client: u16, frontend: Frontend, backend: Backend) ->
         set: 1,
         ..Connection::default()
     };
-    let mut connections = tables::conntrack4(pins).expect("pinned");
+    let mut connections = tables::connections::<[u8; 4]>(pins).expect("pinned");
     connections.insert(&original, &there).expect("room");
     connections.insert(&answer, &back).expect("room");
     [original, answer]
@@ -344,7 +398,10 @@ fn datagrams_to_a_backend_that_is_gone_are_forgotten_and_no_others() {
     assert_eq!(report.errors, []);
     assert_eq!(report.tables[names::CONNTRACK4], changes(0, 0, 2));
     let left = || {
-        let entries = tables::conntrack4(pins).expect("pinned").entries().expect("read");
+        let entries = tables::connections::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read");
         let tuples: HashSet<Tuple> = entries.into_iter().map(|(tuple, _)| tuple).collect();
         tuples
     };
@@ -395,7 +452,7 @@ fn datagrams_past_a_frontend_that_is_new_are_forgotten() {
     let mut applier = Applier::adopt(pins).expect("maps");
     applier.apply(&plan([]));
     let tuples = connection(pins, 1001, balancer, itself);
-    let mut connections = tables::conntrack4(pins).expect("pinned");
+    let mut connections = tables::connections::<[u8; 4]>(pins).expect("pinned");
     for tuple in tuples {
         let found = connections.get(&tuple).expect("read").expect("there");
         let masqueraded = Connection { set: 0, ..found };
@@ -428,9 +485,9 @@ fn a_frontend_s_two_lists_are_two_sets_and_both_go_with_it() {
         changes(3, 0, 0),
         "a shared list is one set"
     );
-    let found = tables::service4(pins).expect("pinned");
+    let found = tables::services::<[u8; 4]>(pins).expect("pinned");
     let found = found.get(&frontend(1, 80)).expect("read").expect("there");
-    let other = tables::service4(pins).expect("pinned").get(&frontend(2, 80));
+    let other = tables::services::<[u8; 4]>(pins).expect("pinned").get(&frontend(2, 80));
     let other = other.expect("read").expect("there");
     let expected = Service {
         set: found.set,
@@ -449,11 +506,21 @@ fn a_frontend_s_two_lists_are_two_sets_and_both_go_with_it() {
     let report = applier.apply(&plan([(frontend(1, 80), split)]));
     assert_eq!(report.errors, []);
     assert_eq!(
-        tables::backend4(pins).expect("pinned").entries().expect("read").len(),
+        tables::backends::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read")
+            .len(),
         3
     );
     applier.apply(&plan([]));
-    assert_eq!(tables::backend4(pins).expect("pinned").entries().expect("read"), []);
+    assert_eq!(
+        tables::backends::<[u8; 4]>(pins)
+            .expect("pinned")
+            .entries()
+            .expect("read"),
+        []
+    );
 }
 
 #[test]
@@ -465,10 +532,10 @@ fn pods_entries_are_left_alone() {
         mac: [2, 0, 0, 0, 0, 9],
         kind: KIND_POD,
     };
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     endpoints.insert(&[10, 244, 1, 9], &pod).expect("room");
     let mut wanted = plan([]);
-    wanted.endpoints4.insert([10, 244, 1, 9], host(3));
+    wanted.v4.endpoints.insert([10, 244, 1, 9], host(3));
     let mut applier = Applier::adopt(pins).expect("maps");
     let report = applier.apply(&wanted);
     assert_eq!(
@@ -478,7 +545,7 @@ fn pods_entries_are_left_alone() {
             reason: "a pod of this node has it: delete that pod".to_owned(),
         }]
     );
-    wanted.endpoints4.clear();
+    wanted.v4.endpoints.clear();
     assert_eq!(applier.apply(&wanted).errors, []);
     assert_eq!(endpoints.entries().expect("read"), [([10, 244, 1, 9], pod)]);
 }
@@ -513,7 +580,7 @@ fn ten_thousand_services_are_a_matter_of_moments() {
     assert_eq!(report.tables[names::BACKEND4], changes(30_000, 0, 0));
 
     let mut one = first.clone();
-    one.services4.extend([numbered(77, 2)]);
+    one.v4.services.extend([numbered(77, 2)]);
     let start = Instant::now();
     let report = applier.apply(&one);
     let change = start.elapsed();

@@ -174,7 +174,7 @@ fn a_new_size_carries_everything_over() {
         ifindex: number.into(),
         ..Endpoint::default()
     };
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     for number in 1..=64u8 {
         endpoints.insert(&[10, 244, 0, number], &pod(number)).expect("room");
     }
@@ -191,7 +191,7 @@ fn a_new_size_carries_everything_over() {
     assert_eq!(loaded.created, [(names::BRIDGE, 0), (names::ENDPOINT4, 64)]);
     assert_eq!(loaded.kept, []);
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
-    let endpoints = tables::endpoint4(pins).expect("pinned");
+    let endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     assert_eq!(endpoints.capacity(), 128);
     assert_eq!(endpoints.entries().expect("read"), held);
     assert_eq!(map_id(pins, names::ROUTE4), adopted);
@@ -211,7 +211,7 @@ fn maps_that_programs_write_to_keep_their_size_and_say_so() {
         set: 7,
         ..Connection::default()
     };
-    let mut connections = tables::conntrack4(pins).expect("pinned");
+    let mut connections = tables::connections::<[u8; 4]>(pins).expect("pinned");
     for port in 1..=200 {
         connections.insert(&tuple(port), &connection).expect("room");
     }
@@ -238,7 +238,7 @@ fn maps_that_programs_write_to_keep_their_size_and_say_so() {
          when the node starts again, or after `netpath uninstall`"
     );
     assert_eq!(maps.map(|map| map_id(pins, map)), before);
-    let connections = tables::conntrack4(pins).expect("pinned");
+    let connections = tables::connections::<[u8; 4]>(pins).expect("pinned");
     assert_eq!(
         (connections.capacity(), connections.entries().expect("read")),
         (1024, tracked)
@@ -280,7 +280,7 @@ fn maps_of_another_version_are_made_anew_with_what_they_hold() {
         ..Config::default()
     };
     config.set(&old).expect("written");
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     endpoints.insert(&[10, 244, 0, 1], &Endpoint::default()).expect("room");
     let before: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
 
@@ -291,7 +291,10 @@ fn maps_of_another_version_are_made_anew_with_what_they_hold() {
         assert_ne!(map_id(pins, name), before, "{name}");
     }
     assert_eq!(tables::config(pins).expect("pinned").get().expect("read"), old);
-    let carried = tables::endpoint4(pins).expect("pinned").entries().expect("read");
+    let carried = tables::endpoints::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read");
     assert_eq!(carried, [([10, 244, 0, 1], Endpoint::default())]);
 }
 
@@ -302,7 +305,7 @@ fn what_fails_leaves_all_as_it_was() {
     let pins = &scratch.0;
     load(pins, &SMALL).expect("programs that load");
     attach(pins, Hook::FromWire, "lo").expect("attached");
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     for number in 1..=9 {
         endpoints
             .insert(&[10, 244, 0, number], &Endpoint::default())

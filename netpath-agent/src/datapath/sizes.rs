@@ -63,15 +63,15 @@ impl Sizes {
     /// The size of a map; `None` if its size is part of its layout.
     pub fn of(&self, map: &str) -> Option<u32> {
         match map {
-            names::SERVICE4 => Some(self.max_services),
-            names::BACKEND4 => Some(self.max_backends),
-            names::SOURCE4 => Some(self.max_sources),
-            names::BRIDGE | names::ENDPOINT4 => Some(self.max_endpoints),
-            names::ROUTE4 => Some(self.max_routes),
-            names::CONNTRACK4 => Some(self.max_connections),
-            names::AFFINITY4 => Some(self.max_affinities),
-            names::FRAGMENT4 => Some(self.max_fragments),
-            names::SOCKET4 => Some(self.max_sockets),
+            names::SERVICE4 | names::SERVICE6 => Some(self.max_services),
+            names::BACKEND4 | names::BACKEND6 => Some(self.max_backends),
+            names::SOURCE4 | names::SOURCE6 => Some(self.max_sources),
+            names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => Some(self.max_endpoints),
+            names::ROUTE4 | names::ROUTE6 => Some(self.max_routes),
+            names::CONNTRACK4 | names::CONNTRACK6 => Some(self.max_connections),
+            names::AFFINITY4 | names::AFFINITY6 => Some(self.max_affinities),
+            names::FRAGMENT4 | names::FRAGMENT6 => Some(self.max_fragments),
+            names::SOCKET4 | names::SOCKET6 => Some(self.max_sockets),
             _ => None,
         }
     }
@@ -80,15 +80,15 @@ impl Sizes {
 /// The agent's setting that decides a map's size.
 pub fn setting(map: &str) -> &'static str {
     match map {
-        names::SERVICE4 => "--max-services",
-        names::BACKEND4 => "--max-backends",
-        names::SOURCE4 => "--max-sources",
-        names::BRIDGE | names::ENDPOINT4 => "--max-endpoints",
-        names::ROUTE4 => "--max-routes",
-        names::CONNTRACK4 => "--max-connections",
-        names::AFFINITY4 => "--max-affinities",
-        names::FRAGMENT4 => "--max-fragments",
-        names::SOCKET4 => "--max-sockets",
+        names::SERVICE4 | names::SERVICE6 => "--max-services",
+        names::BACKEND4 | names::BACKEND6 => "--max-backends",
+        names::SOURCE4 | names::SOURCE6 => "--max-sources",
+        names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => "--max-endpoints",
+        names::ROUTE4 | names::ROUTE6 => "--max-routes",
+        names::CONNTRACK4 | names::CONNTRACK6 => "--max-connections",
+        names::AFFINITY4 | names::AFFINITY6 => "--max-affinities",
+        names::FRAGMENT4 | names::FRAGMENT6 => "--max-fragments",
+        names::SOCKET4 | names::SOCKET6 => "--max-sockets",
         _ => "nothing: its size is fixed",
     }
 }

@@ -1,18 +1,12 @@
-//! The maps by their meaning: each with the layout that its file in [`netpath_common::abi`] gives it.
+//! The maps by their meaning: each with the layout that its file in [`netpath_common::abi`] gives it. Those of a family are
+//! opened by its address: `tables::routes::<[u8; 4]>(pins)`.
 
 use netpath_common::{
     abi::{
-        affinity::v4::{Affinity, Client},
+        Layouts,
         bridge::Port,
-        conntrack::v4::{Connection, Tuple},
         endpoint::Endpoint,
-        route::v4::{Route, RouteKey},
-        service::{
-            BackendKey, Service,
-            v4::{Backend, Frontend},
-        },
-        socket::v4::{SocketKey, SocketPeer},
-        source::v4::SourceKey,
+        service::{BackendKey, Service},
     },
     names,
 };
@@ -20,14 +14,14 @@ use netpath_common::{
 use super::{config::NodeConfig, error::Result, maps::Table, pins::Pins};
 
 macro_rules! tables {
-    ($($name:ident: $kind:ident<$($layout:ty),+> = $map:path;)*) => {
+    ($($name:ident: <$key:ty, $value:ty> = $map:ident;)*) => {
         $(
-            #[doc = concat!("Opens the map that is pinned as [`", stringify!($map), "`].")]
+            #[doc = concat!("Opens the family's map that is pinned as [`names::Names::", stringify!($map), "`].")]
             ///
             /// # Errors
             /// [`super::error::Error::MapMissing`]; [`super::error::Error::Map`] if it is of another layout.
-            pub fn $name(pins: &Pins) -> Result<$kind<$($layout),+>> {
-                $kind::open(pins, $map)
+            pub fn $name<A: Layouts>(pins: &Pins) -> Result<Table<$key, $value>> {
+                Table::open(pins, A::NAMES.$map)
             }
         )*
     };
@@ -41,14 +35,21 @@ pub fn config(pins: &Pins) -> Result<NodeConfig> {
     NodeConfig::open(pins)
 }
 
+/// Opens the bridge's ports.
+///
+/// # Errors
+/// As [`config`].
+pub fn bridge(pins: &Pins) -> Result<Table<u32, Port>> {
+    Table::open(pins, names::BRIDGE)
+}
+
 tables! {
-    bridge: Table<u32, Port> = names::BRIDGE;
-    endpoint4: Table<[u8; 4], Endpoint> = names::ENDPOINT4;
-    route4: Table<RouteKey, Route> = names::ROUTE4;
-    service4: Table<Frontend, Service> = names::SERVICE4;
-    backend4: Table<BackendKey, Backend> = names::BACKEND4;
-    source4: Table<SourceKey, u32> = names::SOURCE4;
-    affinity4: Table<Client, Affinity> = names::AFFINITY4;
-    socket4: Table<SocketKey, SocketPeer> = names::SOCKET4;
-    conntrack4: Table<Tuple, Connection> = names::CONNTRACK4;
+    endpoints: <A, Endpoint> = endpoint;
+    routes: <A::RouteKey, A::Route> = route;
+    services: <A::Frontend, Service> = service;
+    backends: <BackendKey, A::Backend> = backend;
+    sources: <A::SourceKey, u32> = source;
+    affinities: <A::Client, A::Affinity> = affinity;
+    connections: <A::Tuple, A::Connection> = conntrack;
+    sockets: <A::SocketKey, A::SocketPeer> = socket;
 }

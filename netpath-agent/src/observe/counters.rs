@@ -57,12 +57,11 @@ mod tests {
 
     use netpath_common::{names::MAPS, reason::Reason};
 
-    /// The first column of a table that begins with this heading.
+    /// The names in the first column of a table that begins with this heading.
     fn column<'a>(page: &'a str, heading: &str) -> BTreeSet<&'a str> {
         let rows = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
-        rows.map_while(|row| row.strip_prefix("| `"))
-            .filter_map(|row| row.split('`').next())
-            .collect()
+        let cells = rows.map_while(|row| row.strip_prefix("| `")?.split("` |").next());
+        cells.flat_map(|cell| cell.split("`, `")).collect()
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn configuration(config: &Config, status: &mut Status) {
 /// The node's own addresses and its pods.
 pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
     let ports: BTreeMap<u32, _> = tables::bridge(pins)?.entries()?.into_iter().collect();
-    for (address, endpoint) in tables::endpoint4(pins)?.entries()? {
+    for (address, endpoint) in tables::endpoints::<[u8; 4]>(pins)?.entries()? {
         let ip = Ipv4Addr::from(address);
         if endpoint.kind == KIND_HOST {
             status.host_addresses.push(ip);
@@ -100,7 +100,7 @@ pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
 
 /// The ways to other nodes.
 pub fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
-    for (key, route) in tables::route4(pins)?.entries()? {
+    for (key, route) in tables::routes::<[u8; 4]>(pins)?.entries()? {
         let given = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
         status.routes.push(RouteLine {
             subnet: format!("{}/{}", Ipv4Addr::from(key.address), key.prefix_len),
@@ -120,12 +120,12 @@ pub fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
 
 /// The services, each with who answers.
 pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
-    let sets: BTreeMap<(u32, u32), Backend> = tables::backend4(pins)?
+    let sets: BTreeMap<(u32, u32), Backend> = tables::backends::<[u8; 4]>(pins)?
         .entries()?
         .into_iter()
         .map(|(BackendKey { set, slot }, backend)| ((set, slot), backend))
         .collect();
-    let frontends = tables::service4(pins)?.entries()?.into_iter();
+    let frontends = tables::services::<[u8; 4]>(pins)?.entries()?.into_iter();
     for (frontend, service) in frontends.filter(|(_, service)| service.flags & FLAG_ADDRESS == 0) {
         let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
         let mut list = |set, count| {
@@ -179,7 +179,7 @@ pub fn maps(pins: &Pins, status: &mut Status) -> Result<()> {
     } in fill::levels(pins)?
     {
         // Of sockets that are closed the entries stay until others need their room: that it is full is the rule.
-        if map != names::SOCKET4 && entries * 100 >= capacity as usize * NEARLY_FULL {
+        if ![names::SOCKET4, names::SOCKET6].contains(&map) && entries * 100 >= capacity as usize * NEARLY_FULL {
             // Programs write to a map that evicts: it serves on for as long as it is there.
             let (then, how) = if evicts {
                 ("the oldest entries make room", "start the node again")

@@ -73,7 +73,7 @@ fn fill(pins: &Pins) {
         ..Config::default()
     };
     tables::config(pins).expect("pinned").set(&config).expect("written");
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     let mac = [2, 0, 0, 0, 0, 0xaa];
     let pod = Endpoint {
         ifindex: 1,
@@ -101,11 +101,11 @@ fn fill(pins: &Pins) {
         via: VIA_TUNNEL,
         ..Route::default()
     };
-    tables::route4(pins)
+    tables::routes::<[u8; 4]>(pins)
         .expect("pinned")
         .insert(&key, &route)
         .expect("room");
-    let mut services = tables::service4(pins).expect("pinned");
+    let mut services = tables::services::<[u8; 4]>(pins).expect("pinned");
     let frontend = |last, port| Frontend {
         address: [10, 96, 0, last],
         port,
@@ -143,7 +143,7 @@ fn fill(pins: &Pins) {
         ..Backend::default()
     };
     let place = BackendKey { set: 5, slot: 0 };
-    tables::backend4(pins)
+    tables::backends::<[u8; 4]>(pins)
         .expect("pinned")
         .insert(&place, &backend)
         .expect("room");
@@ -270,14 +270,14 @@ fn what_is_wrong_is_said() {
     for hook in [Hook::Connect4, Hook::Recvmsg4] {
         cgroup::attach(pins, hook, &root).expect("attached");
     }
-    let mut backends = tables::backend4(pins).expect("pinned");
+    let mut backends = tables::backends::<[u8; 4]>(pins).expect("pinned");
     backends.remove(&BackendKey { set: 5, slot: 0 }).expect("removed");
     let gone = Endpoint {
         ifindex: 4_000_000,
         kind: KIND_POD,
         ..Endpoint::default()
     };
-    let mut endpoints = tables::endpoint4(pins).expect("pinned");
+    let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     endpoints.insert(&[10, 244, 1, 3], &gone).expect("room");
     assert_eq!(
         problems(&look(pins, nobody())),

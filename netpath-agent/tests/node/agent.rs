@@ -364,7 +364,7 @@ fn pods_that_another_subnet_cuts_off_are_named() {
             kind: KIND_POD,
             ..Endpoint::default()
         };
-        let mut endpoints = tables::endpoint4(&node.pins).unwrap();
+        let mut endpoints = tables::endpoints::<[u8; 4]>(&node.pins).unwrap();
         endpoints.insert(&[10, 244, 1, 5], &pod).unwrap();
         node.write_node("n1", "10.0.1.1", "10.244.9.0/24");
         let remarks = node.until_ready_with_remarks();
@@ -452,7 +452,7 @@ fn a_file_that_is_broken_from_the_start_takes_nothing_off_a_node_that_serves() {
             "10.244.3.0/24 via 10.0.1.3 dev up0 src 10.244.1.1 onlink",
         ];
         node.until("the route to n3", |_| routes() == both);
-        let ways = |node: &Node| tables::route4(&node.pins).unwrap().entries().unwrap();
+        let ways = |node: &Node| tables::routes::<[u8; 4]>(&node.pins).unwrap().entries().unwrap();
         node.until("the way to n3", |node| {
             ways(node).iter().any(|(key, _)| key.address == [10, 244, 3, 0])
         });

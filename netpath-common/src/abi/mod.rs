@@ -12,10 +12,13 @@ pub mod counter;
 pub mod endpoint;
 mod family;
 pub mod fragment;
+mod layouts;
 pub mod route;
 pub mod service;
 pub mod socket;
 pub mod source;
+
+pub use layouts::{Entry, Layouts};
 
 /// The version of all layouts in this module. It is part of the configuration entry, so that an agent knows whether it
 /// may adopt the maps that it finds pinned.

@@ -2,6 +2,7 @@
 //! what turns a verdict into a program's answer. All unsafe code of the datapath is in here.
 
 mod direct;
+mod maps;
 mod report;
 mod skb;
 pub mod sock;

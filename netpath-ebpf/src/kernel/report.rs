@@ -11,10 +11,7 @@ use core::arch::asm;
 use netpath_common::{abi::counter, hook::Hook, reason::Reason};
 use netpath_ebpf::{packet::Packet, verdict::Verdict};
 
-use super::{
-    skb::SkbPacket,
-    tables::{COUNTER, config},
-};
+use super::{maps::COUNTER, skb::SkbPacket, tables::config};
 
 /// Go on: programs of others on the same hook run, then the kernel goes its way. `TC_ACT_OK` would keep theirs from running.
 pub const NEXT: i32 = TCX_NEXT;

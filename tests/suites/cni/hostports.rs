@@ -62,10 +62,13 @@ fn backend(pod: Ipv4Addr, port: u16) -> Backend {
 
 /// Every frontend with its flags and its one backend; every set of hostPorts must be named by one.
 fn served(node: &Node) -> Result<BTreeMap<Frontend, (u16, Backend)>> {
-    let sets: BTreeMap<BackendKey, Backend> = tables::backend4(&node.pins)?.entries()?.into_iter().collect();
+    let sets: BTreeMap<BackendKey, Backend> = tables::backends::<[u8; 4]>(&node.pins)?
+        .entries()?
+        .into_iter()
+        .collect();
     let mut served = BTreeMap::new();
     let mut unnamed = sets.clone();
-    for (frontend, service) in tables::service4(&node.pins)?.entries()? {
+    for (frontend, service) in tables::services::<[u8; 4]>(&node.pins)?.entries()? {
         let place = BackendKey {
             set: service.set,
             slot: 0,
@@ -119,7 +122,7 @@ fn one_port_on_several_addresses_and_protocols_has_a_pod_each() -> Result<()> {
     ensure!(served(&node)? == expected);
 
     let (container, pod, key, check) = &attached[0];
-    tables::service4(&node.pins)?.remove(key)?;
+    tables::services::<[u8; 4]>(&node.pins)?.remove(key)?;
     let (code, text) = node.call("CHECK", container, Some(pod), check.clone())?.error()?;
     ensure!(
         code == 101 && text.contains("hostPort 127.0.0.1:54323/TCP"),
@@ -149,9 +152,9 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
         flags: FLAG_NODE_PORT,
         ..Service::default()
     };
-    tables::service4(&node.pins)?.insert(&service, &node_port)?;
-    let held = tables::service4(&node.pins)?.entries()?;
-    let (sets, remains) = (tables::backend4(&node.pins)?.entries()?, node.remains()?);
+    tables::services::<[u8; 4]>(&node.pins)?.insert(&service, &node_port)?;
+    let held = tables::services::<[u8; 4]>(&node.pins)?.entries()?;
+    let (sets, remains) = (tables::backends::<[u8; 4]>(&node.pins)?.entries()?, node.remains()?);
     let own = NODE.to_string();
     for (mappings, code, said) in [
         (vec![mapping("", 80, 1, "tcp")], 11, "10.244.1.2 has it"),
@@ -179,8 +182,14 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
         let answer = node.call("ADD", "second", Some(&second), with(&mappings))?;
         let (found, text) = answer.error().with_context(|| format!("{mappings:?}"))?;
         ensure!(found == code && text.contains(said), "{mappings:?}: {found}: {text}");
-        ensure!(tables::service4(&node.pins)?.entries()? == held, "{mappings:?}");
-        ensure!(tables::backend4(&node.pins)?.entries()? == sets, "{mappings:?}");
+        ensure!(
+            tables::services::<[u8; 4]>(&node.pins)?.entries()? == held,
+            "{mappings:?}"
+        );
+        ensure!(
+            tables::backends::<[u8; 4]>(&node.pins)?.entries()? == sets,
+            "{mappings:?}"
+        );
         assert_eq!(node.remains()?, remains, "{mappings:?}");
     }
     // Other protocols and ports are free.
@@ -214,7 +223,7 @@ fn connections_to_a_port_go_with_its_pod() -> Result<()> {
         ..conntrack::Connection::default()
     };
     let mut kept = Vec::new();
-    let mut connections = tables::conntrack4(&node.pins)?;
+    let mut connections = tables::connections::<[u8; 4]>(&node.pins)?;
     for (frontend, backend) in [(NODE.octets(), at.octets()), (NODE.octets(), [10, 244, 9, 9])] {
         for port in [4000, 4001] {
             let there = tuple(client, frontend, port + u16::from(backend[3]), 53);
@@ -246,7 +255,10 @@ fn what_nobody_closed_is_cleared_away_and_what_is_missing_is_made_up_for() -> Re
     node.call("ADD", "c", Some(&pod), with(&[mapping("", 80, 8080, "tcp")]))?
         .ok()?;
     let right = served(&node)?;
-    let (mut services, mut backends) = (tables::service4(&node.pins)?, tables::backend4(&node.pins)?);
+    let (mut services, mut backends) = (
+        tables::services::<[u8; 4]>(&node.pins)?,
+        tables::backends::<[u8; 4]>(&node.pins)?,
+    );
     // A pod that is gone without a word; a service of the agent's; an entry that somebody removed; an address that came.
     let stale = Service {
         set: HOST_PORT_SETS + 5,

@@ -1,13 +1,15 @@
 //! Pods' hostPorts, which the CNI plugin writes into the same maps.
 
-use netpath_common::abi::service::{FLAG_HOST_PORT, HOST_PORT_SETS};
+use netpath_common::abi::service::{
+    FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT_HERE, HOST_PORT_SETS,
+};
 
 use super::*;
 
 /// A hostPort as the plugin writes it.
 fn open(pins: &Pins, frontend: Frontend, last: u8) -> (Frontend, Service) {
     let set = HOST_PORT_SETS + u32::from(last);
-    let mut sets = tables::backend4(pins).expect("pinned");
+    let mut sets = tables::backends::<[u8; 4]>(pins).expect("pinned");
     sets.insert(&BackendKey { set, slot: 0 }, &backend(last)).expect("room");
     let service = Service {
         set,
@@ -17,7 +19,7 @@ fn open(pins: &Pins, frontend: Frontend, last: u8) -> (Frontend, Service) {
         flags: FLAG_HOST_PORT | FLAG_NODE_PORT,
         ..Service::default()
     };
-    let mut services = tables::service4(pins).expect("pinned");
+    let mut services = tables::services::<[u8; 4]>(pins).expect("pinned");
     services.insert(&frontend, &service).expect("room");
     (frontend, service)
 }
@@ -43,7 +45,10 @@ fn they_stay_whatever_the_plan_is() {
             assert_eq!(serves(pins, frontend), Some((flags, vec![backend(last)])));
         }
     }
-    let sets = tables::backend4(pins).expect("pinned").entries().expect("read");
+    let sets = tables::backends::<[u8; 4]>(pins)
+        .expect("pinned")
+        .entries()
+        .expect("read");
     assert_eq!(sets.len(), 2, "{sets:?}");
 }
 
@@ -63,7 +68,10 @@ fn a_node_port_that_a_pod_has_waits_until_that_is_gone() {
         a_pod_s_stays(&mut applier, pins, (taken, held), flags);
     }
     let wanted = with_next(taken, FLAG_NODE_PORT);
-    tables::service4(pins).expect("pinned").remove(&taken).expect("removed");
+    tables::services::<[u8; 4]>(pins)
+        .expect("pinned")
+        .remove(&taken)
+        .expect("removed");
     assert_eq!(applier.apply(&wanted).errors, []);
     assert_eq!(serves(pins, taken), Some((FLAG_NODE_PORT, vec![backend(1)])));
 }
@@ -84,7 +92,10 @@ fn a_pod_s_stays(applier: &mut Applier, pins: &Pins, (taken, held): (Frontend, S
         assert_eq!(report.errors.len(), 1, "{report}");
         assert_eq!(report.errors[0].object, "service 10.96.0.1:30080/tcp");
         assert!(report.errors[0].reason.contains("hostPort"), "{report}");
-        let found = tables::service4(pins).expect("pinned").get(&taken).expect("read");
+        let found = tables::services::<[u8; 4]>(pins)
+            .expect("pinned")
+            .get(&taken)
+            .expect("read");
         assert_eq!(found, Some(held));
     }
     assert_eq!(serves(pins, frontend(1, 30_081)), Some((flags, vec![backend(1)])));

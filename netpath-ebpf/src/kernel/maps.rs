@@ -1,0 +1,124 @@
+//! The maps: each family's, and those that both share. Sizes here are defaults: an agent may load others.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    macros::btf_map,
+};
+use netpath_common::abi::{
+    Layouts,
+    bridge::Port,
+    config::{CONFIG_ENTRIES, Config},
+    counter::{COUNTERS, Counter},
+    endpoint::Endpoint,
+    fragment::FragmentPorts,
+    service::{BackendKey, Service},
+};
+use netpath_ebpf::family::Address;
+
+/// Entries take memory when they come, not all of it at once: a lookup costs the same.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map(name = "np_config")]
+pub static CONFIG: Array<Config, CONFIG_ENTRIES> = Array::new();
+#[btf_map(name = "np_bridge")]
+pub static BRIDGE: HashMap<u32, Port, 1024, ON_DEMAND> = HashMap::new();
+#[btf_map(name = "np_counter")]
+pub static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
+
+/// What the tables write to so that the verifier forgets it. Programs do not interrupt each other on one processor.
+#[btf_map(name = "np_scratch")]
+pub static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+/// Its words.
+pub const SCRATCH_WORDS: usize = 24;
+
+/// A key of a family's sources behind its prefix length, as [`netpath_common::abi::source::SourceKey`] has it.
+#[repr(C)]
+pub struct Sources<A> {
+    /// The list.
+    pub sources: u32,
+    /// The client.
+    pub address: A,
+}
+
+/// Declares a family's maps, and lets its address stand for them.
+macro_rules! family {
+    ($module:ident: $address:ty, $($map:ident: $name:tt, $type:ty;)*) => {
+        mod $module {
+            use super::*;
+            type A = $address;
+            impl Maps for A {
+                $(
+                    #[inline(always)]
+                    fn $map() -> &'static $type {
+                        #[btf_map(name = $name)]
+                        static MAP: $type = <$type>::new();
+                        &MAP
+                    }
+                )*
+
+                #[inline(always)]
+                unsafe fn touch(entry: *mut Self::Connection, state: u8, last_seen: u32) {
+                    // SAFETY: the caller vouches for the entry.
+                    unsafe {
+                        (*entry).state = state;
+                        (*entry).last_seen = last_seen;
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// The maps of the family whose address it is.
+pub trait Maps: Address + Layouts {
+    /// `np_endpoint4`, `np_endpoint6`.
+    fn endpoint() -> &'static HashMap<Self, Endpoint, 4096, ON_DEMAND>;
+    /// `np_route4`, `np_route6`.
+    fn route() -> &'static HashMap<Self::RouteKey, Self::Route, 4096, ON_DEMAND>;
+    /// `np_service4`, `np_service6`.
+    fn service() -> &'static HashMap<Self::Frontend, Service, 131072, ON_DEMAND>;
+    /// `np_backend4`, `np_backend6`.
+    fn backend() -> &'static HashMap<BackendKey, Self::Backend, 262144, ON_DEMAND>;
+    /// `np_source4`, `np_source6`.
+    fn source() -> &'static LpmTrie<Sources<Self>, u32, 16384>;
+    /// `np_affinity4`, `np_affinity6`.
+    fn affinity() -> &'static LruHashMap<Self::Client, Self::Affinity, 65536>;
+    /// `np_conntrack4`, `np_conntrack6`.
+    fn conntrack() -> &'static LruHashMap<Self::Tuple, Self::Connection, 262144>;
+    /// Changes state and time of a connection, each by one store.
+    ///
+    /// # Safety
+    /// The entry is of a map, and the program has not ended since it was looked up.
+    unsafe fn touch(entry: *mut Self::Connection, state: u8, last_seen: u32);
+    /// `np_fragment4`, `np_fragment6`.
+    fn fragment() -> &'static LruHashMap<Self::FragmentKey, FragmentPorts, 8192>;
+    /// `np_socket4`, `np_socket6`.
+    fn socket() -> &'static LruHashMap<Self::SocketKey, Self::SocketPeer, 65536>;
+}
+
+family! {
+    v4: [u8; 4],
+    endpoint: "np_endpoint4", HashMap<A, Endpoint, 4096, ON_DEMAND>;
+    route: "np_route4", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
+    service: "np_service4", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
+    backend: "np_backend4", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
+    source: "np_source4", LpmTrie<Sources<A>, u32, 16384>;
+    affinity: "np_affinity4", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
+    conntrack: "np_conntrack4", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
+    fragment: "np_fragment4", LruHashMap<<A as Layouts>::FragmentKey, FragmentPorts, 8192>;
+    socket: "np_socket4", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
+}
+
+family! {
+    v6: [u8; 16],
+    endpoint: "np_endpoint6", HashMap<A, Endpoint, 4096, ON_DEMAND>;
+    route: "np_route6", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
+    service: "np_service6", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
+    backend: "np_backend6", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
+    source: "np_source6", LpmTrie<Sources<A>, u32, 16384>;
+    affinity: "np_affinity6", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
+    conntrack: "np_conntrack6", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
+    fragment: "np_fragment6", LruHashMap<<A as Layouts>::FragmentKey, FragmentPorts, 8192>;
+    socket: "np_socket6", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
+}
