@@ -11,7 +11,7 @@ mod service_cidr;
 mod slice;
 mod wishes;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -22,17 +22,18 @@ pub use service::{Protocol, Service, ServicePort};
 pub use service_cidr::ServiceCidr;
 pub use slice::{Endpoint, Hints, Slice, SlicePort};
 
-/// All objects that matter, each under its name. Written down without its problems, see [`crate::source::remembered`].
+/// All objects that matter, each under its name. Clusters that follow one another share the objects that stay as they are.
+/// Written down without its problems, see [`crate::source::remembered`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Nodes, by name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: BTreeMap<String, Arc<Node>>,
     /// Services that are ours to serve.
-    pub services: BTreeMap<ObjectName, Service>,
+    pub services: BTreeMap<ObjectName, Arc<Service>>,
     /// Endpoint slices, each of which names its service.
-    pub slices: BTreeMap<ObjectName, Slice>,
+    pub slices: BTreeMap<ObjectName, Arc<Slice>>,
     /// The ranges of services, by name. None where the API server does not tell (before Kubernetes 1.33).
-    pub service_cidrs: BTreeMap<String, ServiceCidr>,
+    pub service_cidrs: BTreeMap<String, Arc<ServiceCidr>>,
     /// What the source refused, or kept an earlier version of.
     #[serde(skip)]
     pub problems: Vec<Problem>,

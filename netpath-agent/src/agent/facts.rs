@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -36,7 +37,7 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         Some(uplink) => next_hops(netlink, uplink, cluster, name).await?,
         None => BTreeMap::new(),
     };
-    let has_shared = |service: &Service| !service.ingress_ips.is_empty() || !service.external_ips.is_empty();
+    let has_shared = |service: &Arc<Service>| !service.ingress_ips.is_empty() || !service.external_ips.is_empty();
     let local_routes = match cluster.services.values().any(has_shared) {
         true => netlink.local_routes().await?,
         false => Vec::new(),
@@ -172,7 +173,9 @@ mod tests {
             ("twice", nets(["10.43.0.0/16"])),
             ("beside", nets(["10.44.0.0/20"])),
         ] {
-            cluster.service_cidrs.insert(name.to_owned(), ServiceCidr { cidrs });
+            cluster
+                .service_cidrs
+                .insert(name.to_owned(), Arc::new(ServiceCidr { cidrs }));
         }
         let told = nets(["10.43.0.0/16", "10.44.0.0/20", "fd00::/108"]);
         assert_eq!(service_cidrs(&[], &cluster), told);

@@ -118,7 +118,7 @@ pub async fn objects(
     let Some(known) = known else {
         return live.begin(syncing.await.map_err(|_| TaskEnded)??);
     };
-    let (sender, receiver) = watch::channel(Arc::new(known));
+    let (sender, receiver) = watch::channel(known);
     tokio::spawn(live.take_over(syncing, sender));
     Ok(receiver)
 }
@@ -132,7 +132,7 @@ struct Live {
 
 impl Live {
     /// What was written down, if that is of use.
-    fn remembered(&self) -> Option<Cluster> {
+    fn remembered(&self) -> Option<Arc<Cluster>> {
         match remembered::load(&self.state) {
             Ok(Some(known)) => {
                 let when = known.when();

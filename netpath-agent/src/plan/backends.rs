@@ -24,7 +24,10 @@ impl<'a> Slices<'a> {
     pub fn of(cluster: &'a Cluster) -> Self {
         let mut by_service: HashMap<_, Vec<_>> = HashMap::with_capacity(cluster.slices.len());
         for (name, slice) in &cluster.slices {
-            by_service.entry(&slice.service).or_default().push((name, slice));
+            by_service
+                .entry(&slice.service)
+                .or_default()
+                .push((name, slice.as_ref()));
         }
         Self { by_service }
     }

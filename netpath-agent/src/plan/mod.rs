@@ -197,7 +197,7 @@ fn plan_node(
 
 /// Whether the node is to have pods of a family, and could, and yet has no place for them.
 fn lacks<F: Family>(is_there: bool, cluster: &Cluster, facts: &NodeFacts) -> bool {
-    let asks = |node: &Node| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
+    let asks = |node: &Arc<Node>| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
     !is_there && config::pod_mtu(facts) >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
 }
 

@@ -31,7 +31,8 @@ pub(super) struct Places<'a> {
 
 /// Judges all nodes, the elder first; the node of the facts is among them if it has an address.
 pub(super) fn place<'a>(cluster: &'a Cluster, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Places<'a> {
-    let mut by_age: Vec<(&str, &Node)> = cluster.nodes.iter().map(|(name, node)| (name.as_str(), node)).collect();
+    let nodes = cluster.nodes.iter();
+    let mut by_age: Vec<(&str, &Node)> = nodes.map(|(name, node)| (name.as_str(), node.as_ref())).collect();
     by_age.sort_by_key(|(name, node)| (node.created, *name));
     for (name, node) in &by_age {
         tell_missing(name, node, problems);

@@ -7,7 +7,7 @@
 mod kind;
 pub mod trouble;
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::serde::de::DeserializeOwned;
@@ -60,9 +60,7 @@ pub struct TaskEnded;
 pub async fn watch(client: Client, troubles: Troubles) -> Result<watch::Receiver<Arc<Cluster>>, TaskEnded> {
     let mut follower = Follower::start(client, &troubles);
     while !follower.is_complete() {
-        if follower.take().await.is_break() {
-            return Err(TaskEnded);
-        }
+        follower.take().await.ok_or(TaskEnded)?;
     }
     let (sender, receiver) = watch::channel(Arc::new(follower.cluster()));
     tokio::spawn(async move {
@@ -130,42 +128,36 @@ impl Follower {
             && self.service_cidrs.is_complete()
     }
 
-    /// Takes in the next change; breaks when there can be none any more.
-    async fn take(&mut self) -> ControlFlow<()> {
+    /// Takes in the next change, and says whether anything is different after it; `None` when there can be no more changes.
+    async fn take(&mut self) -> Option<bool> {
         let change = tokio::select! {
             change = self.changes.recv() => change,
             _ = self.tasks.join_next() => None,
         };
-        match change {
-            Some(Change::Node(event)) => self.nodes.take(event),
-            Some(Change::Service(event)) => self.services.take(event),
-            Some(Change::Slice(event)) => self.slices.take(event),
-            Some(Change::ServiceCidr(event)) => self.service_cidrs.take(event),
-            None => return ControlFlow::Break(()),
-        }
-        ControlFlow::Continue(())
+        Some(match change? {
+            Change::Node(event) => self.nodes.take(event),
+            Change::Service(event) => self.services.take(event),
+            Change::Slice(event) => self.slices.take(event),
+            Change::ServiceCidr(event) => self.service_cidrs.take(event),
+        })
     }
 
     /// Publishes every burst of changes, if anything is different after it.
     async fn publish(&mut self, sender: &watch::Sender<Arc<Cluster>>) {
         let mut pace = Pace::default();
-        while self.take().await.is_continue() {
+        while let Some(mut news) = self.take().await {
             let end = (Instant::now() + PATIENCE).max(pace.next());
-            while let Ok(flow) = timeout_at(end.min(Instant::now() + QUIET).max(pace.next()), self.take()).await {
-                if flow.is_break() || Instant::now() >= end {
+            while let Ok(taken) = timeout_at(end.min(Instant::now() + QUIET).max(pace.next()), self.take()).await {
+                news |= taken == Some(true);
+                if taken.is_none() || Instant::now() >= end {
                     break;
                 }
             }
-            let began = Instant::now();
-            let cluster = self.cluster();
-            sender.send_if_modified(|current| {
-                let news = **current != cluster;
-                if news {
-                    *current = Arc::new(cluster);
-                }
-                news
-            });
-            pace.ended(began);
+            if news {
+                let began = Instant::now();
+                sender.send_replace(Arc::new(self.cluster()));
+                pace.ended(began);
+            }
         }
     }
 
@@ -179,22 +171,22 @@ impl Follower {
             nodes: self
                 .nodes
                 .objects()
-                .map(|(name, node)| (name.name.clone(), node.clone()))
+                .map(|(name, node)| (name.name.clone(), Arc::clone(node)))
                 .collect(),
             services: self
                 .services
                 .objects()
-                .map(|(name, service)| (name.clone(), service.clone()))
+                .map(|(name, service)| (name.clone(), Arc::clone(service)))
                 .collect(),
             slices: self
                 .slices
                 .objects()
-                .map(|(name, slice)| (name.clone(), slice.clone()))
+                .map(|(name, slice)| (name.clone(), Arc::clone(slice)))
                 .collect(),
             service_cidrs: self
                 .service_cidrs
                 .objects()
-                .map(|(name, range)| (name.name.clone(), range.clone()))
+                .map(|(name, range)| (name.name.clone(), Arc::clone(range)))
                 .collect(),
             problems,
             // Of a server nothing is published before all of it came.

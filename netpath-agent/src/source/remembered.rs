@@ -30,11 +30,11 @@ pub struct Remembered {
     /// In seconds since 1970.
     taken: u64,
     /// The objects, without what was wrong with them.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
 }
 
 impl Remembered {
-    fn now(cluster: Cluster) -> Self {
+    fn now(cluster: Arc<Cluster>) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             taken: now.unwrap_or_default().as_secs(),
@@ -72,7 +72,7 @@ async fn keep_resting(mut clusters: watch::Receiver<Arc<Cluster>>, state: PathBu
     loop {
         let cluster = clusters.borrow_and_update().clone();
         let state = state.clone();
-        let write = move || kept::write(&path(&state), VERSION, &Remembered::now((*cluster).clone()));
+        let write = move || kept::write(&path(&state), VERSION, &Remembered::now(cluster));
         // A thread of its own: thousands of objects take a while, and the disk longer.
         match spawn_blocking(write).await {
             Ok(Ok(())) if said.take().is_some() => info!("over: the cluster's objects are written down again"),
@@ -107,17 +107,17 @@ mod tests {
         let mut cluster = Cluster::default();
         cluster.nodes.insert(
             "n1".into(),
-            Node {
+            Arc::new(Node {
                 created: Some(7),
                 internal_ips: vec!["192.0.2.1".parse().unwrap()],
                 pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
                 zone: Some("z1".into()),
                 leaving: false,
-            },
+            }),
         );
         cluster.services.insert(
             name.clone(),
-            Service {
+            Arc::new(Service {
                 created: None,
                 cluster_ips: vec!["10.96.0.10".parse().unwrap()],
                 ingress_ips: vec!["203.0.113.9".parse().unwrap()],
@@ -134,11 +134,11 @@ mod tests {
                 external_local: true,
                 health_check_node_port: Some(30090),
                 problems: Vec::new(),
-            },
+            }),
         );
         cluster.slices.insert(
             ObjectName::new("shop", "till-1"),
-            Slice {
+            Arc::new(Slice {
                 service: name,
                 endpoints: vec![Endpoint {
                     address: "10.244.1.5".parse().unwrap(),
@@ -157,14 +157,16 @@ mod tests {
                     port: 8080,
                 }],
                 problems: Vec::new(),
-            },
+            }),
         );
         let cidrs = vec!["10.96.0.0/16".parse().unwrap()];
-        cluster.service_cidrs.insert("kubernetes".into(), ServiceCidr { cidrs });
+        cluster
+            .service_cidrs
+            .insert("kubernetes".into(), Arc::new(ServiceCidr { cidrs }));
         cluster.problems = vec![problem];
         Remembered {
             taken: 1_700_000_000,
-            cluster,
+            cluster: Arc::new(cluster),
         }
     }
 
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(load(state.path()), Ok(None));
         kept::write(&path(state.path()), VERSION, &remembered()).unwrap();
         let mut expected = remembered();
-        expected.cluster.problems.clear();
+        Arc::make_mut(&mut expected.cluster).problems.clear();
         assert_eq!(expected.when(), "2023-11-14T22:13:20Z");
         assert_eq!(load(state.path()), Ok(Some(expected)));
     }
@@ -202,7 +204,7 @@ mod tests {
         let keeping = tokio::spawn(keep_resting(receiver, state.path().to_owned(), rest));
         let written = async |cluster: &Cluster| {
             for _ in 0..1000 {
-                if load(state.path()).is_ok_and(|found| found.is_some_and(|found| found.cluster == *cluster)) {
+                if load(state.path()).is_ok_and(|found| found.is_some_and(|found| *found.cluster == *cluster)) {
                     return;
                 }
                 sleep(Duration::from_millis(5)).await;
@@ -211,10 +213,10 @@ mod tests {
         };
         written(&Cluster::default()).await;
         let mut cluster = remembered().cluster;
-        cluster.problems.clear();
-        sender.send_replace(Arc::new(cluster.clone()));
+        Arc::make_mut(&mut cluster).problems.clear();
+        sender.send_replace(Arc::clone(&cluster));
         sleep(rest / 4).await;
-        assert_eq!(load(state.path()).unwrap().unwrap().cluster, Cluster::default());
+        assert_eq!(*load(state.path()).unwrap().unwrap().cluster, Cluster::default());
         written(&cluster).await;
         drop(sender);
         tokio::time::timeout(rest * 10, keeping).await.expect("no end").unwrap();

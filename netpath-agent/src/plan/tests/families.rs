@@ -9,7 +9,6 @@ use netpath_common::abi::{
 };
 
 use super::*;
-use crate::model::Node;
 
 /// A cluster's nodes: name, InternalIPs, pod subnets.
 type Nodes<'a> = &'a [(&'a str, &'a str, &'a str)];
@@ -392,7 +391,7 @@ fn nodes_without_ipv6_are_not_placed_in_it() {
     let mut facts = facts();
     facts.name = "a".to_owned();
     let mut cluster = cluster(NODES);
-    cluster.nodes.insert("z".to_owned(), Node::default());
+    cluster.nodes.insert("z".to_owned(), Arc::default());
     let places = super::super::nodes::place(&cluster, &facts, &mut Vec::new());
     assert_eq!((places.v4.len(), places.v6.len()), (3, 0));
 }

@@ -224,9 +224,9 @@ fn sockets<F: Family>(list: &[F::Backend]) -> BTreeSet<Socket> {
         .collect()
 }
 
-fn reduce<K: Ord, V: Reduce>(objects: &mut BTreeMap<K, V>, key: K, name: &ObjectName, object: Option<&V::Object>) {
+fn reduce<K: Ord, V: Reduce>(objects: &mut BTreeMap<K, Arc<V>>, key: K, name: &ObjectName, object: Option<&V::Object>) {
     match object.and_then(|object| V::convert(name, object).unwrap()) {
-        Some(reduced) => objects.insert(key, reduced),
+        Some(reduced) => objects.insert(key, Arc::new(reduced)),
         None => objects.remove(&key),
     };
 }

@@ -161,12 +161,19 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
                 nodes.insert("a".into(), own.clone());
             }
             Cluster {
-                nodes,
-                services,
-                slices,
+                nodes: shared(nodes),
+                services: shared(services),
+                slices: shared(slices),
                 ..Cluster::default()
             }
         })
+}
+
+fn shared<K: Ord, V>(objects: BTreeMap<K, V>) -> BTreeMap<K, Arc<V>> {
+    objects
+        .into_iter()
+        .map(|(name, object)| (name, Arc::new(object)))
+        .collect()
 }
 
 /// The backends that any port of any slice could give.
@@ -265,6 +272,7 @@ proptest! {
     fn the_order_within_slices_does_not_matter(cluster in any_cluster()) {
         let mut turned = cluster.clone();
         for slice in turned.slices.values_mut() {
+            let slice = Arc::make_mut(slice);
             slice.endpoints.reverse();
             slice.ports.reverse();
         }
@@ -276,8 +284,8 @@ proptest! {
         let Ok(before) = plan(&cluster, &dual()) else { return Ok(()) };
         let mut grown = cluster.clone();
         let name = ObjectName::new("zz", "newcomer");
-        grown.slices.insert(name.clone(), Slice { service: name.clone(), ..slice });
-        grown.services.insert(name, Service { created: Some(i64::MAX), ..newcomer });
+        grown.slices.insert(name.clone(), Arc::new(Slice { service: name.clone(), ..slice }));
+        grown.services.insert(name, Arc::new(Service { created: Some(i64::MAX), ..newcomer }));
         let after = plan(&grown, &dual()).unwrap();
         for (frontend, service) in before.v4.services {
             prop_assert_eq!(after.v4.services.get(&frontend), Some(&service));

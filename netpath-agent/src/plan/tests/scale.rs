@@ -35,7 +35,7 @@ fn large(nodes: u32) -> Cluster {
             zone: None,
             leaving: false,
         };
-        cluster.nodes.insert(format!("node-{number}"), node);
+        cluster.nodes.insert(format!("node-{number}"), Arc::new(node));
     }
     for number in 0..nodes * 10 {
         let name = ObjectName::new(format!("ns-{}", number % 100), format!("service-{number}"));
@@ -65,10 +65,11 @@ fn large(nodes: u32) -> Cluster {
             }],
             problems: vec![],
         };
-        cluster
-            .slices
-            .insert(ObjectName::new(&name.namespace, format!("{}-x", name.name)), slice);
-        cluster.services.insert(name, service);
+        cluster.slices.insert(
+            ObjectName::new(&name.namespace, format!("{}-x", name.name)),
+            Arc::new(slice),
+        );
+        cluster.services.insert(name, Arc::new(service));
     }
     cluster
 }

@@ -1,6 +1,6 @@
 //! What is known of one kind's objects, and what an event makes of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::{Resource, ResourceExt, api::DynamicObject, runtime::watcher::Event};
@@ -52,8 +52,9 @@ pub(super) struct Known<T> {
     complete: bool,
 }
 
+#[derive(PartialEq)]
 struct Objects<T> {
-    objects: BTreeMap<ObjectName, T>,
+    objects: BTreeMap<ObjectName, Arc<T>>,
     problems: BTreeMap<ObjectName, Problem>,
 }
 
@@ -76,14 +77,14 @@ impl<T> Default for Known<T> {
     }
 }
 
-impl<T: Clone> Known<T> {
+impl<T: PartialEq> Known<T> {
     /// Whether a list was ever complete.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// The objects. Of one that cannot be understood any more, its earlier self.
-    pub fn objects(&self) -> impl Iterator<Item = (&ObjectName, &T)> {
+    pub fn objects(&self) -> impl Iterator<Item = (&ObjectName, &Arc<T>)> {
         self.current.objects.iter()
     }
 
@@ -92,16 +93,17 @@ impl<T: Clone> Known<T> {
         self.current.problems.values()
     }
 
-    /// Takes in an event.
-    pub fn take(&mut self, event: Event<Item<T>>) {
+    /// Takes in an event, and says whether anything is different after it.
+    pub fn take(&mut self, event: Event<Item<T>>) -> bool {
         match event {
             Event::Apply(item) => {
-                let earlier = self.current.remove(&item.name);
-                self.current.insert(item, earlier);
+                let name = item.name.clone();
+                let (earlier, problem) = self.current.remove(&name);
+                self.current.insert(item, earlier.clone());
+                return self.current.objects.get(&name) != earlier.as_ref()
+                    || self.current.problems.get(&name) != problem.as_ref();
             }
-            Event::Delete(item) => {
-                self.current.remove(&item.name);
-            }
+            Event::Delete(item) => return self.current.remove(&item.name) != (None, None),
             Event::Init => self.listing = Some(Objects::default()),
             Event::InitApply(item) => {
                 let earlier = item
@@ -112,22 +114,25 @@ impl<T: Clone> Known<T> {
                 self.listing.get_or_insert_default().insert(item, earlier);
             }
             Event::InitDone => {
-                self.current = self.listing.take().unwrap_or_default();
+                let listed = self.listing.take().unwrap_or_default();
+                let news = !self.complete || self.current != listed;
+                self.current = listed;
                 self.complete = true;
+                return news;
             }
         }
+        false
     }
 }
 
 impl<T> Objects<T> {
-    fn remove(&mut self, name: &ObjectName) -> Option<T> {
-        self.problems.remove(name);
-        self.objects.remove(name)
+    fn remove(&mut self, name: &ObjectName) -> (Option<Arc<T>>, Option<Problem>) {
+        (self.objects.remove(name), self.problems.remove(name))
     }
 
-    fn insert(&mut self, item: Item<T>, earlier: Option<T>) {
+    fn insert(&mut self, item: Item<T>, earlier: Option<Arc<T>>) {
         let object = match item.content {
-            Ok(object) => object,
+            Ok(object) => object.map(Arc::new),
             Err(problem) => {
                 self.problems.insert(item.name.clone(), problem);
                 earlier

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map},
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::files::Files;
@@ -47,16 +48,16 @@ pub(super) fn merge(files: &Files) -> Cluster {
             let name = entry.name.clone();
             match entry.content.clone() {
                 Content::Node(Some(node)) => {
-                    cluster.nodes.insert(name.name, node);
+                    cluster.nodes.insert(name.name, Arc::new(node));
                 }
                 Content::Service(Some(service)) => {
-                    cluster.services.insert(name, service);
+                    cluster.services.insert(name, Arc::new(service));
                 }
                 Content::Slice(Some(slice)) => {
-                    cluster.slices.insert(name, slice);
+                    cluster.slices.insert(name, Arc::new(slice));
                 }
                 Content::ServiceCidr(Some(range)) => {
-                    cluster.service_cidrs.insert(name.name, range);
+                    cluster.service_cidrs.insert(name.name, Arc::new(range));
                 }
                 Content::Node(None) | Content::Service(None) | Content::Slice(None) | Content::ServiceCidr(None) => {}
             }

@@ -57,10 +57,12 @@ pub fn endpoints(cluster: &Cluster) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Endpoint, Slice, SlicePort};
 
-    fn slice(service: ObjectName, ends: &[(&str, bool)], ports: &[(&str, u16)]) -> Slice {
+    fn slice(service: ObjectName, ends: &[(&str, bool)], ports: &[(&str, u16)]) -> Arc<Slice> {
         let endpoint = |(address, ready): &(&str, bool)| Endpoint {
             address: address.parse().unwrap(),
             ready: *ready,
@@ -74,12 +76,12 @@ mod tests {
             protocol: Protocol::Tcp,
             port: *port,
         };
-        Slice {
+        Arc::new(Slice {
             service,
             endpoints: ends.iter().map(endpoint).collect(),
             ports: ports.iter().map(port).collect(),
             problems: Vec::new(),
-        }
+        })
     }
 
     #[test]
