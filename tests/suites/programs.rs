@@ -14,13 +14,13 @@ use netpath_tests::stack;
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 85_000, 512),
     (Hook::ToPod, 6_000, 336),
-    (Hook::FromOverlay, 41_000, 480),
+    (Hook::FromOverlay, 42_000, 480),
     (Hook::FromWire, 88_000, 512),
     (Hook::ToWire, 6_000, 336),
-    (Hook::FromHost, 50_000, 512),
+    (Hook::FromHost, 51_000, 512),
     (Hook::FromWireXdp, 88_000, 496),
-    (Hook::Connect4, 3_000, 320),
-    (Hook::Sendmsg4, 3_500, 400),
+    (Hook::Connect4, 3_200, 320),
+    (Hook::Sendmsg4, 3_700, 400),
     (Hook::Recvmsg4, 120, 32),
     (Hook::Getpeername4, 120, 32),
 ];
