@@ -39,7 +39,8 @@ fn from_pod(ctx: TcContext) -> i32 {
     run!(tc, FromPod, ctx, |work| path::from_pod::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -48,7 +49,8 @@ fn from_pod(ctx: TcContext) -> i32 {
 fn to_pod(ctx: TcContext) -> i32 {
     run!(tc, ToPod, ctx, |work| path::to_pod::run(
         &mut work.packet,
-        &mut work.tables
+        &mut work.tables,
+        work.scratch
     ))
 }
 
@@ -58,7 +60,8 @@ fn from_overlay(ctx: TcContext) -> i32 {
     run!(tc, FromOverlay, ctx, |work| path::from_overlay::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -68,7 +71,8 @@ fn from_wire(ctx: TcContext) -> i32 {
     run!(tc, FromWire, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -77,7 +81,8 @@ fn from_wire(ctx: TcContext) -> i32 {
 fn to_wire(ctx: TcContext) -> i32 {
     run!(tc, ToWire, ctx, |work| path::to_wire::run(
         &mut work.packet,
-        &mut work.tables
+        &mut work.tables,
+        work.scratch
     ))
 }
 
@@ -87,7 +92,8 @@ fn from_host(ctx: TcContext) -> i32 {
     run!(tc, FromHost, ctx, |work| path::from_host::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -97,7 +103,8 @@ fn from_wire_xdp(ctx: XdpContext) -> u32 {
     run!(xdp, FromWireXdp, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 

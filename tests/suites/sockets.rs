@@ -113,10 +113,10 @@ impl Node {
                 reserved: [0; 2],
             };
             maps::backends::<[u8; 4]>(&self.pins)?.insert(&place, &backend)?;
-            self.tables.backends.insert(place, backend);
+            self.tables.v4.backends.insert(place, backend);
         }
         maps::services::<[u8; 4]>(&self.pins)?.insert(&key, &value)?;
-        self.tables.services.insert(key, value);
+        self.tables.v4.services.insert(key, value);
         Ok(())
     }
 
@@ -181,7 +181,7 @@ fn a_connection_of_the_node_goes_to_a_backend_and_shows_the_service() -> Result<
         .run(|| Ok(TcpStream::connect_timeout(&WEB.into(), PATIENCE)?))?;
     ensure!(client.peer_addr()? == WEB.into(), "{:?}", client.peer_addr());
     let backend = node.told(cookie(&node)?, TCP, WEB, Keeps::Connection);
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     let place = list
         .iter()
         .position(|address| *address == backend)
@@ -264,7 +264,7 @@ fn a_datagram_s_answer_comes_from_the_service() -> Result<()> {
         .context("no backend")?;
     let mut buffer = [0; 16];
     ensure!(servers[place].0.recv(&mut buffer)? == 5);
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     exchange(first)?;
 
     // The set changes, and keeps it; then it loses it.
@@ -274,12 +274,12 @@ fn a_datagram_s_answer_comes_from_the_service() -> Result<()> {
     node.serve(WEB, UDP, 0, 8, &kept[1..])?;
     ensure!(node.told(cookie, UDP, WEB, Keeps::Datagrams) == first);
     exchange(first)?;
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     node.serve(WEB, UDP, 0, 9, &without)?;
     let second = node.told(cookie, UDP, WEB, Keeps::Datagrams);
     ensure!(without.contains(&second));
     exchange(second)?;
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
 
     // A connected one, which also asks whom its datagrams are from.
     client.connect(WEB)?;

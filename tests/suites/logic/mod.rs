@@ -4,8 +4,10 @@
 mod affinity;
 mod arp;
 mod icmp;
+mod ipv6;
 mod local;
 mod nat;
+mod neighbour_discovery;
 pub mod node;
 mod refusals;
 mod services;

@@ -84,7 +84,7 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
         reserved: 0,
     };
     let count = backends.len() as u32;
-    tables.services.insert(
+    tables.v4.services.insert(
         key,
         Service {
             set,
@@ -98,7 +98,7 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
             port,
             reserved: [0; 2],
         };
-        tables.backends.insert(BackendKey { set, slot }, backend);
+        tables.v4.backends.insert(BackendKey { set, slot }, backend);
     }
 }
 
@@ -108,8 +108,8 @@ fn a_connection_goes_to_the_backend_and_is_shown_the_service() {
     let led = connect(&mut tables, TCP, (WEB, 80));
     assert_eq!(led, (Ok(Reason::ToBackend), (POD_B, 8080)));
     let remembered = [(key((POD_B, 8080), TO_FRONTEND), entry((WEB, 80), 0))];
-    assert_eq!(tables.socket_peers, remembered.into());
-    assert!(tables.connections.is_empty(), "no packet is to be translated");
+    assert_eq!(tables.v4.socket_peers, remembered.into());
+    assert!(tables.v4.connections.is_empty(), "no packet is to be translated");
 
     let backend = socket(TCP, (POD_B, 8080));
     assert_eq!(is_shown(&tables, backend), (Reason::AsFrontend, (WEB, 80)));
@@ -212,7 +212,7 @@ fn a_node_port_is_on_every_address_of_the_node() {
     let left = (Ok(Reason::SocketLeft), ([127, 0, 0, 1], 54_323));
     assert_eq!(connect(&mut tables, UDP, left.1), left);
     let mut is_now = |flags| {
-        let service = tables.services.values_mut().find(|service| service.set == 90);
+        let service = tables.v4.services.values_mut().find(|service| service.set == 90);
         service.expect("just added").flags = flags;
         connect(&mut tables, UDP, left.1)
     };
@@ -225,9 +225,9 @@ fn a_port_of_a_loopback_address_is_for_sockets_alone() -> anyhow::Result<()> {
     let mut tables = tables();
     let loopback = ([127, 0, 0, 1], 80);
     serve(&mut tables, loopback, 91, &[(POD_A, 53)]);
-    let tcp = tables.services.iter().find(|(_, service)| service.set == 91);
+    let tcp = tables.v4.services.iter().find(|(_, service)| service.set == 91);
     let (frontend, service) = tcp.map(|(key, value)| (*key, *value)).expect("just added");
-    tables.services.insert(
+    tables.v4.services.insert(
         service::Frontend {
             protocol: 6,
             ..frontend
@@ -240,9 +240,9 @@ fn a_port_of_a_loopback_address_is_for_sockets_alone() -> anyhow::Result<()> {
     );
     let frame = from_wire().tcp((CLIENT, 40_000), loopback, TcpFlags::SYN, b"")?;
     let (verdict, left) = wire_brings(&mut tables, frame.clone());
-    assert_eq!(verdict, netpath_ebpf::verdict::Verdict::Pass(Reason::ToStack));
+    assert_eq!(verdict, netpath_tests::verdict::Verdict::Pass(Reason::ToStack));
     assert_eq!(left, frame);
-    assert!(tables.connections.is_empty());
+    assert!(tables.v4.connections.is_empty());
     Ok(())
 }
 
@@ -251,10 +251,10 @@ fn without_a_backend_the_call_fails() {
     let mut tables = tables();
     let refused = (Err(Reason::Refused), (EMPTY, 80));
     assert_eq!(connect(&mut tables, TCP, refused.1), refused);
-    tables.backends.clear();
+    tables.v4.backends.clear();
     let broken = (Err(Reason::NoBackend), (WEB, 80));
     assert_eq!(connect(&mut tables, TCP, broken.1), broken);
-    assert!(tables.socket_peers.is_empty());
+    assert!(tables.v4.socket_peers.is_empty());
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
         (key(DNS, TO_BACKEND), entry(first, 70)),
         (key(first, TO_FRONTEND), entry(DNS, 0)),
     ];
-    assert_eq!(tables.socket_peers, remembered.into());
+    assert_eq!(tables.v4.socket_peers, remembered.into());
 
     // Wherever it stands in whatever set.
     for (set, others) in [(71, 1), (72, 3), (73, 6)] {
@@ -279,7 +279,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
         let list: Vec<Peer> = others.chain([first]).collect();
         serve(&mut tables, DNS, set, &list);
         assert_eq!(sends(&mut tables, DNS), (Ok(Reason::ToBackend), first), "{set}");
-        assert_eq!(tables.socket_peers[&key(DNS, TO_BACKEND)], entry(first, set));
+        assert_eq!(tables.v4.socket_peers[&key(DNS, TO_BACKEND)], entry(first, set));
     }
     // The set without it, and without it for good.
     let others: Vec<Peer> = all.iter().copied().filter(|peer| *peer != first).collect();
@@ -287,7 +287,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
     let (verdict, second) = sends(&mut tables, DNS);
     assert_eq!(verdict, Ok(Reason::ToBackend));
     assert!(others.contains(&second));
-    assert_eq!(tables.socket_peers[&key(DNS, TO_BACKEND)], entry(second, 74));
+    assert_eq!(tables.v4.socket_peers[&key(DNS, TO_BACKEND)], entry(second, 74));
     assert_eq!(is_shown(&tables, socket(UDP, second)), (Reason::AsFrontend, DNS));
     // An answer of the first that comes late is still the service's.
     assert_eq!(is_shown(&tables, socket(UDP, first)), (Reason::AsFrontend, DNS));
@@ -303,7 +303,7 @@ fn what_was_shown_is_remembered_again_where_it_made_room() {
     let led = (Ok(Reason::ToBackend), (POD_FAR, 5353));
     assert_eq!(sends(&mut tables, (DATABASE, 53)), led);
     let whole = tables.clone();
-    tables.socket_peers.remove(&key((POD_FAR, 5353), TO_FRONTEND));
+    tables.v4.socket_peers.remove(&key((POD_FAR, 5353), TO_FRONTEND));
     assert_eq!(sends(&mut tables, (DATABASE, 53)), led);
     assert_eq!(tables, whole);
 }
@@ -325,6 +325,6 @@ fn sockets_spread_over_the_backends() {
     }
     // Within five standard deviations (sqrt(3000 p (1 - p)) = 26) of a third.
     assert!(hits.iter().all(|count| (870..=1130).contains(count)), "{hits:?}");
-    let distinct: BTreeSet<_> = tables.socket_peers.keys().map(|key| key.cookie).collect();
+    let distinct: BTreeSet<_> = tables.v4.socket_peers.keys().map(|key| key.cookie).collect();
     assert_eq!(distinct.len(), 3_000);
 }
