@@ -214,8 +214,9 @@ pub fn words(address: &[u8; 16]) -> [u32; 4] {
     bytemuck::cast_ref::<[u8; 16], [[u8; 4]; 4]>(address).map(u32::from_ne_bytes)
 }
 
+/// The address that has these words.
 #[inline(always)]
-fn from_words(words: [u32; 4]) -> [u8; 16] {
+pub fn from_words(words: [u32; 4]) -> [u8; 16] {
     bytemuck::cast(words)
 }
 

@@ -227,3 +227,10 @@ pub fn mapped(address: &[u8; 16]) -> Option<[u8; 4]> {
         _ => None,
     }
 }
+
+/// The IPv4-mapped address that stands for an IPv4 address.
+#[inline(always)]
+pub fn mapping(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

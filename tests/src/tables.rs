@@ -304,7 +304,7 @@ impl Packet for HostPacket {
 
 /// A call of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostSocket {
+pub struct HostSocket<A = [u8; 4]> {
     /// Its network namespace's cookie.
     pub netns: u64,
     /// Its own.
@@ -312,10 +312,10 @@ pub struct HostSocket {
     /// As `socket` was told.
     pub protocol: u32,
     /// Address and port that the call names, or is about to show.
-    pub peer: ([u8; 4], u16),
+    pub peer: (A, u16),
 }
 
-impl Socket<[u8; 4]> for HostSocket {
+impl<A: Copy> Socket<A> for HostSocket<A> {
     fn netns_cookie(&self) -> u64 {
         self.netns
     }
@@ -328,11 +328,11 @@ impl Socket<[u8; 4]> for HostSocket {
         self.protocol
     }
 
-    fn peer(&self) -> ([u8; 4], u16) {
+    fn peer(&self) -> (A, u16) {
         self.peer
     }
 
-    fn set_peer(&mut self, address: [u8; 4], port: u16) {
+    fn set_peer(&mut self, address: A, port: u16) {
         self.peer = (address, port);
     }
 }

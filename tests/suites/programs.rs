@@ -19,10 +19,14 @@ const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::ToWire, 10_000, 400),
     (Hook::FromHost, 56_000, 512),
     (Hook::FromWireXdp, 125_000, 496),
-    (Hook::Connect4, 3_200, 320),
-    (Hook::Sendmsg4, 3_700, 400),
+    (Hook::Connect4, 3_400, 320),
+    (Hook::Sendmsg4, 3_900, 400),
     (Hook::Recvmsg4, 120, 32),
     (Hook::Getpeername4, 120, 32),
+    (Hook::Connect6, 15_000, 480),
+    (Hook::Sendmsg6, 18_000, 480),
+    (Hook::Recvmsg6, 250, 80),
+    (Hook::Getpeername6, 250, 80),
 ];
 
 fn info(program: &mut Program) -> Result<ProgramInfo> {

@@ -100,6 +100,7 @@ const fn is_ingress(hook: Hook) -> bool {
         Hook::ToPod | Hook::ToWire | Hook::FromHost => false,
         // No packets come here.
         Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => false,
+        Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => false,
     }
 }
 

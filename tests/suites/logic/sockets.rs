@@ -12,6 +12,8 @@ use netpath_common::{
 use netpath_ebpf::{
     path::{from_socket, to_socket},
     socket::Keeps,
+    v4::V4,
+    v6::V6,
 };
 use netpath_tests::{
     frame::TcpFlags,
@@ -37,7 +39,7 @@ fn socket(protocol: u32, peer: Peer) -> HostSocket {
 
 /// The verdict on a call, and the peer that it is left with.
 fn call(tables: &mut HostTables, mut socket: HostSocket, keeps: Keeps) -> (Result<Reason, Reason>, Peer) {
-    let verdict = from_socket::run(&mut socket, tables, &config(), keeps);
+    let verdict = from_socket::run::<V4, _, _>(&mut socket, tables, &config(), keeps);
     (verdict, socket.peer)
 }
 
@@ -327,4 +329,78 @@ fn sockets_spread_over_the_backends() {
     assert!(hits.iter().all(|count| (870..=1130).contains(count)), "{hits:?}");
     let distinct: BTreeSet<_> = tables.v4.socket_peers.keys().map(|key| key.cookie).collect();
     assert_eq!(distinct.len(), 3_000);
+}
+
+/// A socket of IPv6 that names, or is connected to, this peer.
+fn socket6(protocol: u32, peer: ([u8; 16], u16)) -> HostSocket<[u8; 16]> {
+    HostSocket {
+        netns: NETNS,
+        cookie: COOKIE,
+        protocol,
+        peer,
+    }
+}
+
+#[test]
+fn a_socket_of_ipv6_is_led_and_shown_by_ipv6() {
+    let mut tables = tables();
+    let (service, backend) = ((six(WEB), 80), (six(POD_B), 8080));
+    let mut socket = socket6(TCP, service);
+    let verdict = from_socket::run_either(&mut socket, &mut tables, &config(), Keeps::Connection);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    let reason = to_socket::run_either(&mut socket, &tables, &config());
+    assert_eq!((reason, socket.peer), (Reason::AsFrontend, service));
+    assert!(tables.v4.socket_peers.is_empty());
+    // Datagrams, which the kernel asks about for this family alone.
+    let web = tables.v6.services.keys().find(|frontend| frontend.port == 80).copied();
+    let served = web.map(|frontend| tables.v6.services[&frontend]).expect("a service");
+    let over_udp = netpath_common::abi::service::v6::Frontend {
+        address: six(WEB),
+        port: 53,
+        protocol: 17,
+        reserved: 0,
+    };
+    let served = Service {
+        set: 1,
+        count: 1,
+        ..served
+    };
+    tables.v6.services.insert(over_udp, served);
+    let mut socket = HostSocket {
+        cookie: COOKIE + 1,
+        ..socket6(UDP, (six(WEB), 53))
+    };
+    let verdict = from_socket::run::<V6, _, _>(&mut socket, &mut tables, &config(), Keeps::Datagrams);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    assert_eq!(
+        tables.v6.socket_peers.len(),
+        3,
+        "one way of the connection, both of the datagrams"
+    );
+}
+
+#[test]
+fn a_mapped_peer_is_one_of_ipv4() {
+    let mut tables = tables();
+    let (service, backend) = ((mapped(WEB), 80), (mapped(POD_B), 8080));
+    let mut socket = socket6(TCP, service);
+    let verdict = from_socket::run_either(&mut socket, &mut tables, &config(), Keeps::Connection);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    assert_eq!(
+        tables.v4.socket_peers.keys().copied().collect::<Vec<_>>(),
+        [key((POD_B, 8080), TO_FRONTEND)]
+    );
+    assert!(tables.v6.socket_peers.is_empty());
+    let reason = to_socket::run_either(&mut socket, &tables, &config());
+    assert_eq!((reason, socket.peer), (Reason::AsFrontend, service));
+}
+
+#[test]
+fn a_node_port_is_on_the_loopback_address_and_on_none() {
+    let localhost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    for address in [localhost, [0; 16], six(NODE), six(GATEWAY)] {
+        let mut socket = socket6(TCP, (address, 30_080));
+        let verdict = from_socket::run_either(&mut socket, &mut tables(), &config(), Keeps::Connection);
+        assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), (six(POD_B), 8080)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use netpath_common::{abi::service::v4 as service, reason::Reason};
-use netpath_ebpf::{path::from_socket, socket::Keeps};
+use netpath_ebpf::{path::from_socket, socket::Keeps, v4::V4};
 use netpath_tests::verdict::Verdict;
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
@@ -52,7 +52,7 @@ fn no_other_client_does() -> Result<()> {
         protocol: 6,
         peer: BALANCER,
     };
-    let call = from_socket::run(&mut socket, &mut tables(), &config(), Keeps::Connection);
+    let call = from_socket::run::<V4, _, _>(&mut socket, &mut tables(), &config(), Keeps::Connection);
     assert_eq!((call, socket.peer), (Err(Reason::SourceDenied), BALANCER));
     Ok(())
 }

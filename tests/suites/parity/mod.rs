@@ -127,9 +127,7 @@ fn host(hook: Hook, packet: &mut HostPacket, tables: &mut HostTables) -> Verdict
         Hook::FromWire | Hook::FromWireXdp => path::from_wire::run(packet, tables, config, scratch),
         Hook::ToWire => path::to_wire::run(packet, tables, scratch),
         Hook::FromHost => path::from_host::run(packet, tables, config, scratch),
-        Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => {
-            unreachable!("no frame comes to a socket's hook")
-        }
+        _ => unreachable!("no frame comes to a socket's hook"),
     };
     Verdict::new(verdict, scratch)
 }
