@@ -54,6 +54,9 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     next_hop: &mut NextHop,
     origin: Origin,
 ) -> Result<Verdict, Reason> {
+    if notes.header.source.is_of_link() {
+        return Ok(Verdict::Pass(Reason::ToStack));
+    }
     flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
     notes.to = notes.flow.tuple;
     tables.settle(notes);

@@ -446,11 +446,14 @@ fn a_pod_sends_from_its_own_address_alone() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_forwarded_to_an_address_of_a_link() -> Result<()> {
+fn nothing_is_forwarded_to_or_from_an_address_of_a_link() -> Result<()> {
     let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
     let sent = from_a().udp(at(POD_A, PORT), (link, 53), b"who")?;
     let outcome = pod_a_sends(&mut tables(), sent.clone());
     assert_eq!(outcome, (Verdict::Drop(Reason::NoRoute), sent));
+    let sent = from_wire().udp((link, 53), at(POD_A, PORT), b"who")?;
+    let outcome = wire_brings(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), sent));
     Ok(())
 }
 
