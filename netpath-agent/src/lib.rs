@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cni;
 pub mod command;
 pub mod datapath;
+pub mod family;
 mod fnv;
 pub mod foreign;
 pub mod install;

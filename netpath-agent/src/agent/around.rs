@@ -1,13 +1,14 @@
 //! What is around the node's plan and not of it: what others have on the node, and pods that the plan no longer reaches.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netpath_common::abi::endpoint::KIND_POD;
 
 use super::{Settings, facts};
 use crate::datapath::{cgroup, pins::Pins, tables};
+use crate::family::{Family, V4, V6};
 use crate::foreign::{self, Finding, Scene};
 use crate::model::Cluster;
 use crate::net::Netlink;
@@ -35,18 +36,12 @@ pub async fn look(netlink: &Netlink, settings: &Settings, name: &str, cluster: &
 }
 
 /// The pods to which nobody finds a way, since the node's subnets are others than when they started.
-pub fn cut_off(pins: &Pins, name: &str, subnets: &[Ipv4Net]) -> Option<String> {
+pub fn cut_off(pins: &Pins, name: &str, subnets: &[IpNet]) -> Option<String> {
     /// How many are named.
     const NAMED: usize = 8;
-    // That they cannot be read is said where they are needed.
-    let endpoints = tables::endpoints::<[u8; 4]>(pins)
-        .and_then(|table| table.entries())
-        .ok()?;
-    let pods = endpoints.iter().filter(|(_, endpoint)| endpoint.kind == KIND_POD);
-    let mut outside: Vec<Ipv4Addr> = pods
-        .map(|(address, _)| Ipv4Addr::from(*address))
-        .filter(|address| !subnets.iter().any(|subnet| subnet.contains(address)))
-        .collect();
+    let mut outside = pods::<V4>(pins);
+    outside.extend(pods::<V6>(pins));
+    outside.retain(|address| !subnets.iter().any(|subnet| subnet.contains(address)));
     outside.sort_unstable();
     let first = outside.first()?;
     let named: Vec<String> = outside.iter().take(NAMED).map(ToString::to_string).collect();
@@ -57,4 +52,13 @@ pub fn cut_off(pins: &Pins, name: &str, subnets: &[Ipv4Net]) -> Option<String> {
         "Node {name}: its pod subnets are now {subnets}, and pods have addresses of earlier ones, to which nobody finds a way: \
          {named}; delete these pods, so that they are made anew, or give the Node the subnet of {first} back"
     ))
+}
+
+/// The addresses of the node's pods in a family; none where they cannot be read, which is said where they are needed.
+fn pods<F: Family>(pins: &Pins) -> Vec<IpAddr> {
+    let entries = tables::endpoints::<F>(pins)
+        .and_then(|table| table.entries())
+        .unwrap_or_default();
+    let pods = entries.into_iter().filter(|(_, endpoint)| endpoint.kind == KIND_POD);
+    pods.map(|(address, _)| F::Address::from(address).into()).collect()
 }

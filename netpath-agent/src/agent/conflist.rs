@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netpath_common::names::BRIDGE_DEVICE;
 use serde_json::{Value, json};
 
 use crate::cni::{self, config::Network};
-use crate::plan::gateway;
+use crate::family::gateway;
 
 /// The version of the CNI specification that the list is written in.
 const CNI_VERSION: &str = "1.1.0";
@@ -30,7 +30,7 @@ pub struct Conflist {
     /// Where allocated addresses are kept.
     pub state_dir: PathBuf,
     /// The node's pod subnets.
-    pub subnets: Vec<Ipv4Net>,
+    pub subnets: Vec<IpNet>,
 }
 
 impl Conflist {

@@ -22,10 +22,11 @@ use crate::apply::Applier;
 use crate::cni;
 use crate::datapath::error as datapath;
 use crate::datapath::{attach, cgroup, pins::Pins};
+use crate::family::gateway;
 use crate::foreign::Finding;
 use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
-use crate::plan::{self, NodeFacts, Plan, gateway};
+use crate::plan::{self, NodeFacts, Plan};
 use crate::report::{Events, Reason};
 
 /// The node, as far as the agent has brought it.
@@ -126,7 +127,7 @@ impl Node {
             self.left_over = clear_pods(&conflist).await.err();
         }
         warnings.extend(self.left_over.clone());
-        if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &plan.subnets4) {
+        if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &plan.subnets()) {
             self.events.node(Reason::PodSubnetChanged, cut_off.as_str());
             warnings.insert(cut_off);
         }
@@ -196,10 +197,8 @@ impl Node {
     /// The node's own devices, sysctls and reserved ports. Returns other facts, if the devices are not those of the draft.
     async fn devices(&self, facts: NodeFacts, uplink: &Uplink, draft: &Plan) -> anyhow::Result<Option<NodeFacts>> {
         let node = IpAddr::from(draft.config.node4);
-        let gateways = draft.subnets4.iter().filter_map(|subnet| {
-            let net = IpNet::new(gateway(*subnet)?.into(), subnet.prefix_len());
-            net.ok()
-        });
+        let subnets = draft.subnets().into_iter();
+        let gateways = subnets.filter_map(|subnet| IpNet::new(gateway(subnet)?, subnet.prefix_len()).ok());
         let mtu = u32::from(draft.config.pod_mtu);
         let wanted = Bridge {
             gateways: gateways.collect(),
@@ -288,7 +287,7 @@ impl Node {
             mtu: plan.config.pod_mtu,
             bpf_root: self.settings.bpf_root.clone(),
             state_dir: self.settings.state_dir.clone(),
-            subnets: plan.subnets4.clone(),
+            subnets: plan.subnets(),
         }
     }
 

@@ -10,32 +10,33 @@ use std::{
 };
 
 use netpath_common::abi::{
-    conntrack::{
-        DIRECTION_ORIGINAL,
-        v4::{Connection, Tuple},
-    },
-    service::{
-        HOST_PORT_SETS,
-        v4::{Backend, Frontend},
-    },
+    conntrack::{Connection, DIRECTION_ORIGINAL, Tuple},
+    service::{Backend, Frontend, HOST_PORT_SETS},
 };
 
 use crate::{
     datapath::{error::Result, maps::Table},
-    plan::Plan,
+    family::Family,
+    plan::FamilyPlan,
 };
 
 /// IP protocol number of UDP.
 const UDP: u8 = 17;
 
 /// The flows that a plan lets stay: the frontends of UDP, each with whoever answers.
-pub struct Datagrams(BTreeMap<Frontend, Arc<[Backend]>>);
+pub struct Datagrams<F: Family>(BTreeMap<F::Frontend, Arc<[F::Backend]>>);
 
-impl Datagrams {
+/// The protocol of a frontend.
+fn protocol<F: Family>(frontend: &F::Frontend) -> u8 {
+    let Frontend { protocol, .. } = (*frontend).into();
+    protocol
+}
+
+impl<F: Family> Datagrams<F> {
     /// Those of a plan.
-    pub fn of(plan: &Plan) -> Self {
-        let services = plan.services4.iter();
-        let datagrams = services.filter(|(frontend, _)| frontend.protocol == UDP);
+    pub fn of(plan: &FamilyPlan<F>) -> Self {
+        let services = plan.services.iter();
+        let datagrams = services.filter(|(frontend, _)| protocol::<F>(frontend) == UDP);
         Self(
             datagrams
                 .map(|(frontend, service)| (*frontend, Arc::clone(&service.serving)))
@@ -47,7 +48,7 @@ impl Datagrams {
     /// datagrams to it may have gone past it.
     pub fn end_some_of(&self, before: &Self) -> bool {
         let is_new = |frontend| !before.0.contains_key(frontend);
-        let has_lost = |(frontend, old): (&Frontend, &Arc<[Backend]>)| match self.0.get(frontend) {
+        let has_lost = |(frontend, old): (&F::Frontend, &Arc<[F::Backend]>)| match self.0.get(frontend) {
             Some(now) => now != old && old.iter().any(|backend| !now.contains(backend)),
             None => true,
         };
@@ -58,32 +59,36 @@ impl Datagrams {
     ///
     /// # Errors
     /// [`crate::datapath::error::Error::Map`].
-    pub fn forget(&self, connections: &mut Table<Tuple, Connection>) -> Result<usize> {
-        let stay: HashSet<(&Frontend, &Backend)> = self
+    pub fn forget(&self, connections: &mut Table<F::Tuple, F::Connection>) -> Result<usize> {
+        let stay: HashSet<(&F::Frontend, &F::Backend)> = self
             .0
             .iter()
             .flat_map(|(frontend, serving)| serving.iter().map(move |backend| (frontend, backend)))
             .collect();
-        forget(connections, |frontend, backend, connection| {
+        forget::<F>(connections, |frontend, backend, set| {
             // What no service translated concerns us only where a service answers by now. Those of hostPorts are the CNI
             // plugin's.
-            let by_service = (1..HOST_PORT_SETS).contains(&connection.set) || self.0.contains_key(frontend);
-            frontend.protocol == UDP && by_service && !stay.contains(&(frontend, backend))
+            let by_service = (1..HOST_PORT_SETS).contains(&set) || self.0.contains_key(frontend);
+            protocol::<F>(frontend) == UDP && by_service && !stay.contains(&(frontend, backend))
         })
     }
 }
 
-/// Removes both directions of every connection that `goes`, which is asked with the connection's frontend and backend.
-/// Returns how many went.
+/// Removes both directions of every connection that `goes`, which is asked with the connection's frontend, its backend and
+/// the set that this was chosen from. Returns how many went.
 ///
 /// # Errors
 /// [`crate::datapath::error::Error::Map`].
-pub fn forget(
-    connections: &mut Table<Tuple, Connection>,
-    goes: impl Fn(&Frontend, &Backend, &Connection) -> bool,
+pub fn forget<F: Family>(
+    connections: &mut Table<F::Tuple, F::Connection>,
+    goes: impl Fn(&F::Frontend, &F::Backend, u32) -> bool,
 ) -> Result<usize> {
     let mut forgotten = 0;
-    for (tuple, connection) in connections.entries()? {
+    for (found, connection) in connections.entries()? {
+        let (tuple, connection): (Tuple<F>, Connection<F>) = (found.into(), connection.into());
+        if connection.direction != DIRECTION_ORIGINAL {
+            continue;
+        }
         let frontend = Frontend {
             address: tuple.destination,
             port: tuple.destination_port,
@@ -95,19 +100,19 @@ pub fn forget(
             port: connection.destination_port,
             reserved: [0; 2],
         };
-        if connection.direction != DIRECTION_ORIGINAL || !goes(&frontend, &backend, &connection) {
+        if !goes(&frontend.into(), &backend.into(), connection.set) {
             continue;
         }
         // The way there first: without it the answers' entry finds no packet any more.
-        connections.remove(&tuple)?;
-        connections.remove(&answers(&tuple, &connection))?;
+        connections.remove(&found)?;
+        connections.remove(&answers(&tuple, &connection).into())?;
         forgotten += 1;
     }
     Ok(forgotten)
 }
 
 /// The tuple of a connection's answers, as its backend sends them.
-fn answers(tuple: &Tuple, connection: &Connection) -> Tuple {
+fn answers<A: Copy>(tuple: &Tuple<A>, connection: &Connection<A>) -> Tuple<A> {
     Tuple {
         source: connection.destination,
         destination: connection.source,

@@ -1,4 +1,4 @@
-//! The services' sets of backends in `np_backend4`. A set never changes: its number follows from what it holds, so that frontends
+//! The services' sets of backends in `np_backend4` and `np_backend6`. A set never changes: its number follows from what it holds, so that frontends
 //! with the same backends share one, a changed list gets another, and a restart finds the same numbers again.
 
 use std::{
@@ -6,10 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use netpath_common::{
-    abi::service::{BackendKey, HOST_PORT_SETS, v4::Backend},
-    names,
-};
+use bytemuck::Pod;
+use netpath_common::abi::service::{BackendKey, HOST_PORT_SETS};
 
 use super::report::Report;
 use crate::{
@@ -17,23 +15,24 @@ use crate::{
         error::{Error, Result},
         maps::Table,
     },
+    family::Family,
     fnv,
 };
 
-/// The map and the sets in it.
-pub struct Sets {
-    table: Table<BackendKey, Backend>,
-    by_number: BTreeMap<u32, Arc<[Backend]>>,
-    by_content: HashMap<Arc<[Backend]>, u32>,
+/// The map of a family and the sets in it.
+pub struct Sets<F: Family> {
+    table: Table<BackendKey, F::Backend>,
+    by_number: BTreeMap<u32, Arc<[F::Backend]>>,
+    by_content: HashMap<Arc<[F::Backend]>, u32>,
 }
 
-impl Sets {
+impl<F: Family> Sets<F> {
     /// Reads what the map holds. A set that a broken write left without its first places counts as one to be removed.
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn adopt(table: Table<BackendKey, Backend>) -> Result<Self> {
-        let mut slots: BTreeMap<u32, BTreeMap<u32, Backend>> = BTreeMap::new();
+    pub fn adopt(table: Table<BackendKey, F::Backend>) -> Result<Self> {
+        let mut slots: BTreeMap<u32, BTreeMap<u32, F::Backend>> = BTreeMap::new();
         let entries = table.entries()?.into_iter();
         for (key, backend) in entries.filter(|(key, _)| key.set < HOST_PORT_SETS) {
             slots.entry(key.set).or_default().insert(key.slot, backend);
@@ -57,7 +56,7 @@ impl Sets {
     }
 
     /// The number of the set that holds exactly these; 0 for none at all. `None` if there is no such set.
-    pub fn number(&self, backends: &Arc<[Backend]>) -> Option<u32> {
+    pub fn number(&self, backends: &Arc<[F::Backend]>) -> Option<u32> {
         if backends.is_empty() {
             return Some(0);
         }
@@ -65,9 +64,13 @@ impl Sets {
     }
 
     /// Writes the sets that are not there yet, each whole or not at all. Returns why the last of those that failed did.
-    pub fn add<'a>(&mut self, lists: impl Iterator<Item = &'a Arc<[Backend]>>, report: &mut Report) -> Option<Error> {
-        let mut new: Vec<(u32, Arc<[Backend]>)> = Vec::new();
-        let mut taken: BTreeMap<u32, Arc<[Backend]>> = BTreeMap::new();
+    pub fn add<'a>(
+        &mut self,
+        lists: impl Iterator<Item = &'a Arc<[F::Backend]>>,
+        report: &mut Report,
+    ) -> Option<Error> {
+        let mut new: Vec<(u32, Arc<[F::Backend]>)> = Vec::new();
+        let mut taken: BTreeMap<u32, Arc<[F::Backend]>> = BTreeMap::new();
         for list in lists.filter(|list| !self.by_content.contains_key(*list)) {
             let mut number = hash(list);
             while self.by_number.contains_key(&number) || taken.get(&number).is_some_and(|other| other != list) {
@@ -80,7 +83,7 @@ impl Sets {
         // The shortest first: where the room ends, as many services as can have theirs.
         new.sort_by_key(|(_, list)| list.len());
         let keys: Vec<BackendKey> = new.iter().flat_map(|(number, list)| keys(*number, list)).collect();
-        let values: Vec<Backend> = new.iter().flat_map(|(_, list)| list.iter().copied()).collect();
+        let values: Vec<F::Backend> = new.iter().flat_map(|(_, list)| list.iter().copied()).collect();
         let (written, error) = match self.table.insert_all(&keys, &values) {
             Ok(()) => (keys.len(), None),
             Err((written, error)) => (written, Some(error)),
@@ -89,7 +92,7 @@ impl Sets {
         for (number, list) in new {
             end += list.len();
             if end <= written {
-                report.table(names::BACKEND4).added += list.len();
+                report.table(F::NAMES.backend).added += list.len();
                 self.remember(number, list);
             }
         }
@@ -134,25 +137,25 @@ impl Sets {
     fn delete(&mut self, keys: &[BackendKey], report: &mut Report) {
         for key in keys.iter().rev() {
             match self.table.remove(key) {
-                Ok(_) => report.table(names::BACKEND4).removed += 1,
+                Ok(_) => report.table(F::NAMES.backend).removed += 1,
                 Err(error) => report.fail(format!("place {} of set {}", key.slot, key.set), &error),
             }
         }
     }
 
-    fn remember(&mut self, number: u32, list: Arc<[Backend]>) {
+    fn remember(&mut self, number: u32, list: Arc<[F::Backend]>) {
         self.by_content.insert(Arc::clone(&list), number);
         self.by_number.insert(number, list);
     }
 }
 
 /// The keys of a set's places.
-fn keys(set: u32, list: &[Backend]) -> impl Iterator<Item = BackendKey> {
+fn keys<B>(set: u32, list: &[B]) -> impl Iterator<Item = BackendKey> {
     (0..list.len() as u32).map(move |slot| BackendKey { set, slot })
 }
 
 /// A set's first choice of a number: FNV-1a over its backends, below those of hostPorts, and never 0.
-fn hash(list: &[Backend]) -> u32 {
+fn hash<B: Pod>(list: &[B]) -> u32 {
     let bytes: &[u8] = bytemuck::cast_slice(list);
     (fnv::hash32(bytes.iter().copied()) % HOST_PORT_SETS).max(1)
 }

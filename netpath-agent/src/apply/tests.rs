@@ -1,6 +1,9 @@
 //! Plans in, exact map contents out, in real maps. The programs must be built: `cargo xtask build-ebpf`.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
 
 use netpath_common::abi::{
     ABI_VERSION,
@@ -20,11 +23,15 @@ use netpath_common::abi::{
     },
 };
 
+mod families;
 mod hostports;
 mod sources;
 
 use super::*;
-use crate::datapath::{load::load, scratch::Scratch, sizes::Sizes};
+use crate::{
+    datapath::{load::load, scratch::Scratch, sizes::Sizes},
+    plan::{FamilyPlan, ServicePlan},
+};
 
 /// A root with empty maps in it.
 fn maps(services: u32, backends: u32) -> Scratch {
@@ -61,7 +68,7 @@ fn backend(last: u8) -> Backend {
     }
 }
 
-fn service(flags: u16, backends: &[u8]) -> ServicePlan {
+fn service(flags: u16, backends: &[u8]) -> ServicePlan<V4> {
     ServicePlan::alike(flags, backends.iter().map(|last| backend(*last)).collect::<Vec<_>>())
 }
 
@@ -87,7 +94,7 @@ fn route(third: u8) -> (RouteKey, Route) {
     (key, route)
 }
 
-fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan)>) -> Plan {
+fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan<V4>)>) -> Plan {
     Plan {
         config: Config {
             abi_version: ABI_VERSION,
@@ -95,9 +102,12 @@ fn plan(services: impl IntoIterator<Item = (Frontend, ServicePlan)>) -> Plan {
             route_prefixes4: [24, 0, 0, 0],
             ..Config::default()
         },
-        endpoints4: BTreeMap::from([([192, 0, 2, 1], host(2))]),
-        routes4: BTreeMap::from([route(2), route(3)]),
-        services4: services.into_iter().collect(),
+        v4: FamilyPlan {
+            endpoints: BTreeMap::from([([192, 0, 2, 1], host(2))]),
+            routes: BTreeMap::from([route(2), route(3)]),
+            services: services.into_iter().collect(),
+            ..FamilyPlan::default()
+        },
         ..Plan::default()
     }
 }
@@ -525,7 +535,7 @@ fn pods_entries_are_left_alone() {
     let mut endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
     endpoints.insert(&[10, 244, 1, 9], &pod).expect("room");
     let mut wanted = plan([]);
-    wanted.endpoints4.insert([10, 244, 1, 9], host(3));
+    wanted.v4.endpoints.insert([10, 244, 1, 9], host(3));
     let mut applier = Applier::adopt(pins).expect("maps");
     let report = applier.apply(&wanted);
     assert_eq!(
@@ -535,7 +545,7 @@ fn pods_entries_are_left_alone() {
             reason: "a pod of this node has it: delete that pod".to_owned(),
         }]
     );
-    wanted.endpoints4.clear();
+    wanted.v4.endpoints.clear();
     assert_eq!(applier.apply(&wanted).errors, []);
     assert_eq!(endpoints.entries().expect("read"), [([10, 244, 1, 9], pod)]);
 }
@@ -570,7 +580,7 @@ fn ten_thousand_services_are_a_matter_of_moments() {
     assert_eq!(report.tables[names::BACKEND4], changes(30_000, 0, 0));
 
     let mut one = first.clone();
-    one.services4.extend([numbered(77, 2)]);
+    one.v4.services.extend([numbered(77, 2)]);
     let start = Instant::now();
     let report = applier.apply(&one);
     let change = start.elapsed();

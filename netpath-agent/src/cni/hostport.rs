@@ -32,6 +32,7 @@ use crate::{
         pins::Pins,
         sys,
     },
+    family::V4,
     fnv,
     model::Protocol,
 };
@@ -317,7 +318,7 @@ impl HostPorts {
         }
         // A program that found the frontend before it went has made its connection known by then.
         sys::grace_period();
-        forget(&mut self.connections, |frontend, backend, _| {
+        forget::<V4>(&mut self.connections, |frontend, backend, _| {
             gone.contains(&(*frontend, *backend))
         })
         .map(drop)

@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use netpath_common::abi::service::v4::Backend;
+use netpath_common::abi::service::Backend;
 
 use super::{NodeFacts, judge::Judge, topology::Here};
-use crate::model::{Cluster, Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice};
+use crate::{
+    family::Family,
+    model::{Cluster, Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice},
+};
 
 /// All slices, by their service.
 pub(super) struct Slices<'a> {
@@ -91,25 +94,25 @@ fn nodes<'a>(slices: &[(&'a ObjectName, &'a Slice)], problems: &mut Vec<Problem>
 /// Lists of backends, each in order and each backend once: an endpoint that moves from one slice to another is in both for
 /// a while.
 #[derive(Debug, Default)]
-pub(super) struct Backends {
+pub(super) struct Backends<F: Family> {
     /// Those of the whole cluster that take new connections, as far as hints mean them for this node.
-    pub cluster: Arc<[Backend]>,
+    pub cluster: Arc<[F::Backend]>,
     /// Those of this node that do. They are chosen by themselves: with none ready here, those here that still answer on their
     /// way out do, though others are ready elsewhere.
-    pub local: Arc<[Backend]>,
+    pub local: Arc<[F::Backend]>,
     /// Of UDP, all that answer, whether or not they take new connections.
-    pub serving: Arc<[Backend]>,
+    pub serving: Arc<[F::Backend]>,
 }
 
-/// The ready endpoints of a port; with none ready, those that still answer on their way out. A slice's ports hold for its
+/// The ready endpoints of a port in a family; with none ready, those that still answer on their way out. A slice's ports hold for its
 /// own endpoints alone.
-pub(super) fn backends(
+pub(super) fn backends<F: Family>(
     port: &ServicePort,
     slices: &OfService<'_, '_>,
     facts: &NodeFacts,
-    (judge, here): (&Judge<'_>, &Here<'_>),
+    (judge, here): (&Judge<'_, F>, &Here<'_>),
     problems: &mut Vec<Problem>,
-) -> Backends {
+) -> Backends<F> {
     let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
     for (name, slice) in slices.slices.iter().copied() {
         for target in slice
@@ -118,10 +121,10 @@ pub(super) fn backends(
             .filter(|target| target.name == port.name && target.protocol == port.protocol)
         {
             for endpoint in &slice.endpoints {
-                let IpAddr::V4(address) = endpoint.address else {
+                let Some(address) = F::address(endpoint.address) else {
                     continue;
                 };
-                if let Some(why) = judge.why_not(endpoint.address) {
+                if let Some(why) = judge.why_not(address) {
                     problems.push(Problem::refused(
                         "EndpointSlice",
                         name,
@@ -131,10 +134,11 @@ pub(super) fn backends(
                     continue;
                 }
                 let backend = Backend {
-                    address: address.octets(),
+                    address: F::octets(address),
                     port: target.port,
                     reserved: [0; 2],
                 };
+                let backend = F::Backend::from(backend);
                 cluster.add(endpoint, backend);
                 if slices.is_here(endpoint, facts) {
                     local.add(endpoint, backend);
@@ -152,24 +156,32 @@ pub(super) fn backends(
     }
 }
 
-/// How many endpoints of a service are ready on this node, on whichever of its ports.
-pub(super) fn ready_here(slices: &OfService<'_, '_>, facts: &NodeFacts, judge: &Judge<'_>) -> usize {
+/// How many endpoints of a service are ready on this node in a family, on whichever of its ports.
+pub(super) fn ready_here<F: Family>(slices: &OfService<'_, '_>, facts: &NodeFacts, judge: &Judge<'_, F>) -> usize {
     let endpoints = slices.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
     let ready = endpoints.filter(|endpoint| endpoint.ready && slices.is_here(endpoint, facts));
-    let addresses = ready.map(|endpoint| endpoint.address);
-    let usable = addresses.filter(|address| address.is_ipv4() && judge.why_not(*address).is_none());
+    let addresses = ready.filter_map(|endpoint| F::address(endpoint.address));
+    let usable = addresses.filter(|address| judge.why_not(*address).is_none());
     usable.collect::<BTreeSet<_>>().len()
 }
 
 /// Endpoints to choose the best of.
-#[derive(Default)]
-struct Candidates<'a> {
-    ready: Vec<(Backend, Option<&'a Hints>)>,
-    leaving: Vec<Backend>,
+struct Candidates<'a, B> {
+    ready: Vec<(B, Option<&'a Hints>)>,
+    leaving: Vec<B>,
 }
 
-impl<'a> Candidates<'a> {
-    fn add(&mut self, endpoint: &'a Endpoint, backend: Backend) {
+impl<B> Default for Candidates<'_, B> {
+    fn default() -> Self {
+        Self {
+            ready: Vec::new(),
+            leaving: Vec::new(),
+        }
+    }
+}
+
+impl<'a, B: Copy + Ord> Candidates<'a, B> {
+    fn add(&mut self, endpoint: &'a Endpoint, backend: B) {
         if endpoint.ready {
             self.ready.push((backend, endpoint.hints.as_deref()));
         } else if endpoint.serving && endpoint.terminating {
@@ -177,7 +189,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    fn chosen(self, here: &Here<'_>) -> Arc<[Backend]> {
+    fn chosen(self, here: &Here<'_>) -> Arc<[B]> {
         in_order(if self.ready.is_empty() {
             self.leaving
         } else {
@@ -186,7 +198,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-fn in_order(mut backends: Vec<Backend>) -> Arc<[Backend]> {
+fn in_order<B: Copy + Ord>(mut backends: Vec<B>) -> Arc<[B]> {
     backends.sort_unstable();
     backends.dedup();
     backends.into()

@@ -1,27 +1,25 @@
 //! `np_config`: the node as the programs see it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use netpath_common::abi::{ABI_VERSION, config::Config};
 
-use netpath_common::abi::{
-    ABI_VERSION,
-    config::Config,
-    route::v4::{Route, RouteKey},
-};
-
-use super::{NodeFacts, routes};
+use super::{NodeFacts, own::Own, part::Part, routes};
+use crate::family::{Family, V4, V6};
 
 /// What VXLAN adds to an IP packet: outer IPv4 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 bytes (RFC 7348).
 pub const OVERLAY_OVERHEAD: u16 = 50;
 
+/// The largest IP packet of a pod.
+pub(super) fn pod_mtu(facts: &NodeFacts) -> u16 {
+    uplink_mtu(facts).saturating_sub(OVERLAY_OVERHEAD)
+}
+
+fn uplink_mtu(facts: &NodeFacts) -> u16 {
+    u16::try_from(facts.uplink.mtu).unwrap_or(u16::MAX)
+}
+
 /// The entry.
-pub(super) fn config(
-    facts: &NodeFacts,
-    node: Ipv4Addr,
-    gateway: Ipv4Addr,
-    routes: &BTreeMap<RouteKey, Route>,
-) -> Config {
-    let uplink_mtu = u16::try_from(facts.uplink.mtu).unwrap_or(u16::MAX);
-    Config {
+pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<'_, V4>>, Option<&Part<'_, V6>>)) -> Config {
+    let mut config = Config {
         abi_version: ABI_VERSION,
         hash_seed: facts.hash_seed,
         netns_cookie: facts.netns_cookie,
@@ -30,16 +28,26 @@ pub(super) fn config(
         bridge_ifindex: facts.bridge.ifindex,
         vni: facts.vni,
         vxlan_port: facts.vxlan_port,
-        uplink_mtu,
-        pod_mtu: uplink_mtu.saturating_sub(OVERLAY_OVERHEAD),
+        uplink_mtu: uplink_mtu(facts),
+        pod_mtu: pod_mtu(facts),
         nat_port_min: *facts.nat_ports.start(),
         nat_port_max: *facts.nat_ports.end(),
         uplink_mac: facts.uplink.device.mac,
         bridge_mac: facts.bridge.mac,
         overlay_mac: facts.overlay.mac,
-        node4: node.octets(),
-        gateway4: gateway.octets(),
-        route_prefixes4: routes::prefix_lengths(routes),
         ..Config::default()
-    }
+    };
+    configure(&mut config, own.v4, v4);
+    configure(&mut config, own.v6, v6);
+    config
+}
+
+/// Of a family without pods here only the node's address is told: tunnels begin and end there.
+fn configure<F: Family>(config: &mut Config, node: Option<F::Address>, part: Option<&Part<'_, F>>) {
+    let node = node.map(F::octets).unwrap_or_default();
+    let gateway = part.map(|part| F::octets(part.gateway)).unwrap_or_default();
+    let prefixes = part
+        .map(|part| routes::prefix_lengths::<F>(&part.routes))
+        .unwrap_or_default();
+    F::configure(config, node, gateway, prefixes);
 }

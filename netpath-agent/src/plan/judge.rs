@@ -1,26 +1,27 @@
 //! Whether an address may answer for a service, once all nodes have their places: what its own slice cannot tell
 //! ([`crate::model::unusable`] judges the rest).
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{NodeFacts, gateway, nodes::Placed};
+use super::{NodeFacts, nodes::Placed};
+use crate::family::Family;
 
-/// The addresses that may not.
-pub(super) struct Judge<'a> {
+/// The addresses of a family that may not.
+pub(super) struct Judge<'a, F: Family> {
     facts: &'a NodeFacts,
-    gateways: HashMap<Ipv4Addr, &'a str>,
+    gateways: HashMap<F::Address, &'a str>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a, F: Family> Judge<'a, F> {
     /// Gathers them from all nodes.
-    pub fn of(facts: &'a NodeFacts, nodes: impl Iterator<Item = &'a Placed<'a>>) -> Self {
+    pub fn of<'b>(facts: &'a NodeFacts, nodes: impl Iterator<Item = &'b Placed<'a, F>>) -> Self
+    where
+        'a: 'b,
+    {
         let gateways = nodes.flat_map(|node| {
-            let own = node.subnets.iter().copied().filter_map(gateway);
+            let own = node.subnets.iter().copied().filter_map(F::gateway);
             own.map(|address| (address, node.name))
         });
         Self {
@@ -34,12 +35,11 @@ impl<'a> Judge<'a> {
     /// A service's address would have one service answer for another. A gateway is a node's side of its pods' network:
     /// pods on the node's own network have the node's address, and behind the gateway is only what listens for the node
     /// itself (CVE-2021-25737).
-    pub fn why_not(&self, address: IpAddr) -> Option<String> {
-        if let Some(range) = service_range(address, self.facts) {
+    pub fn why_not(&self, address: F::Address) -> Option<String> {
+        if let Some(range) = service_range(address.into(), self.facts) {
             return Some(format!("is in the services' range {range}"));
         }
-        let IpAddr::V4(v4) = address else { return None };
-        let node = self.gateways.get(&v4)?;
+        let node = self.gateways.get(&address)?;
         Some(format!("is node {node}'s own toward its pods"))
     }
 }

@@ -1,14 +1,17 @@
 //! The routes of the node's own stack: what its own processes send to pods and services goes the same ways as pods'
 //! packets, and so does whatever the programs leave to the kernel.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{NodeFacts, nodes::Placed, routes::is_direct};
+use super::{
+    NodeFacts,
+    own::Own,
+    part::Part,
+    routes::{Reach, reach},
+};
+use crate::family::Family;
 
 /// A route in the main table, of protocol 78.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,44 +45,41 @@ pub enum Way {
         device: u32,
         /// VXLAN network identifier.
         vni: u32,
-        /// The node at the other end.
+        /// The node at the other end, which has IPv4.
         remote: IpAddr,
     },
 }
 
-/// The routes to other nodes' pods and to services.
-pub(super) fn kernel_routes(gateway: Ipv4Addr, others: &[Placed<'_>], facts: &NodeFacts) -> BTreeSet<KernelRoute> {
-    let source = IpAddr::V4(gateway);
-    let to_pods = others.iter().flat_map(|node| {
-        let end = IpAddr::V4(node.address);
-        let way = if is_direct(node.address, facts) {
-            Way::Gateway {
+/// The routes to other nodes' pods and to services, in a family.
+pub(super) fn kernel_routes<F: Family>(part: &Part<'_, F>, own: &Own, facts: &NodeFacts) -> Vec<KernelRoute> {
+    let source = part.gateway.into();
+    let mut routes = Vec::new();
+    for node in &part.others {
+        let way = match reach(node.addresses.first().copied(), node, own, facts) {
+            Some(Reach::Direct(gateway)) => Way::Gateway {
                 device: facts.uplink.device.ifindex,
-                gateway: end,
-            }
-        } else {
-            Way::Tunnel {
+                gateway: gateway.into(),
+            },
+            Some(Reach::Tunnel(remote)) => Way::Tunnel {
                 device: facts.overlay.ifindex,
                 vni: facts.vni,
-                remote: end,
-            }
+                remote: IpAddr::V4(remote),
+            },
+            None => continue,
         };
-        node.subnets.iter().map(move |subnet| KernelRoute {
-            destination: IpNet::V4(*subnet),
+        routes.extend(node.subnets.iter().map(|subnet| KernelRoute {
+            destination: (*subnet).into(),
             way,
             source,
-        })
-    });
-    let to_services = facts
-        .service_cidrs
-        .iter()
-        .filter(|range| matches!(range, IpNet::V4(_)))
-        .map(|range| KernelRoute {
-            destination: range.trunc(),
-            way: Way::Link {
-                device: facts.bridge.ifindex,
-            },
-            source,
-        });
-    to_pods.chain(to_services).collect()
+        }));
+    }
+    let to_services = facts.service_cidrs.iter().filter(|range| F::net(**range).is_some());
+    routes.extend(to_services.map(|range| KernelRoute {
+        destination: range.trunc(),
+        way: Way::Link {
+            device: facts.bridge.ifindex,
+        },
+        source,
+    }));
+    routes
 }

@@ -11,11 +11,15 @@ mod backends;
 mod config;
 mod endpoints;
 mod facts;
+mod frontends;
 mod judge;
 mod kernel_routes;
 mod node_port_addresses;
+mod node_ports;
 mod nodes;
 mod occupied;
+mod own;
+mod part;
 mod routes;
 mod services;
 mod sources;
@@ -24,21 +28,21 @@ mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
     sync::Arc,
 };
 
-use ipnet::Ipv4Net;
-use netpath_common::abi::{
-    config::Config,
-    endpoint::Endpoint,
-    route::v4::{Route, RouteKey},
-    service::v4::{Backend, Frontend},
-    source::v4::SourceKey,
-};
+use ipnet::IpNet;
+use netpath_common::abi::{config::Config, endpoint::Endpoint};
 
-use crate::model::{Cluster, ObjectName};
-use nodes::Placed;
+use crate::{
+    family::{Family, V4, V6},
+    model::{Cluster, Node, ObjectName},
+};
+use frontends::Frontends;
+use nodes::Places;
+use own::Own;
+use part::Part;
+use topology::Here;
 
 pub use crate::model::{Problem, Severity};
 pub use config::OVERLAY_OVERHEAD;
@@ -49,20 +53,12 @@ pub use node_port_addresses::NodePortAddresses;
 /// What the kernel must hold. All of it is exact: what is not here must not be in the maps either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The node's own pod subnets, whose gateways are the bridge's addresses. Never empty.
-    pub subnets4: Vec<Ipv4Net>,
     /// `np_config`.
     pub config: Config,
-    /// The entries of `np_endpoint4` that stand for the node itself (`KIND_HOST`). Those of pods are the CNI plugin's.
-    pub endpoints4: BTreeMap<[u8; 4], Endpoint>,
-    /// `np_route4`.
-    pub routes4: BTreeMap<RouteKey, Route>,
-    /// `np_service4`, each with what its set in `np_backend4` holds.
-    pub services4: BTreeMap<Frontend, ServicePlan>,
-    /// `np_source4`: the lists of clients that frontends name.
-    pub sources4: BTreeMap<SourceKey, u32>,
-    /// The addresses that services have, with their `FLAG_*`: what they serve nothing on is refused. Entries of `np_service4` too.
-    pub addresses4: BTreeMap<[u8; 4], u16>,
+    /// The tables of IPv4.
+    pub v4: FamilyPlan<V4>,
+    /// The tables of IPv6. At least one family has subnets.
+    pub v6: FamilyPlan<V6>,
     /// Where load balancers ask whether services have endpoints here, by port.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Whether the node is going away, and ought to get nothing new from load balancers.
@@ -73,19 +69,46 @@ pub struct Plan {
     pub problems: Vec<Problem>,
 }
 
+impl Plan {
+    /// The node's own pod subnets, whose gateways are the bridge's addresses: those of IPv4 first. Never none.
+    pub fn subnets(&self) -> Vec<IpNet> {
+        let v4 = self.v4.subnets.iter().copied().map(IpNet::V4);
+        let v6 = self.v6.subnets.iter().copied().map(IpNet::V6);
+        v4.chain(v6).collect()
+    }
+}
+
+/// The tables of a family; empty where the node has no pods of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyPlan<F: Family> {
+    /// The node's own pod subnets.
+    pub subnets: Vec<F::Net>,
+    /// The entries of `np_endpoint*` that stand for the node itself (`KIND_HOST`). Those of pods are the CNI plugin's.
+    pub endpoints: BTreeMap<F, Endpoint>,
+    /// `np_route*`.
+    pub routes: BTreeMap<F::RouteKey, F::Route>,
+    /// `np_service*`, each with what its set in `np_backend*` holds.
+    pub services: BTreeMap<F::Frontend, ServicePlan<F>>,
+    /// `np_source*`: the lists of clients that frontends name.
+    pub sources: BTreeMap<F::SourceKey, u32>,
+    /// The addresses that services have, with their `FLAG_*`: what they serve nothing on is refused. Entries of `np_service*`
+    /// too.
+    pub addresses: BTreeMap<F, u16>,
+}
+
 /// A frontend of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServicePlan {
+pub struct ServicePlan<F: Family> {
     /// `FLAG_*` of [`netpath_common::abi::service`].
     pub flags: u16,
     /// Who answers this node's pods and the node itself, in the order of their addresses and ports, each once. With none,
     /// connections are refused, or dropped if the flags say so.
-    pub backends: Arc<[Backend]>,
+    pub backends: Arc<[F::Backend]>,
     /// Who answers what comes from elsewhere: the same, unless external traffic stays on the node.
-    pub outside: Arc<[Backend]>,
+    pub outside: Arc<[F::Backend]>,
     /// Of UDP, all that answer, also those that nothing new is sent to: flows to these stay.
-    pub serving: Arc<[Backend]>,
-    /// The list of clients in `np_source4` that may connect; 0 where everyone may.
+    pub serving: Arc<[F::Backend]>,
+    /// The list of clients in `np_source*` that may connect; 0 where everyone may.
     pub sources: u32,
     /// The number under which clients are remembered; 0 without session affinity.
     pub affinity: u32,
@@ -93,9 +116,9 @@ pub struct ServicePlan {
     pub affinity_timeout: u32,
 }
 
-impl ServicePlan {
+impl<F: Family> ServicePlan<F> {
     /// A frontend that sends everyone to the same backends, which are in order.
-    pub fn alike(flags: u16, backends: impl Into<Arc<[Backend]>>) -> Self {
+    pub fn alike(flags: u16, backends: impl Into<Arc<[F::Backend]>>) -> Self {
         let backends = backends.into();
         Self {
             flags,
@@ -123,8 +146,8 @@ pub struct HealthCheck {
 /// then stays as it is. The first problem is the reason; the others are those of all other objects.
 pub fn plan(cluster: &Cluster, facts: &NodeFacts) -> Result<Plan, Vec<Problem>> {
     let mut problems = cluster.problems.clone();
-    let placed = nodes::place(cluster, facts, &mut problems);
-    let planned = plan_node(cluster, facts, placed, &mut problems);
+    let places = nodes::place(cluster, facts, &mut problems);
+    let planned = plan_node(cluster, facts, places, &mut problems);
     problems.sort_unstable();
     problems.dedup();
     match planned {
@@ -140,53 +163,63 @@ pub fn plan(cluster: &Cluster, facts: &NodeFacts) -> Result<Plan, Vec<Problem>> 
 fn plan_node(
     cluster: &Cluster,
     facts: &NodeFacts,
-    mut placed: Vec<Placed<'_>>,
+    places: Places<'_>,
     problems: &mut Vec<Problem>,
 ) -> Result<Plan, Problem> {
-    let place = placed.iter().position(|node| node.name == facts.name);
-    let Some(mut own) = place.map(|place| placed.remove(place)) else {
-        return Err(own_problem(
-            cluster,
-            facts,
-            problems,
-            "it has no InternalIP of IPv4 of its own",
-        ));
+    let own = match Own::find(&places, facts) {
+        Ok(own) => own,
+        Err(why) => return Err(own_problem(cluster, facts, problems, why)),
     };
-    let node = own
-        .addresses
-        .iter()
-        .find(|address| facts.uplink.has((**address).into()));
-    let Some(node) = node.copied() else {
-        return Err(own_problem(
-            cluster,
-            facts,
-            problems,
-            "its InternalIP is not an address of the uplink",
-        ));
-    };
-    let routes4 = routes::routes(&mut own, &mut placed, facts, problems);
-    let Some(gateway) = own.subnets.first().copied().and_then(gateway) else {
-        return Err(own_problem(
-            cluster,
-            facts,
-            problems,
-            "it has no IPv4 pod subnet of its own with room for pods",
-        ));
-    };
-    let services = services::services(cluster, facts, node, (&own, &placed), problems);
+    let v4 = Part::of(places.v4, &own, facts, problems);
+    let v6 = Part::of(places.v6, &own, facts, problems);
+    let lacks = lacks::<V4>(v4.is_some(), cluster, facts) || lacks::<V6>(v6.is_some(), cluster, facts);
+    if lacks || v4.is_none() && v6.is_none() {
+        let why = "it has no pod subnet of its own with room for pods";
+        return Err(own_problem(cluster, facts, problems, why));
+    }
+    let here = Here::of(cluster, &facts.name);
+    let mut frontends4 = v4.as_ref().map(|part| Frontends::new(part, here, facts, problems));
+    let mut frontends6 = v6.as_ref().map(|part| Frontends::new(part, here, facts, problems));
+    let both = (frontends4.as_mut(), frontends6.as_mut());
+    let health_checks = services::services(cluster, facts, both, problems);
+    let config = config::config(facts, &own, (v4.as_ref(), v6.as_ref()));
+    let mut kernel_routes = BTreeSet::new();
     Ok(Plan {
-        config: config::config(facts, node, gateway, &routes4),
-        endpoints4: endpoints::endpoints(&own, facts),
-        kernel_routes: kernel_routes::kernel_routes(gateway, &placed, facts),
-        subnets4: own.subnets,
-        routes4,
-        services4: services.frontends,
-        sources4: services.sources,
-        addresses4: services.addresses,
-        health_checks: services.health_checks,
+        config,
+        v4: tables(v4.zip(frontends4), &own, facts, &mut kernel_routes),
+        v6: tables(v6.zip(frontends6), &own, facts, &mut kernel_routes),
+        kernel_routes,
+        health_checks,
         leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
         problems: Vec::new(),
     })
+}
+
+/// Whether the node is to have pods of a family, and could, and yet has no place for them.
+fn lacks<F: Family>(is_there: bool, cluster: &Cluster, facts: &NodeFacts) -> bool {
+    let asks = |node: &Node| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
+    !is_there && config::pod_mtu(facts) >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
+}
+
+/// A family's tables; its routes of the node's own stack go to those of the other.
+fn tables<F: Family>(
+    found: Option<(Part<'_, F>, Frontends<'_, F>)>,
+    own: &Own,
+    facts: &NodeFacts,
+    kernel_routes: &mut BTreeSet<KernelRoute>,
+) -> FamilyPlan<F> {
+    let Some((part, frontends)) = found else {
+        return FamilyPlan::default();
+    };
+    kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
+    let mut plan = FamilyPlan {
+        endpoints: endpoints::endpoints(&part.own, facts),
+        subnets: part.own.subnets,
+        routes: part.routes,
+        ..FamilyPlan::default()
+    };
+    frontends.finish(&mut plan);
+    plan
 }
 
 /// Why the node itself cannot be planned, in the words of the problem that lies behind it, if there is one.
@@ -208,11 +241,6 @@ fn own_problem(cluster: &Cluster, facts: &NodeFacts, problems: &[Problem], why: 
         ),
     };
     Problem::refused_global("Node", &facts.name, why, remedy)
-}
-
-/// The gateway of a pod subnet: its first address after the subnet's own; `None` where there is no room for a pod.
-pub fn gateway(subnet: Ipv4Net) -> Option<Ipv4Addr> {
-    (subnet.prefix_len() <= 30).then(|| Ipv4Addr::from_bits(subnet.network().to_bits() | 1))
 }
 
 #[cfg(test)]

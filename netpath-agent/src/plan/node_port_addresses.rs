@@ -1,14 +1,11 @@
 //! On which of a node's addresses NodePorts answer: a setting, as kube-proxy has it in its `--nodeport-addresses`.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    str::FromStr,
-};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use ipnet::IpNet;
 use netpath_common::abi::service::{FLAG_NODE_PORT, FLAG_NODE_PORT_HERE};
+
+use crate::family::Family;
 
 /// The addresses that are chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,24 +13,28 @@ pub enum NodePortAddresses {
     /// All of the node's, and for its own processes the loopback addresses.
     #[default]
     All,
-    /// The node's InternalIP.
+    /// The node's InternalIP of each family.
     Primary,
-    /// Those in one of these ranges. A range that has 127.0.0.1 is one of the node's own processes'.
+    /// Those in one of these ranges. A range that has 127.0.0.1 or ::1 is one of the node's own processes'.
     In(Vec<IpNet>),
 }
 
 impl NodePortAddresses {
-    /// The addresses of a node, `primary` among them, on which NodePorts answer, and the flag that says of such a frontend
-    /// whether all others answer too.
-    pub(super) fn of(&self, own: &BTreeSet<Ipv4Addr>, primary: Ipv4Addr) -> (Vec<Ipv4Addr>, u16) {
+    /// The addresses of a node in a family, `primary` among them, on which NodePorts answer, and the flag that says of such a
+    /// frontend whether all others answer too.
+    pub(super) fn of<F: Family>(
+        &self,
+        own: &BTreeSet<F::Address>,
+        primary: Option<F::Address>,
+    ) -> (Vec<F::Address>, u16) {
         let every = || own.iter().copied();
         match self {
             Self::All => (every().collect(), FLAG_NODE_PORT),
-            Self::Primary => (vec![primary], FLAG_NODE_PORT_HERE),
+            Self::Primary => (primary.into_iter().collect(), FLAG_NODE_PORT_HERE),
             Self::In(ranges) => {
-                let is_in = |address: &Ipv4Addr| ranges.iter().any(|range| range.contains(&IpAddr::V4(*address)));
-                let with_loopback = every().chain([Ipv4Addr::LOCALHOST]);
-                let chosen: Vec<Ipv4Addr> = with_loopback.filter(is_in).collect();
+                let is_in = |address: &F::Address| ranges.iter().any(|range| range.contains(&(*address).into()));
+                let with_loopback = every().chain([F::LOOPBACK]);
+                let chosen: Vec<F::Address> = with_loopback.filter(is_in).collect();
                 match chosen.len() > own.len() {
                     true => (every().collect(), FLAG_NODE_PORT),
                     false => (chosen, FLAG_NODE_PORT_HERE),

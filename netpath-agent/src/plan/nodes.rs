@@ -1,136 +1,173 @@
 //! Which node has which addresses and subnets, once their claims are held against each other.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::{NodeFacts, subnets::Claims};
-use crate::model::{Cluster, Node, ObjectName, Problem, unusable};
+use crate::{
+    family::{Family, V4, V6},
+    model::{Cluster, Node, Problem, unusable},
+};
 
-/// A node that packets can be sent to.
+/// A node that packets of a family can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Placed<'a> {
+pub(super) struct Placed<'a, F: Family> {
     /// Its name.
     pub name: &'a str,
-    /// Where its tunnel ends: its first address.
-    pub address: Ipv4Addr,
-    /// All its own addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Its own addresses. One without any is reached through its tunnel.
+    pub addresses: Vec<F::Address>,
     /// Its pod subnets.
-    pub subnets: Vec<Ipv4Net>,
+    pub subnets: Vec<F::Net>,
+    /// Where its tunnel ends: its first IPv4 address.
+    pub tunnel: Option<Ipv4Addr>,
+}
+
+/// The nodes of each family.
+pub(super) struct Places<'a> {
+    pub v4: Vec<Placed<'a, V4>>,
+    pub v6: Vec<Placed<'a, V6>>,
 }
 
 /// Judges all nodes, the elder first; the node of the facts is among them if it has an address.
-pub(super) fn place<'a>(cluster: &'a Cluster, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Vec<Placed<'a>> {
-    let mut by_age: Vec<_> = cluster.nodes.iter().collect();
+pub(super) fn place<'a>(cluster: &'a Cluster, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Places<'a> {
+    let mut by_age: Vec<(&str, &Node)> = cluster.nodes.iter().map(|(name, node)| (name.as_str(), node)).collect();
     by_age.sort_by_key(|(name, node)| (node.created, *name));
-
-    let mut owners: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
-    let mut placed = Vec::with_capacity(by_age.len());
     for (name, node) in &by_age {
-        let addresses = own_addresses(name, node, &mut owners, problems);
-        if let Some(address) = addresses.first().copied() {
-            placed.push(Placed {
-                name,
-                address,
-                addresses,
-                subnets: Vec::new(),
-            });
-        }
+        tell_missing(name, node, problems);
     }
-
-    let mut claims = Claims::default();
-    for range in &facts.service_cidrs {
-        if let IpNet::V4(range) = range {
-            claims.reserve(*range, format!("the services' range {range}"));
-        }
+    let v4 = Addresses::<V4>::of(&by_age, problems);
+    let v6 = Addresses::<V6>::of(&by_age, problems);
+    let tunnels: Vec<Option<Ipv4Addr>> = v4.by_node.iter().map(|all| all.first().copied()).collect();
+    Places {
+        v4: v4.place(&by_age, &tunnels, facts, problems),
+        v6: v6.place(&by_age, &tunnels, facts, problems),
     }
-    for address in &facts.uplink.addresses {
-        if let IpNet::V4(segment) = address {
-            claims.reserve(segment.trunc(), format!("the nodes' own network {}", segment.trunc()));
-        }
-    }
-    for node in &mut placed {
-        let Some(object) = cluster.nodes.get(node.name) else {
-            continue;
-        };
-        node.subnets = own_subnets(node.name, object, &owners, &mut claims, problems);
-    }
-    placed
 }
 
 fn refused(name: &str, what: String, remedy: &str) -> Problem {
     Problem::refused_global("Node", name, what, remedy)
 }
 
-fn own_addresses<'a>(
-    name: &'a str,
-    node: &Node,
-    owners: &mut BTreeMap<Ipv4Addr, &'a str>,
-    problems: &mut Vec<Problem>,
-) -> Vec<Ipv4Addr> {
-    let mut addresses = Vec::new();
-    for address in &node.internal_ips {
-        let IpAddr::V4(v4) = *address else { continue };
-        if let Some(why) = unusable(*address) {
-            let what = format!("status.addresses: InternalIP {v4} {why}");
+/// What a node must have that pods are to be reached on.
+fn tell_missing(name: &str, node: &Node, problems: &mut Vec<Problem>) {
+    let has_v4_pods = node.pod_cidrs.iter().any(|subnet| matches!(subnet, IpNet::V4(_)));
+    let what = if node.internal_ips.is_empty() {
+        "there is no InternalIP"
+    } else if has_v4_pods && !node.internal_ips.iter().any(|address| address.is_ipv4()) {
+        "there is no InternalIP of IPv4"
+    } else {
+        if node.pod_cidrs.is_empty() {
             problems.push(refused(
                 name,
-                what,
-                "give the node an address that the other nodes reach (the kubelet's --node-ip)",
+                "spec.podCIDRs: there is no subnet".into(),
+                "let the controller manager allocate one (--allocate-node-cidrs), or write it into the node",
             ));
-            continue;
         }
-        match owners.get(&v4) {
-            Some(owner) if *owner == name => {}
-            Some(owner) => problems.push(refused(
-                name,
-                format!("status.addresses: InternalIP {v4} is node {owner}'s already"),
-                "give each node an address of its own",
-            )),
-            None => {
-                owners.insert(v4, name);
-                addresses.push(v4);
-            }
-        }
-    }
-    if node.internal_ips.iter().all(IpAddr::is_ipv6) {
-        problems.push(refused(
-            name,
-            "status.addresses: there is no InternalIP of IPv4".into(),
-            "wait for the kubelet to register it, or set the kubelet's --node-ip",
-        ));
-    }
-    addresses
+        return;
+    };
+    problems.push(refused(
+        name,
+        format!("status.addresses: {what}"),
+        "wait for the kubelet to register it, or set the kubelet's --node-ip",
+    ));
 }
 
-fn own_subnets(
-    name: &str,
-    node: &Node,
-    owners: &BTreeMap<Ipv4Addr, &str>,
-    claims: &mut Claims,
-    problems: &mut Vec<Problem>,
-) -> Vec<Ipv4Net> {
-    let mut subnets = Vec::new();
-    for subnet in &node.pod_cidrs {
-        let subnet = match subnet {
-            IpNet::V4(subnet) => *subnet,
-            IpNet::V6(subnet) => {
-                problems.push(Problem::not_served(
-                    "Node",
-                    &ObjectName::new("", name),
-                    format!("spec.podCIDRs: {subnet} is IPv6, which is not served yet"),
-                    "pods have IPv4 addresses alone until then; nothing needs to be done",
+/// The nodes' own addresses of a family.
+struct Addresses<'a, F: Family> {
+    owners: BTreeMap<F::Address, &'a str>,
+    /// Of each node, in the order in which they were judged.
+    by_node: Vec<Vec<F::Address>>,
+}
+
+impl<'a, F: Family> Addresses<'a, F> {
+    fn of(by_age: &[(&'a str, &Node)], problems: &mut Vec<Problem>) -> Self {
+        let mut addresses = Self {
+            owners: BTreeMap::new(),
+            by_node: Vec::with_capacity(by_age.len()),
+        };
+        for (name, node) in by_age {
+            let own = addresses.claim(name, node, problems);
+            addresses.by_node.push(own);
+        }
+        addresses
+    }
+
+    fn claim(&mut self, name: &'a str, node: &Node, problems: &mut Vec<Problem>) -> Vec<F::Address> {
+        let mut own = Vec::new();
+        for address in node.internal_ips.iter().copied().filter_map(F::address) {
+            if let Some(why) = unusable(address.into()) {
+                let what = format!("status.addresses: InternalIP {address} {why}");
+                problems.push(refused(
+                    name,
+                    what,
+                    "give the node an address that the other nodes reach (the kubelet's --node-ip)",
                 ));
                 continue;
             }
-        };
-        let why = unusable(subnet.network().into()).or_else(|| unusable(subnet.broadcast().into()));
+            match self.owners.get(&address) {
+                Some(owner) if *owner == name => {}
+                Some(owner) => problems.push(refused(
+                    name,
+                    format!("status.addresses: InternalIP {address} is node {owner}'s already"),
+                    "give each node an address of its own",
+                )),
+                None => {
+                    self.owners.insert(address, name);
+                    own.push(address);
+                }
+            }
+        }
+        own
+    }
+
+    /// The nodes that have an address of the family, or pods that a tunnel leads to.
+    fn place(
+        self,
+        by_age: &[(&'a str, &Node)],
+        tunnels: &[Option<Ipv4Addr>],
+        facts: &NodeFacts,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Placed<'a, F>> {
+        let mut claims = Claims::<F>::default();
+        for range in facts.service_cidrs.iter().copied().filter_map(F::net) {
+            claims.reserve(range, format!("the services' range {range}"));
+        }
+        for segment in &facts.uplink.addresses {
+            if let Some(segment) = F::net(segment.trunc()) {
+                claims.reserve(segment, format!("the nodes' own network {segment}"));
+            }
+        }
+        let mut placed = Vec::new();
+        for (((name, node), addresses), tunnel) in by_age.iter().zip(self.by_node).zip(tunnels) {
+            let has_pods = || node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
+            if addresses.is_empty() && (tunnel.is_none() || !has_pods()) {
+                continue;
+            }
+            placed.push(Placed {
+                name,
+                addresses,
+                subnets: own_subnets::<F>(name, node, &self.owners, &mut claims, problems),
+                tunnel: *tunnel,
+            });
+        }
+        placed
+    }
+}
+
+fn own_subnets<F: Family>(
+    name: &str,
+    node: &Node,
+    owners: &BTreeMap<F::Address, &str>,
+    claims: &mut Claims<F>,
+    problems: &mut Vec<Problem>,
+) -> Vec<F::Net> {
+    let mut subnets = Vec::new();
+    for subnet in node.pod_cidrs.iter().copied().filter_map(F::net) {
+        let (first, last) = (F::first(subnet), F::last(subnet));
+        let why = unusable(first.into()).or_else(|| unusable(last.into()));
         let conflict = why.map(|why| format!("one end of it {why}")).or_else(|| {
-            let inside = owners.range(subnet.network()..=subnet.broadcast()).next();
+            let inside = owners.range(first..=last).next();
             inside.map(|(address, owner)| format!("it holds {address}, the address of node {owner}"))
         });
         let verdict = match conflict {
@@ -147,13 +184,6 @@ fn own_subnets(
                 "give each node a pod subnet of its own, apart from services and nodes (--cluster-cidr of the controller manager)",
             )),
         }
-    }
-    if !node.pod_cidrs.iter().any(|subnet| matches!(subnet, IpNet::V4(_))) {
-        problems.push(refused(
-            name,
-            "spec.podCIDRs: there is no IPv4 subnet".into(),
-            "let the controller manager allocate one (--allocate-node-cidrs), or write it into the node",
-        ));
     }
     subnets
 }

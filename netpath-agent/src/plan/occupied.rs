@@ -1,23 +1,21 @@
 //! Whose an address is, once all nodes have their places.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::nodes::Placed;
+use crate::family::Family;
 
 /// The addresses that nodes and pods have: no service may answer on them.
 #[derive(Debug)]
-pub(super) struct Occupied<'a> {
-    nodes: HashMap<Ipv4Addr, &'a str>,
+pub(super) struct Occupied<'a, F: Family> {
+    nodes: HashMap<F::Address, &'a str>,
     /// First address of each pod subnet to its last address and its node. They are disjoint.
-    pods: BTreeMap<Ipv4Addr, (Ipv4Addr, &'a str)>,
+    pods: BTreeMap<F::Address, (F::Address, &'a str)>,
 }
 
-impl<'a> Occupied<'a> {
+impl<'a, F: Family> Occupied<'a, F> {
     /// Gathers them from nodes whose subnets are disjoint.
-    pub fn of(own_addresses: &BTreeSet<Ipv4Addr>, own: &Placed<'a>, others: &[Placed<'a>]) -> Self {
+    pub fn of(own_addresses: &BTreeSet<F::Address>, own: &Placed<'a, F>, others: &[Placed<'a, F>]) -> Self {
         let mut nodes: HashMap<_, _> = own_addresses.iter().map(|address| (*address, own.name)).collect();
         let mut pods = BTreeMap::new();
         for node in others.iter().chain([own]) {
@@ -25,14 +23,14 @@ impl<'a> Occupied<'a> {
             pods.extend(
                 node.subnets
                     .iter()
-                    .map(|subnet| (subnet.network(), (subnet.broadcast(), node.name))),
+                    .map(|subnet| (F::first(*subnet), (F::last(*subnet), node.name))),
             );
         }
         Self { nodes, pods }
     }
 
     /// Whose an address is, for the end of a sentence.
-    pub fn by(&self, address: Ipv4Addr) -> Option<String> {
+    pub fn by(&self, address: F::Address) -> Option<String> {
         if let Some(node) = self.nodes.get(&address) {
             return Some(format!("node {node}'s own"));
         }
@@ -40,7 +38,7 @@ impl<'a> Occupied<'a> {
     }
 
     /// In whose pod subnet an address is, for the end of a sentence.
-    pub fn by_pods(&self, address: Ipv4Addr) -> Option<String> {
+    pub fn by_pods(&self, address: F::Address) -> Option<String> {
         let (first, (last, node)) = self.pods.range(..=address).next_back()?;
         (address <= *last).then(|| format!("in the pod subnet of node {node}, {first} to {last}"))
     }

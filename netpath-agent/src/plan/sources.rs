@@ -1,50 +1,48 @@
-//! `np_source4`: the lists of clients that may connect to frontends that not everyone may, from services'
+//! `np_source4` and `np_source6`: the lists of clients that may connect to frontends that not everyone may, from services'
 //! `loadBalancerSourceRanges`.
 
 use std::collections::{BTreeMap, HashMap};
 
-use ipnet::{IpNet, Ipv4Net};
-use netpath_common::abi::source::{ADMITTED, SOURCES_BITS, v4::SourceKey};
+use ipnet::IpNet;
+use netpath_common::abi::source::{ADMITTED, SOURCES_BITS, SourceKey};
 
-use crate::fnv;
+use crate::{family::Family, fnv};
 
-/// The lists that services have.
+/// The lists that services have in a family.
 #[derive(Default)]
-pub(super) struct Lists {
-    given: HashMap<u32, Vec<Ipv4Net>>,
+pub(super) struct Lists<F: Family> {
+    given: HashMap<u32, Vec<F::Net>>,
     /// What the map must hold of them.
-    pub entries: BTreeMap<SourceKey, u32>,
+    pub entries: BTreeMap<F::SourceKey, u32>,
 }
 
-impl Lists {
-    /// The number of the list that has exactly these ranges of IPv4; 0 where everyone may connect. It follows from the
+impl<F: Family> Lists<F> {
+    /// The number of the list that has exactly these ranges of the family; 0 where everyone may connect. It follows from the
     /// ranges, so that a changed list has another one and a restart finds the same; where another list has it, the next
     /// one that is free.
     pub fn give(&mut self, ranges: Option<&[IpNet]>) -> u32 {
         let Some(ranges) = ranges else { return 0 };
-        let of_family = ranges.iter().filter_map(|range| match range {
-            IpNet::V4(range) => Some(*range),
-            IpNet::V6(_) => None,
-        });
-        let ranges = Ipv4Net::aggregate(&of_family.collect());
-        if ranges.iter().any(|range| range.prefix_len() == 0) {
+        let of_family = ranges.iter().copied().filter_map(F::net);
+        let ranges = F::aggregate(of_family.collect());
+        if ranges.iter().any(|range| F::prefix_len(*range) == 0) {
             return 0;
         }
-        let bytes = ranges.iter().flat_map(|range| {
-            let [a, b, c, d] = range.addr().octets();
-            [a, b, c, d, range.prefix_len()]
-        });
+        let mut bytes = Vec::new();
+        for range in &ranges {
+            bytes.extend_from_slice(F::octets(F::first(*range)).as_ref());
+            bytes.push(F::prefix_len(*range));
+        }
         let mut number = fnv::hash32(bytes).max(1);
         while self.given.get(&number).is_some_and(|other| *other != ranges) {
             number = number.checked_add(1).unwrap_or(1);
         }
         for range in &ranges {
             let key = SourceKey {
-                prefix_len: SOURCES_BITS + u32::from(range.prefix_len()),
+                prefix_len: SOURCES_BITS + u32::from(F::prefix_len(*range)),
                 sources: number,
-                address: range.addr().octets(),
+                address: F::octets(F::first(*range)),
             };
-            self.entries.insert(key, ADMITTED);
+            self.entries.insert(key.into(), ADMITTED);
         }
         self.given.insert(number, ranges);
         number
@@ -53,7 +51,10 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
+    use netpath_common::abi::source::v4;
+
     use super::*;
+    use crate::family::V4;
 
     fn nets<const N: usize>(texts: [&str; N]) -> Vec<IpNet> {
         texts.map(|text| text.parse().unwrap()).to_vec()
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn lists_of_the_same_clients_are_one_whoever_writes_them() {
-        let mut lists = Lists::default();
+        let mut lists = Lists::<V4>::default();
         let one = lists.give(Some(&nets(["10.1.0.0/16", "10.2.0.0/17"])));
         let same = nets([
             "10.2.64.0/18",
@@ -72,7 +73,7 @@ mod tests {
             "10.1.7.0/24",
         ]);
         assert_eq!(lists.give(Some(&same)), one);
-        let key = |prefix_len, address| SourceKey {
+        let key = |prefix_len, address| v4::SourceKey {
             prefix_len,
             sources: one,
             address,
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn everyone_is_no_list_and_nobody_is_one() {
-        let mut lists = Lists::default();
+        let mut lists = Lists::<V4>::default();
         assert_eq!(lists.give(None), 0);
         assert_eq!(lists.give(Some(&nets(["10.0.0.0/8", "0.0.0.0/0"]))), 0);
         assert_eq!(lists.give(Some(&nets(["0.0.0.0/1", "128.0.0.0/1"]))), 0);
@@ -99,8 +100,8 @@ mod tests {
     #[test]
     fn a_number_is_given_once() {
         let list = nets(["10.1.0.0/16"]);
-        let first = Lists::default().give(Some(&list));
-        let mut lists = Lists::default();
+        let first = Lists::<V4>::default().give(Some(&list));
+        let mut lists = Lists::<V4>::default();
         lists.given.insert(first, vec![]);
         assert_eq!(lists.give(Some(&list)), first + 1);
     }

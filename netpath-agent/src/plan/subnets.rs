@@ -2,21 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use crate::family::Family;
 
 /// Who has which subnet. Claimed subnets are disjoint, so that one look at the neighbour below tells whether another
 /// fits: ten thousand nodes cost ten thousand looks, not their square.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
+#[derive(Debug)]
+pub(super) struct Claims<F: Family> {
     /// First address to last address and owner.
-    claimed: BTreeMap<u32, (u32, String)>,
+    claimed: BTreeMap<F::Address, (F::Address, String)>,
     /// The few that are taken from the start and may overlap each other.
-    reserved: Vec<(Ipv4Net, String)>,
+    reserved: Vec<(F::Net, String)>,
 }
 
-impl Claims {
+impl<F: Family> Default for Claims<F> {
+    fn default() -> Self {
+        Self {
+            claimed: BTreeMap::new(),
+            reserved: Vec::new(),
+        }
+    }
+}
+
+impl<F: Family> Claims<F> {
     /// Keeps a subnet away from all claims.
-    pub fn reserve(&mut self, subnet: Ipv4Net, owner: String) {
+    pub fn reserve(&mut self, subnet: F::Net, owner: String) {
         self.reserved.push((subnet, owner));
     }
 
@@ -24,10 +33,9 @@ impl Claims {
     ///
     /// # Errors
     /// Who has it, or a part of it, already.
-    pub fn claim(&mut self, subnet: Ipv4Net, owner: String) -> Result<(), String> {
-        let (first, last) = (subnet.network().to_bits(), subnet.broadcast().to_bits());
-        // Two subnets overlap only if one holds the other.
-        let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
+    pub fn claim(&mut self, subnet: F::Net, owner: String) -> Result<(), String> {
+        let (first, last) = (F::first(subnet), F::last(subnet));
+        let overlaps = |other: &F::Net| F::first(*other) <= last && first <= F::last(*other);
         if let Some((_, taken)) = self.reserved.iter().find(|(other, _)| overlaps(other)) {
             return Err(taken.clone());
         }
@@ -44,10 +52,11 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::V4;
 
     #[test]
     fn whoever_comes_later_to_an_overlap_is_refused() {
-        let mut claims = Claims::default();
+        let mut claims = Claims::<V4>::default();
         let mut claim = |subnet: &str| claims.claim(subnet.parse().unwrap(), subnet.to_owned());
         assert_eq!(claim("10.1.0.0/24"), Ok(()));
         assert_eq!(claim("10.1.1.0/24"), Ok(()));
@@ -61,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_reserved_subnet_is_nobodys() {
-        let mut claims = Claims::default();
+        let mut claims = Claims::<V4>::default();
         claims.reserve("10.96.0.0/12".parse().unwrap(), "services".into());
         claims.reserve("10.96.0.0/16".parse().unwrap(), "more services".into());
         assert_eq!(

@@ -3,6 +3,7 @@
 mod balancers;
 mod contradictions;
 mod external;
+mod families;
 mod model;
 mod node_ports;
 mod nodes;
@@ -15,6 +16,7 @@ mod topology;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use netpath_common::abi::{
     route::v4::{Route, RouteKey},
     service::v4::{Backend, Frontend},
@@ -111,7 +113,7 @@ fn frontend(address: &str, port: u16, protocol: u8) -> Frontend {
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
+fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan<V4> {
     let backend = |(address, port): &(&str, u16)| Backend {
         address: address.parse::<Ipv4Addr>().unwrap().octets(),
         port: *port,
@@ -124,7 +126,7 @@ fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
 }
 
 /// As `served`, of UDP: flows to the same backends stay.
-fn datagrams(flags: u16, backends: &[(&str, u16)]) -> ServicePlan {
+fn datagrams(flags: u16, backends: &[(&str, u16)]) -> ServicePlan<V4> {
     let plan = served(flags, backends);
     ServicePlan {
         serving: Arc::clone(&plan.backends),

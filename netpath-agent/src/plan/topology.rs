@@ -1,8 +1,6 @@
 //! Topology: which of a port's ready endpoints are meant for this node. Whoever writes slices says it by hints, for a
 //! service's `trafficDistribution`; the node's name and zone decide here, wherever the endpoints themselves are.
 
-use netpath_common::abi::service::v4::Backend;
-
 use crate::model::{Cluster, Hints};
 
 /// Where this node is. By default nowhere: all endpoints are meant for it.
@@ -25,7 +23,7 @@ impl<'a> Here<'a> {
     /// Hints of a kind count only where every endpoint has some and one of them is met, as kube-proxy has it
     /// (`pkg/proxy/topology.go`): an endpoint without one would get nothing, and a node that none is meant for would reach
     /// nobody.
-    pub fn meant(&self, ready: Vec<(Backend, Option<&Hints>)>) -> Vec<Backend> {
+    pub fn meant<B: Copy>(&self, ready: Vec<(B, Option<&Hints>)>) -> Vec<B> {
         let by_node = |hints: &'_ Hints| verdict(&hints.nodes, self.node);
         let by_zone = |hints: &'_ Hints| verdict(&hints.zones, self.zone);
         let met = select(&ready, by_node).or_else(|| select(&ready, by_zone));
@@ -39,7 +37,7 @@ fn verdict(names: &[String], own: Option<&str>) -> Option<bool> {
 }
 
 /// The endpoints whose hints are met, if each has some and any is.
-fn select(ready: &[(Backend, Option<&Hints>)], is_met: impl Fn(&Hints) -> Option<bool>) -> Option<Vec<Backend>> {
+fn select<B: Copy>(ready: &[(B, Option<&Hints>)], is_met: impl Fn(&Hints) -> Option<bool>) -> Option<Vec<B>> {
     let mut met = Vec::new();
     for (backend, hints) in ready {
         if hints.and_then(&is_met)? {

@@ -1,6 +1,8 @@
 //! Pods' hostPorts, which the CNI plugin writes into the same maps.
 
-use netpath_common::abi::service::{FLAG_HOST_PORT, HOST_PORT_SETS};
+use netpath_common::abi::service::{
+    FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT_HERE, HOST_PORT_SETS,
+};
 
 use super::*;
 

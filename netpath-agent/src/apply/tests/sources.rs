@@ -2,7 +2,7 @@
 
 use netpath_common::abi::{
     service::{FLAG_ADDRESS, FLAG_LOAD_BALANCER},
-    source::ADMITTED,
+    source::{ADMITTED, v4::SourceKey},
 };
 
 use super::*;
@@ -22,10 +22,9 @@ fn restricted(sources: u32, ranges: &[(SourceKey, u32)]) -> Plan {
         sources,
         ..service(FLAG_LOAD_BALANCER, &[1])
     };
-    Plan {
-        sources4: ranges.iter().copied().collect(),
-        ..plan([(frontend(1, 80), served)])
-    }
+    let mut plan = plan([(frontend(1, 80), served)]);
+    plan.v4.sources = ranges.iter().copied().collect();
+    plan
 }
 
 fn named(pins: &Pins) -> Option<u32> {
@@ -101,10 +100,8 @@ fn a_service_s_address_is_an_entry_of_its_own() {
     let scratch = maps(16, 16);
     let pins = &scratch.0;
     let mut applier = Applier::adopt(pins).expect("maps");
-    let with = Plan {
-        addresses4: [([10, 96, 0, 1], FLAG_ADDRESS)].into(),
-        ..plan([(frontend(1, 80), service(0, &[1]))])
-    };
+    let mut with = plan([(frontend(1, 80), service(0, &[1]))]);
+    with.v4.addresses = [([10, 96, 0, 1], FLAG_ADDRESS)].into();
     let address = Frontend {
         address: [10, 96, 0, 1],
         ..Frontend::default()

@@ -36,7 +36,7 @@ fn a_balancer_s_address_answers_unless_a_proxy_has_it() {
         ..everywhere.clone()
     };
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), everywhere),
             (frontend("203.0.113.8", 80, TCP), here.clone()),
@@ -69,10 +69,10 @@ fn a_balancer_s_address_may_be_shared_by_port_and_taken_from_nobody() {
             "Service web/newer: status.loadBalancer.ingress: 10.244.2.9 is in the pod subnet of node b, \
              10.244.2.0 to 10.244.2.255",
             "Service web/newer: status.loadBalancer.ingress: 10.96.0.10 is the cluster address of service web/elder",
-            "Service web/newer: status.loadBalancer.ingress: fd00::8 is IPv6, which is not served yet",
+            "Service web/newer: status.loadBalancer.ingress: fd00::8 is IPv6, which the node has no pods of",
         ]
     );
-    let keys: Vec<Frontend> = plan.services4.into_keys().collect();
+    let keys: Vec<Frontend> = plan.v4.services.into_keys().collect();
     let wanted = [
         frontend("10.96.0.10", 80, TCP),
         frontend("10.96.0.11", 80, TCP),
@@ -135,7 +135,7 @@ fn a_health_check_has_a_port_of_its_own() {
     );
     assert_eq!(plan.health_checks.into_keys().collect::<Vec<_>>(), [31001]);
     assert_eq!(
-        plan.services4[&frontend("192.168.1.11", 31000, TCP)].flags,
+        plan.v4.services[&frontend("192.168.1.11", 31000, TCP)].flags,
         FLAG_NODE_PORT
     );
 }

@@ -28,7 +28,7 @@ fn an_endpoint_is_no_node_s_own_side_of_its_pods_network() {
     );
     let (host, pod) = (("192.168.1.11", 8080), ("10.244.2.7", 8080));
     assert_eq!(
-        plan.services4[&frontend("10.96.0.10", 80, TCP)],
+        plan.v4.services[&frontend("10.96.0.10", 80, TCP)],
         served(0, &[pod, host]),
         "a pod on the node's own network has the node's address"
     );
@@ -60,7 +60,7 @@ fn an_endpoint_is_on_one_node_whichever_slices_say_otherwise() {
         outside: served(0, &[own]).backends,
         ..served(FLAG_NODE_PORT, &[own, moved])
     };
-    assert_eq!(plan.services4[&frontend("192.168.1.11", 30080, TCP)], node_port);
+    assert_eq!(plan.v4.services[&frontend("192.168.1.11", 30080, TCP)], node_port);
 
     // One that does not say contradicts nobody; nor does the same node.
     let silent = slice("shop-0", "shop", "{addresses: [10.244.2.7]}", "{port: 8080}");
@@ -73,7 +73,7 @@ fn an_endpoint_is_on_one_node_whichever_slices_say_otherwise() {
     let plan = with_nodes(&(service("shop", SHOP) + &silent + &elsewhere + &same));
     assert_eq!(plan.problems, []);
     assert_eq!(
-        plan.services4[&frontend("192.168.1.11", 30080, TCP)].flags,
+        plan.v4.services[&frontend("192.168.1.11", 30080, TCP)].flags,
         FLAG_NODE_PORT | FLAG_NONE_HERE
     );
 }
@@ -91,7 +91,7 @@ fn of_two_conditions_the_better_counts_in_any_order() {
         let plan = with_nodes(&(service("shop", SHOP) + &slices));
         assert_eq!(plan.problems, []);
         assert_eq!(
-            plan.services4[&frontend("10.96.0.10", 80, TCP)],
+            plan.v4.services[&frontend("10.96.0.10", 80, TCP)],
             served(0, &[("10.244.2.7", 8080)])
         );
     }
@@ -118,7 +118,7 @@ fn a_port_has_a_name_of_its_own() {
         ]
     );
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), served(0, &[("10.244.2.7", 8080)])),
             (frontend("10.96.0.10", 53, UDP), datagrams(0, &[("10.244.2.7", 53)])),

@@ -20,7 +20,7 @@ fn without_an_allowed_range_nothing_answers_and_it_is_said() {
         ..facts()
     };
     let plan = plan(&cluster(&format!("{NODES}---\n{yaml}")), &facts).unwrap();
-    let keys: Vec<_> = plan.services4.into_keys().collect();
+    let keys: Vec<_> = plan.v4.services.into_keys().collect();
     assert_eq!(keys, [frontend("10.96.0.10", 80, TCP), frontend("10.96.0.11", 80, TCP)]);
     assert_eq!(
         said(&plan.problems),
@@ -45,7 +45,7 @@ fn an_allowed_address_answers_as_external_traffic_asks() {
     let answers = |external: &str, more: &str| {
         let plan = with_nodes(&(addressed("shop", "10.96.0.10", external, more) + &there));
         assert_eq!(plan.problems, []);
-        plan.services4
+        plan.v4.services
     };
     let all = [("10.244.2.7", 8080)];
     assert_eq!(
@@ -94,7 +94,12 @@ fn what_is_not_to_be_had_is_refused_alone() {
             "Service web/taken: spec.ports: TCP port 80 on 198.51.100.7 is service web/shop's already",
         ]
     );
-    let flags = |address: &str, port| plan.services4.get(&frontend(address, port, TCP)).map(|plan| plan.flags);
+    let flags = |address: &str, port| {
+        plan.v4
+            .services
+            .get(&frontend(address, port, TCP))
+            .map(|plan| plan.flags)
+    };
     assert_eq!(flags("198.51.100.7", 80), Some(FLAG_EXTERNAL_IP));
     assert_eq!(flags("192.168.1.11", 80), Some(FLAG_EXTERNAL_IP));
     assert_eq!(flags("198.51.100.9", 80), Some(FLAG_LOAD_BALANCER), "once");
@@ -119,5 +124,5 @@ fn no_pod_and_no_cluster_address_is_taken_even_where_its_range_is_allowed() {
             "Service web/shop: spec.externalIPs: 10.96.0.99 is in the services' range 10.96.0.0/16",
         ]
     );
-    assert_eq!(plan.services4.len(), 3);
+    assert_eq!(plan.v4.services.len(), 3);
 }

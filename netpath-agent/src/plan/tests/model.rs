@@ -6,15 +6,16 @@ mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     thread,
 };
 
 use netpath_common::abi::{
     service::{
-        FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, FLAG_OUTSIDE,
+        self as abi, FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE,
+        FLAG_OUTSIDE,
     },
-    source::SOURCES_BITS,
+    source::{SOURCES_BITS, SourceKey},
 };
 
 use self::{
@@ -32,12 +33,16 @@ const EVENTS: usize = 100;
 const SEED: u64 = 0x78;
 
 /// Clients that lists are asked about.
-const CLIENTS: [[u8; 4]; 5] = [
-    [203, 0, 113, 9],
-    [10, 244, 1, 7],
-    [10, 244, 2, 7],
-    [10, 96, 0, 1],
-    [8, 8, 8, 8],
+const CLIENTS: [&str; 9] = [
+    "203.0.113.9",
+    "10.244.1.7",
+    "10.244.2.7",
+    "10.96.0.1",
+    "8.8.8.8",
+    "fd00:244:1::7",
+    "fd00:96::1",
+    "2001:db8:113::9",
+    "2001:4860::8888",
 ];
 
 /// A cluster as the API has it, and reduced, each event on its own.
@@ -50,33 +55,43 @@ struct Both {
 
 impl Both {
     fn new(chance: &mut Chance) -> Self {
+        let both: &[world::Family] = &[world::Family::V4, world::Family::V6];
         let settings = Settings {
+            families: chance.of(&[both, both, &both[..1], &both[1..]]),
             node_port_addresses: chance.of(&[
                 "all",
+                "0.0.0.0/0,::/0",
                 "0.0.0.0/0",
                 "primary",
-                "203.0.113.0/24",
-                "127.0.0.0/8,192.168.0.0/16",
+                "203.0.113.0/24,2001:db8:77::/64",
+                "127.0.0.0/8,192.168.0.0/16,::1/128",
             ]),
             node_ports_have_sources: chance.of(&[true, false]),
         };
-        let mut facts = NodeFacts {
+        let own = world::OWN
+            .iter()
+            .filter(|own| settings.families.contains(&world::Family::of(**own)));
+        let facts = NodeFacts {
             node_port_addresses: settings.node_port_addresses.parse().unwrap(),
             node_ports_have_sources: settings.node_ports_have_sources,
-            external_ip_cidrs: vec![world::ALLOWED_EXTERNAL.into()],
-            service_cidrs: vec![world::SERVICE_RANGE.into()],
+            external_ip_cidrs: world::ALLOWED_EXTERNAL.into(),
+            service_cidrs: world::SERVICE_RANGES.into(),
             vxlan_port: world::VXLAN_PORT,
-            local_routes: vec![world::LOCAL.into()],
+            local_routes: world::LOCAL.into(),
+            uplink: Uplink {
+                addresses: own.map(|own| segment(*own)).collect(),
+                ..facts().uplink
+            },
             ..facts()
         };
-        facts.uplink.addresses.push("203.0.113.77/28".parse().unwrap());
         let mut both = Self {
             world: World::default(),
             cluster: Cluster::default(),
             facts,
             settings,
         };
-        both.take(Event::Node("a".to_owned(), Some(Box::new(node(chance, "a")))));
+        let a = node(chance, "a", settings.families);
+        both.take(Event::Node("a".to_owned(), Some(Box::new(a))));
         both
     }
 
@@ -106,10 +121,8 @@ impl Both {
             addresses,
             health_checks,
         } = rules::promises(&self.world, &self.settings);
-        let planned = plan.addresses4.iter();
-        let planned: BTreeMap<Ipv4Addr, bool> = planned
-            .map(|(address, flags)| (Ipv4Addr::from(*address), flags & FLAG_OUTSIDE == 0))
-            .collect();
+        let mut planned = planned_addresses(&plan.v4);
+        planned.extend(planned_addresses(&plan.v6));
         if planned != addresses {
             return Some(format!(
                 "the services' addresses: planned {planned:?}, promised {addresses:?}"
@@ -124,18 +137,91 @@ impl Both {
                 "the health checks: planned {checks:?}, promised {health_checks:?}"
             ));
         }
+        let mut planned = planned_frontends(&plan.v4);
+        planned.extend(planned_frontends(&plan.v6));
         let mut numbers = Numbers::default();
-        let planned: BTreeMap<At, &ServicePlan> = plan.services4.iter().map(|(at, plan)| (place(at), plan)).collect();
         let everywhere: BTreeSet<&At> = planned.keys().chain(frontends.keys()).collect();
         everywhere.into_iter().find_map(|at| {
             let differs = match (planned.get(at), frontends.get(at)) {
-                (Some(planned), Some(promised)) => numbers.differ(&plan, planned, promised),
+                (Some(planned), Some(promised)) => numbers.differ(at, planned, promised),
                 (None, _) => Some("is not planned"),
                 (_, None) => Some("is not promised"),
             };
             differs.map(|what| format!("{at:?}: {what}: {:#?}\n{:#?}", planned.get(at), frontends.get(at)))
         })
     }
+}
+
+/// An address with the prefix of its segment.
+fn segment(address: IpAddr) -> IpNet {
+    let length = match address {
+        IpAddr::V4(_) => 28,
+        IpAddr::V6(_) => 64,
+    };
+    IpNet::new(address, length).unwrap()
+}
+
+fn planned_addresses<F: Family>(plan: &FamilyPlan<F>) -> BTreeMap<IpAddr, bool> {
+    let addresses = plan.addresses.iter();
+    addresses
+        .map(|(address, flags)| (F::Address::from(*address).into(), flags & FLAG_OUTSIDE == 0))
+        .collect()
+}
+
+/// A frontend that is planned, whichever its family is.
+#[derive(Clone, Debug)]
+struct Planned {
+    flags: u16,
+    backends: BTreeSet<Socket>,
+    outside: BTreeSet<Socket>,
+    serving: BTreeSet<Socket>,
+    /// The ranges of those that may connect; `None` for everyone.
+    clients: Option<Vec<IpNet>>,
+    affinity: u32,
+    affinity_timeout: u32,
+}
+
+fn planned_frontends<F: Family>(plan: &FamilyPlan<F>) -> BTreeMap<At, Planned> {
+    let list = |number: u32| -> Vec<IpNet> {
+        let keys = plan.sources.keys().map(|key| (*key).into());
+        let keys = keys.filter(|key: &SourceKey<F>| key.sources == number);
+        keys.map(|key| {
+            IpNet::new(
+                F::Address::from(key.address).into(),
+                (key.prefix_len - SOURCES_BITS) as u8,
+            )
+            .unwrap()
+        })
+        .collect()
+    };
+    let services = plan.services.iter().map(|(frontend, service)| {
+        let frontend: abi::Frontend<F> = (*frontend).into();
+        let at = (
+            F::Address::from(frontend.address).into(),
+            frontend.port,
+            frontend.protocol,
+        );
+        let planned = Planned {
+            flags: service.flags,
+            backends: sockets::<F>(&service.backends),
+            outside: sockets::<F>(&service.outside),
+            serving: sockets::<F>(&service.serving),
+            clients: (service.sources != 0).then(|| list(service.sources)),
+            affinity: service.affinity,
+            affinity_timeout: service.affinity_timeout,
+        };
+        (at, planned)
+    });
+    services.collect()
+}
+
+fn sockets<F: Family>(list: &[F::Backend]) -> BTreeSet<Socket> {
+    list.iter()
+        .map(|backend| {
+            let backend: abi::Backend<F> = (*backend).into();
+            (F::Address::from(backend.address).into(), backend.port)
+        })
+        .collect()
 }
 
 fn reduce<K: Ord, V: Reduce>(objects: &mut BTreeMap<K, V>, key: K, name: &ObjectName, object: Option<&V::Object>) {
@@ -152,10 +238,6 @@ fn put<K: Ord, V>(objects: &mut BTreeMap<K, V>, key: K, object: Option<V>) {
     };
 }
 
-fn place(frontend: &Frontend) -> At {
-    (frontend.address.into(), frontend.port, frontend.protocol)
-}
-
 /// The numbers that plans give, which must stand for the same wherever they are.
 #[derive(Default)]
 struct Numbers {
@@ -165,7 +247,7 @@ struct Numbers {
 
 impl Numbers {
     /// In what a planned frontend is not what is promised.
-    fn differ(&mut self, plan: &Plan, planned: &ServicePlan, promised: &Promise) -> Option<&'static str> {
+    fn differ(&mut self, at: &At, planned: &Planned, promised: &Promise) -> Option<&'static str> {
         let kind = match planned.flags & !FLAG_NONE_HERE {
             0 => Kind::ClusterIp,
             FLAG_LOAD_BALANCER => Kind::Balancer,
@@ -174,26 +256,23 @@ impl Numbers {
             FLAG_NODE_PORT_HERE => Kind::NodePortHere,
             _ => return Some("flags that no frontend has"),
         };
-        let goes = |list: &[Backend]| match list {
-            [] if planned.flags & FLAG_NONE_HERE != 0 => Goes::Dropped,
-            [] => Goes::Refused,
-            list => Goes::To(sockets(list)),
+        let goes = |list: &BTreeSet<Socket>| match list.is_empty() {
+            true if planned.flags & FLAG_NONE_HERE != 0 => Goes::Dropped,
+            true => Goes::Refused,
+            false => Goes::To(list.clone()),
         };
-        let keeps = promised
-            .keep
-            .as_ref()
-            .is_none_or(|keep| *keep == sockets(&planned.serving));
-        let admits = |client: [u8; 4]| {
-            planned.sources == 0
-                || plan.sources4.keys().any(|key| {
-                    let range = Ipv4Net::new(key.address.into(), (key.prefix_len - SOURCES_BITS) as u8).unwrap();
-                    key.sources == planned.sources && range.contains(&Ipv4Addr::from(client))
-                })
+        let keeps = promised.keep.as_ref().is_none_or(|keep| *keep == planned.serving);
+        let may = |ranges: &Option<Vec<IpNet>>, client: &str| {
+            let client: IpAddr = client.parse().unwrap();
+            ranges
+                .as_ref()
+                .is_none_or(|ranges| ranges.iter().any(|range| range.contains(&client)))
         };
-        let may = |client: [u8; 4]| match &promised.clients {
-            Some(ranges) => ranges.iter().any(|range| range.contains(&Ipv4Addr::from(client))),
-            None => true,
-        };
+        // Of the other family nobody comes here.
+        let family = world::Family::of(at.0);
+        let clients = CLIENTS
+            .iter()
+            .filter(|client| world::Family::of(client.parse().unwrap()) == family);
         [
             (kind == promised.kind, "the kind"),
             (
@@ -207,7 +286,9 @@ impl Numbers {
             (keeps, "whose flows stay"),
             (self.is_alike(planned, promised), "session affinity"),
             (
-                CLIENTS.into_iter().all(|client| admits(client) == may(client)),
+                clients
+                    .into_iter()
+                    .all(|client| may(&planned.clients, client) == may(&promised.clients, client)),
                 "who may connect",
             ),
         ]
@@ -216,7 +297,7 @@ impl Numbers {
     }
 
     /// Whether a port of a service has one number on all of its frontends, and no other has it.
-    fn is_alike(&mut self, planned: &ServicePlan, promised: &Promise) -> bool {
+    fn is_alike(&mut self, planned: &Planned, promised: &Promise) -> bool {
         let Some((service, port, seconds)) = promised.affinity.clone() else {
             return (planned.affinity, planned.affinity_timeout) == (0, 0);
         };
@@ -228,12 +309,6 @@ impl Numbers {
     }
 }
 
-fn sockets(list: &[Backend]) -> BTreeSet<Socket> {
-    list.iter()
-        .map(|backend| (backend.address.into(), backend.port))
-        .collect()
-}
-
 /// Clusters from one seed on; how many frontends had a backend, so that it shows if all were empty.
 fn run(mut seed: u64, clusters: usize) -> usize {
     let mut served = 0;
@@ -242,7 +317,7 @@ fn run(mut seed: u64, clusters: usize) -> usize {
         let mut chance = Chance(seed << 32);
         let mut both = Both::new(&mut chance);
         for number in 0..EVENTS {
-            both.take(event(&mut chance));
+            both.take(event(&mut chance, both.settings.families));
             if let Some(difference) = both.difference() {
                 panic!("cluster {seed:#x}, event {number}: {difference}\n{:#?}", both.world);
             }

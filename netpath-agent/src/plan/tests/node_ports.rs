@@ -16,7 +16,7 @@ fn chosen(setting: &str) -> (Vec<(String, u16)>, Vec<String>) {
         "type: NodePort, clusterIP: 10.96.0.10, ports: [{port: 80, nodePort: 30080}]",
     );
     let plan = plan(&cluster(&format!("{NODES}---\n{yaml}")), &facts).unwrap();
-    let node_ports = plan.services4.iter().filter(|(frontend, _)| frontend.port == 30080);
+    let node_ports = plan.v4.services.iter().filter(|(frontend, _)| frontend.port == 30080);
     let frontends = node_ports.map(|(frontend, plan)| (Ipv4Addr::from(frontend.address).to_string(), plan.flags));
     (frontends.collect(), said(&plan.problems))
 }
@@ -53,6 +53,6 @@ fn a_node_port_answers_on_the_addresses_that_are_chosen() {
 
 #[test]
 fn a_node_without_an_address_in_the_ranges_is_named() {
-    let said = "Node a: no address of the node is in the ranges that are set for NodePorts, 10.0.0.0/8: they answer nowhere on it";
+    let said = "Node a: no IPv4 address of the node is in the ranges that are set for NodePorts, 10.0.0.0/8: they answer nowhere on it";
     assert_eq!(chosen("10.0.0.0/8"), (vec![], vec![said.to_owned()]));
 }

@@ -59,7 +59,6 @@ fn three_nodes_fill_the_tables_of_one() {
     assert_eq!(
         plan(&cluster(NODES), &facts()),
         Ok(Plan {
-            subnets4: vec!["10.244.1.0/24".parse().unwrap()],
             config: Config {
                 abi_version: ABI_VERSION,
                 hash_seed: 0x5eed,
@@ -84,18 +83,22 @@ fn three_nodes_fill_the_tables_of_one() {
                 route_prefixes6: [0; 4],
                 reserved: [0; 4],
             },
-            endpoints4: BTreeMap::from([([192, 168, 1, 11], host), ([10, 244, 1, 1], host)]),
-            routes4: BTreeMap::from([
-                (key("10.244.1.0/24"), local),
-                (key("10.96.0.0/16"), services),
-                (key("10.244.2.0/24"), direct),
-                (key("192.168.1.12/32"), direct),
-                (key("10.244.3.0/24"), tunnel),
-                (key("192.168.2.13/32"), tunnel),
-            ]),
-            services4: BTreeMap::new(),
-            sources4: BTreeMap::new(),
-            addresses4: BTreeMap::new(),
+            v4: FamilyPlan {
+                subnets: vec!["10.244.1.0/24".parse().unwrap()],
+                endpoints: BTreeMap::from([([192, 168, 1, 11], host), ([10, 244, 1, 1], host)]),
+                routes: BTreeMap::from([
+                    (key("10.244.1.0/24"), local),
+                    (key("10.96.0.0/16"), services),
+                    (key("10.244.2.0/24"), direct),
+                    (key("192.168.1.12/32"), direct),
+                    (key("10.244.3.0/24"), tunnel),
+                    (key("192.168.2.13/32"), tunnel),
+                ]),
+                services: BTreeMap::new(),
+                sources: BTreeMap::new(),
+                addresses: BTreeMap::new(),
+            },
+            v6: FamilyPlan::default(),
             health_checks: BTreeMap::new(),
             leaving: false,
             kernel_routes: BTreeSet::from([
@@ -122,7 +125,7 @@ fn a_node_that_is_gone_leaves_nothing_behind() {
     let three = plan(&cluster(NODES), &facts()).unwrap();
     let alone = plan(&cluster(NODES.split("---").next().unwrap()), &facts()).unwrap();
     assert_eq!(
-        alone.routes4.keys().copied().collect::<Vec<_>>(),
+        alone.v4.routes.keys().copied().collect::<Vec<_>>(),
         [key("10.96.0.0/16"), key("10.244.1.0/24")]
     );
     assert_eq!(
@@ -151,7 +154,7 @@ fn a_router_that_is_not_known_is_left_to_the_kernel() {
         via: 2,
         reserved: [0; 3],
     };
-    assert_eq!(plan.routes4[&key("10.244.3.0/24")], route);
+    assert_eq!(plan.v4.routes[&key("10.244.3.0/24")], route);
 }
 
 /// A node `z` beside the three, younger than all of them by its name.
@@ -192,9 +195,9 @@ fn a_subnet_that_is_somebody_elses_is_refused_and_the_rest_goes_on() {
             via: 1,
             reserved: [0; 3],
         };
-        let mut expected = three.routes4.clone();
+        let mut expected = three.v4.routes.clone();
         expected.insert(key("192.168.1.99/32"), to_z);
-        assert_eq!(plan.routes4, expected, "{subnet}");
+        assert_eq!(plan.v4.routes, expected, "{subnet}");
     }
 }
 
@@ -220,7 +223,7 @@ spec: {podCIDRs: [10.244.2.0/24]}
 status: {addresses: [{type: InternalIP, address: 192.168.1.13}]}
 ";
     let plan = plan(&cluster(yaml), &facts()).unwrap();
-    assert_eq!(plan.routes4[&key("10.244.2.0/24")].node, [192, 168, 1, 13]);
+    assert_eq!(plan.v4.routes[&key("10.244.2.0/24")].node, [192, 168, 1, 13]);
     assert_eq!(
         said(&plan.problems),
         ["Node b: spec.podCIDRs: 10.244.2.0/24 is refused: it overlaps 10.244.2.0/24 of node c"]
@@ -234,15 +237,15 @@ fn an_address_that_two_nodes_have_is_the_elders() {
         said(&plan.problems),
         ["Node z: status.addresses: InternalIP 192.168.1.12 is node b's already"]
     );
-    assert!(!plan.routes4.contains_key(&key("10.244.9.0/24")));
+    assert!(!plan.v4.routes.contains_key(&key("10.244.9.0/24")));
 }
 
 #[test]
 fn a_node_without_subnet_or_address_is_named() {
     let plan = with_z("", "", "192.168.1.99").unwrap();
-    assert_eq!(said(&plan.problems), ["Node z: spec.podCIDRs: there is no IPv4 subnet"]);
+    assert_eq!(said(&plan.problems), ["Node z: spec.podCIDRs: there is no subnet"]);
     assert!(
-        plan.routes4.contains_key(&key("192.168.1.99/32")),
+        plan.v4.routes.contains_key(&key("192.168.1.99/32")),
         "the node itself is reached all the same"
     );
     let plan = with_z("", "10.244.9.0/24", "fd00::1").unwrap();
@@ -252,10 +255,11 @@ fn a_node_without_subnet_or_address_is_named() {
     );
     let plan = with_z("", "10.244.9.0/24, fd00:9::/64", "192.168.1.99").unwrap();
     assert_eq!(
-        said(&plan.problems),
-        ["Node z: spec.podCIDRs: fd00:9::/64 is IPv6, which is not served yet"]
+        (plan.problems, plan.v6),
+        (vec![], FamilyPlan::default()),
+        "the node itself has no IPv6"
     );
-    assert!(plan.routes4.contains_key(&key("10.244.9.0/24")));
+    assert!(plan.v4.routes.contains_key(&key("10.244.9.0/24")));
 }
 
 #[test]
@@ -288,7 +292,7 @@ fn a_node_that_cannot_be_planned_says_why_and_changes_nothing() {
     );
     assert_eq!(
         without(&node("", "192.168.1.11")),
-        ["Node a: spec.podCIDRs: there is no IPv4 subnet"]
+        ["Node a: spec.podCIDRs: there is no subnet"]
     );
     assert_eq!(
         without(&node("podCIDR: 10.244.1.0/24", "192.168.1.77")),
@@ -296,7 +300,7 @@ fn a_node_that_cannot_be_planned_says_why_and_changes_nothing() {
     );
     assert_eq!(
         without(&node("podCIDR: 10.244.1.0/31", "192.168.1.11")),
-        ["Node a: it has no IPv4 pod subnet of its own with room for pods"]
+        ["Node a: it has no pod subnet of its own with room for pods"]
     );
     assert_eq!(
         without(&node("podCIDR: 10.96.0.0/24", "192.168.1.11")),

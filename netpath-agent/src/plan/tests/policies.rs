@@ -5,15 +5,15 @@ use netpath_common::abi::service::{FLAG_NODE_PORT, FLAG_NONE_HERE};
 use super::*;
 
 /// The frontends of a service with a spec, and its slice's endpoints on port 8080.
-fn answers(spec: &str, endpoints: &[&str]) -> BTreeMap<Frontend, ServicePlan> {
+fn answers(spec: &str, endpoints: &[&str]) -> BTreeMap<Frontend, ServicePlan<V4>> {
     let yaml = service("shop", spec) + &slice("shop-1", "shop", &endpoints.join(", "), "{port: 8080}");
     let plan = with_nodes(&yaml);
     assert_eq!(plan.problems, [], "{spec}");
-    plan.services4
+    plan.v4.services
 }
 
 /// A frontend with a list for inside and one for outside.
-fn split(flags: u16, inside: &[(&str, u16)], outside: &[(&str, u16)]) -> ServicePlan {
+fn split(flags: u16, inside: &[(&str, u16)], outside: &[(&str, u16)]) -> ServicePlan<V4> {
     ServicePlan {
         outside: served(0, outside).backends,
         ..served(flags, inside)
@@ -154,7 +154,7 @@ fn slices_of_any_maker_are_merged_each_with_its_own_ports() {
     let plan = with_nodes(&yaml);
     assert_eq!(plan.problems, []);
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &backends))])
     );
 }
@@ -181,7 +181,7 @@ fn frontends_come_and_go_with_the_type_of_a_service() {
         );
         let plan = with_nodes(&yaml);
         assert_eq!(plan.problems, [], "{spec}");
-        let keys: BTreeSet<Frontend> = plan.services4.into_keys().collect();
+        let keys: BTreeSet<Frontend> = plan.v4.services.into_keys().collect();
         assert_eq!(keys, frontends.into_iter().collect(), "{spec}");
     }
 }
@@ -204,7 +204,7 @@ fn datagrams_stay_with_all_that_serve() {
     let plan = with_nodes(&yaml);
     let serving = datagrams(0, &[("10.244.1.3", 53), ("10.244.1.5", 53), ("10.244.2.7", 53)]).backends;
     for frontend in [frontend("10.96.0.10", 53, UDP), frontend("192.168.1.11", 30053, UDP)] {
-        assert_eq!(plan.services4[&frontend].serving, serving);
+        assert_eq!(plan.v4.services[&frontend].serving, serving);
     }
 }
 
@@ -230,7 +230,7 @@ fn what_a_service_asks_for_in_vain_is_said_and_the_rest_is_served() {
             "Service web/shop: spec.trafficDistribution: \"PreferFar\" is not known",
         ]
     );
-    let timeout = plan.services4[&frontend("10.96.0.10", 80, TCP)].affinity_timeout;
+    let timeout = plan.v4.services[&frontend("10.96.0.10", 80, TCP)].affinity_timeout;
     assert_eq!(timeout, 10_800);
-    assert_eq!(plan.services4[&frontend("10.96.0.11", 80, TCP)], served(0, &[]));
+    assert_eq!(plan.v4.services[&frontend("10.96.0.11", 80, TCP)], served(0, &[]));
 }

@@ -2,11 +2,30 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use netpath_common::abi::service::{FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE};
+use ipnet::IpNet;
+
+use netpath_common::abi::{
+    self,
+    service::{FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE},
+};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::model::{self, Hints, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort};
+
+/// An address of IPv6, by its first three groups and its last.
+fn wide([a, b, c, last]: [u16; 4]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, last))
+}
+
+/// The node in both families.
+fn dual() -> NodeFacts {
+    let mut facts = facts();
+    facts.uplink.addresses.push("2001:db8:1::11/64".parse().unwrap());
+    facts.service_cidrs.push("fd00:96::/108".parse().unwrap());
+    facts.external_ip_cidrs.push("2001:db8:1::10/125".parse().unwrap());
+    facts
+}
 
 /// Addresses from small pools, so that they collide.
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -14,15 +33,22 @@ fn address() -> impl Strategy<Value = IpAddr> {
         6 => (0u8..6, 0u8..6).prop_map(|(net, host)| IpAddr::from([10, 244, net, host])),
         3 => (9u8..15).prop_map(|host| IpAddr::from([192, 168, 1, host])),
         3 => (0u8..6).prop_map(|host| IpAddr::from([10, 96, 0, host])),
+        6 => (0u16..6, 0u16..6).prop_map(|(net, host)| wide([0xfd00, 0x244, net, host])),
+        3 => (0x10u16..0x16).prop_map(|host| wide([0x2001, 0xdb8, 1, host])),
+        3 => (0u16..6).prop_map(|host| wide([0xfd00, 0x96, 0, host])),
         1 => any::<[u8; 4]>().prop_map(IpAddr::from),
         1 => any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
     ]
 }
 
-fn subnet() -> impl Strategy<Value = ipnet::IpNet> {
+fn subnet() -> impl Strategy<Value = IpNet> {
     (address(), 0u8..=32).prop_map(|(address, length)| {
-        let length = if address.is_ipv6() || length > 20 { length } else { 24 };
-        ipnet::IpNet::new(address, length).unwrap().trunc()
+        let length = match address.is_ipv6() {
+            true => 32 + length,
+            false if length > 20 => length,
+            false => 24,
+        };
+        IpNet::new(address, length).unwrap().trunc()
     })
 }
 
@@ -115,8 +141,8 @@ fn object_name() -> impl Strategy<Value = ObjectName> {
 fn any_cluster() -> impl Strategy<Value = Cluster> {
     let own = Node {
         created: Some(-1),
-        internal_ips: vec![IpAddr::from([192, 168, 1, 11])],
-        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        internal_ips: vec![IpAddr::from([192, 168, 1, 11]), wide([0x2001, 0xdb8, 1, 0x11])],
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:244:1::/64".parse().unwrap()],
         zone: Some("z".to_owned()),
         leaving: false,
     };
@@ -144,17 +170,20 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
 }
 
 /// The backends that any port of any slice could give.
-fn possible(cluster: &Cluster) -> BTreeSet<Backend> {
+fn possible<F: Family>(cluster: &Cluster) -> BTreeSet<F::Backend> {
     let mut backends = BTreeSet::new();
     for slice in cluster.slices.values() {
         for endpoint in &slice.endpoints {
-            let IpAddr::V4(address) = endpoint.address else {
+            let Some(address) = F::address(endpoint.address) else {
                 continue;
             };
-            let of = |port: &SlicePort| Backend {
-                address: address.octets(),
-                port: port.port,
-                reserved: [0; 2],
+            let of = |port: &SlicePort| {
+                let backend = abi::service::Backend {
+                    address: F::octets(address),
+                    port: port.port,
+                    reserved: [0; 2],
+                };
+                F::Backend::from(backend)
             };
             backends.extend(slice.ports.iter().map(of));
         }
@@ -162,47 +191,70 @@ fn possible(cluster: &Cluster) -> BTreeSet<Backend> {
     backends
 }
 
+/// Whether a family's tables agree with each other.
+fn agrees<F: Family>(plan: &FamilyPlan<F>, prefixes: &[u8], cluster: &Cluster) -> Result<(), TestCaseError> {
+    let possible = possible::<F>(cluster);
+    for (frontend, service) in &plan.services {
+        let frontend: abi::service::Frontend<F> = (*frontend).into();
+        for list in [&service.backends, &service.outside, &service.serving] {
+            prop_assert!(list.is_sorted_by(|a, b| a < b), "{frontend:?}: in order, each once");
+            prop_assert!(list.iter().all(|backend| possible.contains(backend)), "{frontend:?}");
+        }
+        let mut chosen = service.backends.iter().chain(service.outside.iter());
+        if frontend.protocol == 17 {
+            prop_assert!(
+                chosen.all(|one| service.serving.contains(one)),
+                "{frontend:?}: flows stay"
+            );
+        }
+        let is_empty = service.backends.is_empty() || service.outside.is_empty();
+        prop_assert!(service.flags & FLAG_NONE_HERE == 0 || is_empty, "{frontend:?}");
+        prop_assert_eq!(service.affinity == 0, service.affinity_timeout == 0, "{:?}", frontend);
+        let is_own = plan.endpoints.contains_key(&frontend.address);
+        match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP) {
+            FLAG_NODE_PORT => prop_assert!(is_own, "{frontend:?}"),
+            FLAG_LOAD_BALANCER => {}
+            FLAG_EXTERNAL_IP => {
+                let address: IpAddr = F::Address::from(frontend.address).into();
+                prop_assert!(dual().external_ip_cidrs.iter().any(|range| range.contains(&address)));
+            }
+            _ => prop_assert!(!is_own, "{frontend:?}: nobody's cluster address is the node's own"),
+        }
+    }
+    for key in plan.routes.keys() {
+        let key: abi::route::RouteKey<F> = (*key).into();
+        let length = key.prefix_len as u8;
+        prop_assert!(prefixes.contains(&length), "{key:?} would never be looked up");
+        let subnet = IpNet::new(F::Address::from(key.address).into(), length).unwrap();
+        prop_assert_eq!(subnet, subnet.trunc());
+    }
+    Ok(())
+}
+
+/// The subnets of a family's routes.
+fn subnets<F: Family>(plan: &FamilyPlan<F>) -> BTreeSet<IpNet> {
+    let keys = plan.routes.keys().map(|key| (*key).into());
+    keys.map(|key: abi::route::RouteKey<F>| {
+        IpNet::new(F::Address::from(key.address).into(), key.prefix_len as u8).unwrap()
+    })
+    .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_agrees_with_itself(cluster in any_cluster()) {
-        match plan(&cluster, &facts()) {
+        match plan(&cluster, &dual()) {
             Err(problems) => prop_assert!(!problems.is_empty()),
             Ok(plan) => {
-                let possible = possible(&cluster);
-                for (frontend, service) in &plan.services4 {
-                    for list in [&service.backends, &service.outside, &service.serving] {
-                        prop_assert!(list.is_sorted_by(|a, b| a < b), "{frontend:?}: in order, each once");
-                        prop_assert!(list.iter().all(|backend| possible.contains(backend)), "{frontend:?}");
-                    }
-                    let chosen = service.backends.iter().chain(service.outside.iter());
-                    if frontend.protocol == 17 {
-                        prop_assert!(chosen.clone().all(|one| service.serving.contains(one)), "{frontend:?}: flows stay");
-                    }
-                    let is_empty = service.backends.is_empty() || service.outside.is_empty();
-                    prop_assert!(service.flags & FLAG_NONE_HERE == 0 || is_empty, "{frontend:?}");
-                    prop_assert_eq!(service.affinity == 0, service.affinity_timeout == 0, "{:?}", frontend);
-                    let is_own = plan.endpoints4.contains_key(&frontend.address);
-                    match service.flags & (FLAG_NODE_PORT | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP) {
-                        FLAG_NODE_PORT => prop_assert!(is_own, "{frontend:?}"),
-                        FLAG_LOAD_BALANCER => {}
-                        FLAG_EXTERNAL_IP => {
-                            let address = IpAddr::from(frontend.address);
-                            prop_assert!(facts().external_ip_cidrs.iter().any(|range| range.contains(&address)));
-                        }
-                        _ => prop_assert!(!is_own, "{frontend:?}: nobody's cluster address is the node's own"),
-                    }
-                }
-                let listed: Vec<u32> = plan.config.route_prefixes4.iter().map(|length| (*length).into()).collect();
-                for key in plan.routes4.keys() {
-                    prop_assert!(listed.contains(&key.prefix_len), "{key:?} would never be looked up");
-                    let subnet = Ipv4Net::new(key.address.into(), key.prefix_len as u8).unwrap();
-                    prop_assert_eq!(subnet, subnet.trunc());
-                }
+                agrees(&plan.v4, &plan.config.route_prefixes4, &cluster)?;
+                agrees(&plan.v6, &plan.config.route_prefixes6, &cluster)?;
+                let mut routed = subnets(&plan.v4);
+                routed.extend(subnets(&plan.v6));
                 for route in &plan.kernel_routes {
-                    let ipnet::IpNet::V4(subnet) = route.destination else { panic!("{route:?}") };
-                    prop_assert!(plan.routes4.contains_key(&key(&subnet.to_string())), "{route:?}: both tables agree");
+                    prop_assert!(routed.contains(&route.destination), "{route:?}: both tables agree");
+                    prop_assert_eq!(route.source.is_ipv4(), route.destination.addr().is_ipv4());
                 }
                 prop_assert!(plan.problems.is_sorted_by(|a, b| a < b));
             }
@@ -216,20 +268,23 @@ proptest! {
             slice.endpoints.reverse();
             slice.ports.reverse();
         }
-        prop_assert_eq!(plan(&turned, &facts()), plan(&cluster, &facts()));
+        prop_assert_eq!(plan(&turned, &dual()), plan(&cluster, &dual()));
     }
 
     #[test]
     fn a_service_gives_its_place_to_no_newcomer(cluster in any_cluster(), newcomer in service(), slice in slice()) {
-        let Ok(before) = plan(&cluster, &facts()) else { return Ok(()) };
+        let Ok(before) = plan(&cluster, &dual()) else { return Ok(()) };
         let mut grown = cluster.clone();
         let name = ObjectName::new("zz", "newcomer");
         grown.slices.insert(name.clone(), Slice { service: name.clone(), ..slice });
         grown.services.insert(name, Service { created: Some(i64::MAX), ..newcomer });
-        let after = plan(&grown, &facts()).unwrap();
-        for (frontend, service) in before.services4 {
-            prop_assert_eq!(after.services4.get(&frontend), Some(&service));
+        let after = plan(&grown, &dual()).unwrap();
+        for (frontend, service) in before.v4.services {
+            prop_assert_eq!(after.v4.services.get(&frontend), Some(&service));
         }
-        prop_assert_eq!(after.routes4, before.routes4);
+        for (frontend, service) in before.v6.services {
+            prop_assert_eq!(after.v6.services.get(&frontend), Some(&service));
+        }
+        prop_assert_eq!((after.v4.routes, after.v6.routes), (before.v4.routes, before.v6.routes));
     }
 }

@@ -82,13 +82,13 @@ fn least(nodes: u32) -> Duration {
         let took = began.elapsed();
         let nodes = nodes as usize;
         let sizes = (
-            plan.services4.len(),
-            plan.routes4.len(),
+            plan.v4.services.len(),
+            plan.v4.routes.len(),
             plan.kernel_routes.len(),
             plan.problems.len(),
         );
         assert_eq!(sizes, (nodes * 25 / 2, nodes * 2, nodes, 0));
-        assert!(plan.services4.values().all(|service| service.backends.len() == 2));
+        assert!(plan.v4.services.values().all(|service| service.backends.len() == 2));
         took
     };
     (0..5).map(|_| once()).min().unwrap()

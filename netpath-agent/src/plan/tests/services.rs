@@ -27,7 +27,7 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
     let http = [("10.244.1.5", 8080), ("10.244.2.7", 8080), ("10.244.3.4", 9090)];
     let dns = [("10.244.1.5", 5353), ("10.244.2.7", 5353)];
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), served(0, &http)),
             (frontend("192.168.1.11", 30080, TCP), served(FLAG_NODE_PORT, &http)),
@@ -38,7 +38,7 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
     );
     assert_eq!(plan.problems, []);
     assert_eq!(
-        with_nodes("").services4,
+        with_nodes("").v4.services,
         BTreeMap::new(),
         "and is gone with its objects"
     );
@@ -54,7 +54,7 @@ fn the_ready_answer_and_with_none_ready_those_on_their_way_out() {
     let answers = |endpoints: &[&str]| {
         let yaml = service("shop", "clusterIP: 10.96.0.10, ports: [{port: 80}]")
             + &slice("shop-1", "shop", &endpoints.join(", "), "{port: 8080}");
-        with_nodes(&yaml).services4
+        with_nodes(&yaml).v4.services
     };
     let only = |backends: &[(&str, u16)]| BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, backends))]);
     assert_eq!(
@@ -95,7 +95,7 @@ fn slices_are_merged_and_an_endpoint_in_two_of_them_counts_once() {
         );
     let backends = [("10.244.1.2", 8080), ("10.244.1.3", 8080), ("10.244.1.4", 8080)];
     assert_eq!(
-        with_nodes(&yaml).services4,
+        with_nodes(&yaml).v4.services,
         BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &backends))])
     );
 }
@@ -116,7 +116,7 @@ fn services_that_are_not_ours_are_left_alone_without_a_word() {
         labelled("service.kubernetes.io/headless"),
     ] {
         let plan = with_nodes(&yaml);
-        assert_eq!((plan.services4, plan.problems), (BTreeMap::new(), vec![]), "{yaml}");
+        assert_eq!((plan.v4.services, plan.problems), (BTreeMap::new(), vec![]), "{yaml}");
     }
 }
 
@@ -145,7 +145,7 @@ fn an_address_or_node_port_that_two_claim_is_the_elders() {
         ]
     );
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), served(0, &[])),
             (frontend("192.168.1.11", 30080, TCP), served(FLAG_NODE_PORT, &[])),
@@ -183,7 +183,7 @@ fn addresses_that_are_not_for_services_are_refused() {
             said(&plan.problems),
             [format!("Service web/shop: spec.clusterIPs: {why}")]
         );
-        assert_eq!(plan.services4, BTreeMap::new());
+        assert_eq!(plan.v4.services, BTreeMap::new());
     }
 }
 
@@ -227,7 +227,7 @@ fn a_part_that_cannot_be_served_leaves_the_rest() {
     );
     let good = [("10.244.1.2", 8083)];
     assert_eq!(
-        plan.services4,
+        plan.v4.services,
         BTreeMap::from([
             (frontend("10.96.0.10", 80, TCP), served(0, &[])),
             (frontend("10.96.0.10", 81, TCP), served(0, &[])),
@@ -247,5 +247,5 @@ fn an_address_outside_of_the_range_is_served_to_pods_and_said() {
           the nodes' own processes do not reach it"
         ]
     );
-    assert_eq!(plan.services4.len(), 1);
+    assert_eq!(plan.v4.services.len(), 1);
 }

@@ -1,6 +1,9 @@
 //! `loadBalancerSourceRanges`: who may connect, and where that holds.
 
-use netpath_common::abi::service::{FLAG_ADDRESS, FLAG_OUTSIDE};
+use netpath_common::abi::{
+    service::{FLAG_ADDRESS, FLAG_OUTSIDE},
+    source::v4::SourceKey,
+};
 
 use super::*;
 
@@ -16,9 +19,9 @@ fn lists(facts: &NodeFacts, ranges: &str) -> Lists {
         ),
     );
     let plan = plan(&cluster(&format!("{NODES}---\n{yaml}")), facts).unwrap();
-    let frontends = plan.services4.iter();
+    let frontends = plan.v4.services.iter();
     let frontends = frontends.map(|(frontend, plan)| (Ipv4Addr::from(frontend.address).to_string(), plan.sources));
-    let entries = plan.sources4.keys();
+    let entries = plan.v4.sources.keys();
     let range = |key: &SourceKey| format!("{}/{}", Ipv4Addr::from(key.address), key.prefix_len - 32);
     let ranges = entries.map(|key| (range(key), key.sources));
     (frontends.collect(), ranges.collect(), said(&plan.problems))
@@ -112,7 +115,7 @@ fn a_service_s_addresses_are_known_whatever_it_serves_there() {
     let plan = with_nodes(&yaml);
     let address = |last| ([10, 96, 0, last], FLAG_ADDRESS);
     let balancer = ([9, 9, 9, 9], FLAG_ADDRESS | FLAG_OUTSIDE);
-    assert_eq!(plan.addresses4, BTreeMap::from([address(10), address(11), balancer]));
+    assert_eq!(plan.v4.addresses, BTreeMap::from([address(10), address(11), balancer]));
 }
 
 /// Clouds route a load balancer's addresses to the node's own stack, which answers their health checks.
@@ -124,7 +127,7 @@ fn an_address_that_the_node_s_stack_has_is_left_to_it() {
          status: {loadBalancer: {ingress: [{ip: 203.0.113.8}, {ip: 203.0.113.77}]}",
     );
     let plan = with_nodes(&yaml);
-    let keys: Vec<_> = plan.addresses4.into_keys().collect();
+    let keys: Vec<_> = plan.v4.addresses.into_keys().collect();
     assert_eq!(keys, [[10, 96, 0, 10], [198, 51, 100, 7], [203, 0, 113, 8]]);
-    assert_eq!(plan.services4.len(), 5, "and served all the same");
+    assert_eq!(plan.v4.services.len(), 5, "and served all the same");
 }

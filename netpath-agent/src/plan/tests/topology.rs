@@ -17,7 +17,7 @@ fn answers(spec: &str, zone: &str, endpoints: &[&str]) -> (Vec<u8>, Vec<u8>) {
     let yaml = service("shop", spec) + &slice("shop-1", "shop", &endpoints.join(", "), "{port: 8080}");
     let plan = plan(&cluster(&format!("{nodes}---\n{yaml}")), &facts()).unwrap();
     assert_eq!(plan.problems, []);
-    let served = plan.services4.into_values().next().unwrap();
+    let served = plan.v4.services.into_values().next().unwrap();
     let last = |list: &[Backend]| list.iter().map(|backend| backend.address[3]).collect();
     (last(&served.backends), last(&served.outside))
 }
@@ -109,12 +109,12 @@ fn hints_leave_the_other_rules_alone() {
         ..served(0, &[("10.245.1.6", 53)])
     };
     assert_eq!(
-        plan.services4[&frontend("10.96.0.10", 53, UDP)],
+        plan.v4.services[&frontend("10.96.0.10", 53, UDP)],
         meant,
         "flows to all others stay"
     );
     assert_eq!(
-        plan.services4[&frontend("192.168.1.11", 30053, UDP)],
+        plan.v4.services[&frontend("192.168.1.11", 30053, UDP)],
         ServicePlan {
             flags: FLAG_NODE_PORT | FLAG_NONE_HERE,
             outside: Arc::default(),
@@ -145,6 +145,6 @@ fn slices_of_another_proxy_are_left_alone_without_a_word() {
             + &other;
         let plan = with_nodes(&yaml);
         let only = BTreeMap::from([(frontend("10.96.0.10", 80, TCP), served(0, &[("10.245.1.4", 8080)]))]);
-        assert_eq!((plan.services4, plan.problems), (only, vec![]), "{label}");
+        assert_eq!((plan.v4.services, plan.problems), (only, vec![]), "{label}");
     }
 }

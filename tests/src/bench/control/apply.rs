@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use netpath_agent::{
     apply::Applier,
     datapath::{load, pins::Pins, sizes::Sizes},
+    family::V4,
     plan::{Plan, ServicePlan},
 };
 use netpath_common::abi::service::v4::{Backend, Frontend};
@@ -35,15 +36,14 @@ pub fn measure() -> Result<Vec<Control>> {
         let pins = Pins::new(home.bpf_root().join(format!("apply{time}")));
         load::load(&pins, &Sizes::default())?;
         let mut applier = Applier::adopt(&pins)?;
-        let mut plan = Plan {
-            services4: services(),
-            ..Plan::default()
-        };
+        let mut plan = Plan::default();
+        plan.v4.services = services();
         let (spent, added) = apply(&mut applier, &plan)?;
         (all, entries) = (all.min(spent), added);
         // A rolling update: one backend leaves.
         let changed = plan
-            .services4
+            .v4
+            .services
             .values_mut()
             .nth(usize::from(SERVICES) / 2)
             .context("no services")?;
@@ -79,7 +79,7 @@ fn apply(applier: &mut Applier, plan: &Plan) -> Result<(Duration, usize)> {
     Ok((spent, report.total().added))
 }
 
-fn services() -> BTreeMap<Frontend, ServicePlan> {
+fn services() -> BTreeMap<Frontend, ServicePlan<V4>> {
     let service = |number: u16| {
         let [high, low] = number.to_be_bytes();
         let frontend = Frontend {

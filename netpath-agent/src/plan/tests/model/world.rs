@@ -1,9 +1,12 @@
 //! A small cluster as the API has it, and what happens to it: objects come, change and go, in any order. All values are from
 //! small pools, so that they collide, and some are bad.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -12,18 +15,70 @@ use k8s_openapi::{
 
 use crate::model::ObjectName;
 
-/// The addresses of node `a`, whose promises are asked for.
-pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
-pub const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
-pub const SERVICE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
-pub const ALLOWED_EXTERNAL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24);
-/// What the node's stack has beyond those.
-pub const LOCAL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 8), 32);
+/// The addresses of node `a`, whose promises are asked for: the first of each family is its InternalIP.
+pub const OWN: [IpAddr; 4] = [
+    v4([192, 168, 1, 11]),
+    v4([203, 0, 113, 77]),
+    v6([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11]),
+    v6([0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 0x77]),
+];
+pub const SERVICE_RANGES: [IpNet; 2] = [net4([10, 96, 0, 0], 16), net6([0xfd00, 0x96, 0, 0, 0, 0, 0, 0], 108)];
+pub const ALLOWED_EXTERNAL: [IpNet; 2] = [
+    net4([198, 51, 100, 0], 24),
+    net6([0x2001, 0xdb8, 0x5100, 0, 0, 0, 0, 0], 64),
+];
+/// What the node's stack has beyond its own addresses.
+pub const LOCAL: [IpNet; 2] = [
+    net4([203, 0, 113, 8], 32),
+    net6([0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 8], 128),
+];
 pub const VXLAN_PORT: u16 = 30_001;
+
+const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6([a, b, c, d, e, f, g, h]: [u16; 8]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+}
+
+const fn net4([a, b, c, d]: [u8; 4], length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn net6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// An EndpointSlice's `addressType`.
+    pub fn address_type(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
 
 /// What the operator set.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The families that nodes and their pods have.
+    pub families: &'static [Family],
     pub node_port_addresses: &'static str,
     pub node_ports_have_sources: bool,
 }
@@ -44,31 +99,42 @@ impl World {
     }
 
     /// Whether a node or its pods have an address.
-    pub fn has(&self, address: Ipv4Addr) -> bool {
-        let own = [OWN, SECOND].contains(&address);
-        own || self.nodes.keys().any(|name| place(name).0 == address) || self.has_pod(address)
+    pub fn has(&self, address: IpAddr) -> bool {
+        let of_node = |name: &String| place(name, Family::of(address)).0 == address;
+        OWN.contains(&address) || self.nodes.keys().any(of_node) || self.has_pod(address)
     }
 
     /// Whether an address is in the subnet of a node's pods.
-    pub fn has_pod(&self, address: Ipv4Addr) -> bool {
-        self.nodes.keys().any(|name| place(name).1.contains(&address))
+    pub fn has_pod(&self, address: IpAddr) -> bool {
+        let of_pods = |name: &String| place(name, Family::of(address)).1.contains(&address);
+        self.nodes.keys().any(of_pods)
     }
 
     /// Whether an address is a node's own toward its pods: the first of their subnet.
-    pub fn is_gateway(&self, address: Ipv4Addr) -> bool {
-        self.has_pod(address) && address.octets()[3] == 1
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        let is_first = match address {
+            IpAddr::V4(address) => address.octets()[3] == 1,
+            IpAddr::V6(address) => address.segments()[4..] == [0, 0, 0, 1],
+        };
+        self.has_pod(address) && is_first
     }
 }
 
-/// A node's address and its pods' subnet.
-fn place(name: &str) -> (Ipv4Addr, Ipv4Net) {
+/// A node's address and its pods' subnet, in a family.
+fn place(name: &str, family: Family) -> (IpAddr, IpNet) {
     let number = match name {
         "a" => 1,
         "b" => 2,
         _ => 3,
     };
-    let subnet = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, number, 0), 24);
-    (Ipv4Addr::new(192, 168, 1, 10 + number), subnet)
+    let wide = u16::from(number);
+    match family {
+        Family::V4 => (v4([192, 168, 1, 10 + number]), net4([10, 244, number, 0], 24)),
+        Family::V6 => (
+            v6([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10 + wide]),
+            net6([0xfd00, 0x244, wide, 0, 0, 0, 0, 0], 64),
+        ),
+    }
 }
 
 /// Numbers that follow from a seed: splitmix64 (Steele, Lea and Flood, 2014).
@@ -121,13 +187,13 @@ pub enum Event {
 }
 
 /// Any event.
-pub fn event(chance: &mut Chance) -> Event {
+pub fn event(chance: &mut Chance, families: &[Family]) -> Event {
     let goes = chance.one_in(5);
     match chance.below(10) {
         0 => {
             let name = chance.of(&["a", "b", "c"]);
             let stays = name == "a" || !goes;
-            Event::Node(name.to_owned(), stays.then(|| Box::new(node(chance, name))))
+            Event::Node(name.to_owned(), stays.then(|| Box::new(node(chance, name, families))))
         }
         1..=4 => {
             let name = ObjectName::new(chance.mostly(&["web", "shop"]), chance.of(&["x", "y", "z"]));
@@ -143,25 +209,25 @@ pub fn event(chance: &mut Chance) -> Event {
 }
 
 /// A node in its place.
-pub fn node(chance: &mut Chance, name: &str) -> core::Node {
-    let (address, subnet) = place(name);
+pub fn node(chance: &mut Chance, name: &str, families: &[Family]) -> core::Node {
+    let places = families.iter().map(|family| place(name, *family));
     let zone = chance.of(&[Some("z1"), Some("z2"), None]);
     let labels = zone.map(|zone| [("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into());
-    let address = core::NodeAddress {
+    let addresses = places.clone().map(|(address, _)| core::NodeAddress {
         address: address.to_string(),
         type_: "InternalIP".to_owned(),
-    };
+    });
     core::Node {
         metadata: ObjectMeta {
             labels,
             ..ObjectMeta::default()
         },
         spec: Some(core::NodeSpec {
-            pod_cidrs: Some(vec![subnet.to_string()]),
+            pod_cidrs: Some(places.clone().map(|(_, subnet)| subnet.to_string()).collect()),
             ..core::NodeSpec::default()
         }),
         status: Some(core::NodeStatus {
-            addresses: Some(vec![address]),
+            addresses: Some(addresses.collect()),
             ..core::NodeStatus::default()
         }),
     }
@@ -189,7 +255,7 @@ fn meta(chance: &mut Chance, name: &ObjectName, label: Option<(&str, &str)>) -> 
 }
 
 /// Addresses that others may want too, of services and of load balancers.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 13] = [
     "203.0.113.8",
     "203.0.113.9",
     "198.51.100.7",
@@ -197,19 +263,42 @@ const SHARED: [&str; 7] = [
     "10.244.2.9",
     "10.96.0.10",
     "127.0.0.1",
+    "2001:db8:113::8",
+    "2001:db8:113::9",
+    "2001:db8:5100::7",
+    "2001:db8:1::11",
+    "fd00:244:2::9",
+    "fd00:96::10",
 ];
+
+/// A service's cluster addresses: of either family, or of one each.
+fn cluster_ips(chance: &mut Chance) -> Vec<&'static str> {
+    let v4 = ["10.96.0.10", "10.96.0.11", "10.96.0.12"];
+    let v6 = ["fd00:96::10", "fd00:96::11", "fd00:96::12"];
+    let odd = [
+        "10.96.0.10",
+        "10.97.0.5",
+        "10.244.2.9",
+        "192.168.1.12",
+        "fd00:96::10",
+        "fd00:97::5",
+        "fd00:244:2::9",
+        "2001:db8:1::12",
+    ];
+    match chance.below(10) {
+        0 => vec!["None"],
+        1 => chance.some(&odd, 2),
+        2..=4 => vec![chance.of(&v4)],
+        5..=6 => vec![chance.of(&v6)],
+        7..=8 => vec![chance.of(&v4), chance.of(&v6)],
+        _ => vec![chance.of(&v6), chance.of(&v4)],
+    }
+}
 
 fn service(chance: &mut Chance, name: &ObjectName) -> core::Service {
     let kind = chance.of(&["ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer"]);
     let kind = if chance.one_in(10) { "ExternalName" } else { kind };
-    let cluster_ips = match chance.below(8) {
-        0 => vec!["None"],
-        1 => chance.some(
-            &["10.96.0.10", "10.96.0.11", "10.97.0.5", "10.244.2.9", "192.168.1.12"],
-            2,
-        ),
-        _ => vec![chance.of(&["10.96.0.10", "10.96.0.11", "10.96.0.12"])],
-    };
+    let cluster_ips = cluster_ips(chance);
     let seconds = chance.of(&[None, Some(60), Some(0), Some(90_000)]);
     let affinity = core::SessionAffinityConfig {
         client_ip: Some(core::ClientIPConfig {
@@ -223,9 +312,11 @@ fn service(chance: &mut Chance, name: &ObjectName) -> core::Service {
         "0.0.0.0/0",
         "banana",
         "fd00::/8",
+        " 2001:db8::/32",
+        "::/0",
     ];
     let ingress = chance
-        .some(&SHARED, 2)
+        .some(&SHARED, 3)
         .into_iter()
         .map(|address| core::LoadBalancerIngress {
             ip: Some(address.to_owned()),
@@ -244,14 +335,14 @@ fn service(chance: &mut Chance, name: &ObjectName) -> core::Service {
         cluster_ip: cluster_ips.first().map(|first| (*first).to_owned()),
         cluster_ips: Some(cluster_ips.into_iter().map(str::to_owned).collect()),
         external_ips: Some(if chance.one_in(2) {
-            chance.texts(&SHARED, 2)
+            chance.texts(&SHARED, 3)
         } else {
             Vec::new()
         }),
         internal_traffic_policy: policy(chance),
         external_traffic_policy: policy(chance),
         load_balancer_source_ranges: Some(if chance.one_in(2) {
-            chance.texts(&ranges, 3)
+            chance.texts(&ranges, 4)
         } else {
             Vec::new()
         }),
@@ -287,13 +378,14 @@ fn service_port(chance: &mut Chance) -> core::ServicePort {
 fn slice(chance: &mut Chance, name: &ObjectName) -> discovery::EndpointSlice {
     let of = chance.of(&["x", "x", "y", "z", "nobody"]);
     let label = (!chance.one_in(15)).then_some(("kubernetes.io/service-name", of));
-    let family = if chance.one_in(15) {
-        chance.of(&["IPv6", "FQDN"])
-    } else {
-        "IPv4"
+    let family = chance.of(&[Family::V4, Family::V6]);
+    // Some have another type than their addresses.
+    let address_type = match chance.one_in(15) {
+        true => chance.of(&["IPv4", "IPv6", "FQDN"]),
+        false => family.address_type(),
     };
     let plain = chance.one_in(2);
-    let endpoints = (0..chance.below(5)).map(|_| endpoint(chance, plain)).collect();
+    let endpoints = (0..chance.below(5)).map(|_| endpoint(chance, family, plain)).collect();
     let ports = (0..chance.below(4)).map(|_| discovery::EndpointPort {
         name: chance
             .of(&[None, Some(""), Some("http"), Some("dns")])
@@ -307,23 +399,44 @@ fn slice(chance: &mut Chance, name: &ObjectName) -> discovery::EndpointSlice {
     let ports = ports.collect();
     discovery::EndpointSlice {
         metadata: meta(chance, name, label),
-        address_type: family.to_owned(),
+        address_type: address_type.to_owned(),
         endpoints: Some(endpoints),
         ports: Some(ports),
     }
 }
 
 /// An endpoint; where it is to be a plain one, ready, with hints and in a usual place.
-fn endpoint(chance: &mut Chance, plain: bool) -> discovery::Endpoint {
-    let usual = ["10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.3.5", "192.168.1.11"];
-    let odd = [
-        "10.244.1.1",
-        "10.244.2.1",
-        "10.96.0.11",
-        "127.0.0.1",
-        "169.254.1.1",
-        "8.8.8.8",
-    ];
+fn endpoint(chance: &mut Chance, family: Family, plain: bool) -> discovery::Endpoint {
+    let (usual, odd) = match family {
+        Family::V4 => (
+            ["10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.3.5", "192.168.1.11"],
+            [
+                "10.244.1.1",
+                "10.244.2.1",
+                "10.96.0.11",
+                "127.0.0.1",
+                "169.254.1.1",
+                "8.8.8.8",
+            ],
+        ),
+        Family::V6 => (
+            [
+                "fd00:244:1::5",
+                "fd00:244:1::6",
+                "fd00:244:2::5",
+                "fd00:244:3::5",
+                "2001:db8:1::11",
+            ],
+            [
+                "fd00:244:1::1",
+                "fd00:244:2::1",
+                "fd00:96::11",
+                "::1",
+                "fe80::1",
+                "2001:4860::8888",
+            ],
+        ),
+    };
     let addresses = match chance.below(if plain { 1 } else { 6 }) {
         0..=3 => vec![chance.of(&usual)],
         4 => vec![chance.of(&odd)],

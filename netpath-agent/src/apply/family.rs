@@ -1,0 +1,318 @@
+//! The tables of one family, brought to its part of a plan.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use netpath_common::abi::{
+    endpoint::{Endpoint, KIND_HOST},
+    route::RouteKey,
+    service::{
+        FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Frontend, Service,
+    },
+    source::SourceKey,
+};
+
+use super::{forget::Datagrams, mirror::Mirror, report::Report, sets::Sets};
+use crate::{
+    datapath::{
+        error::{Error, Result},
+        maps::Table,
+        pins::Pins,
+        sys, tables,
+    },
+    family::Family,
+    plan::{FamilyPlan, ServicePlan},
+};
+
+/// The frontends that may be on an address of the node, where pods have their hostPorts.
+const IN_HOST_PORTS_WAY: u16 = FLAG_NODE_PORT | FLAG_NODE_PORT_HERE | FLAG_LOAD_BALANCER | FLAG_EXTERNAL_IP;
+
+/// The maps of a family that the agent owns, and what they hold.
+pub struct Tables<F: Family> {
+    endpoints: Table<F, Endpoint>,
+    routes: Mirror<F::RouteKey, F::Route>,
+    services: Mirror<F::Frontend, Service>,
+    sets: Sets<F>,
+    sources: Mirror<F::SourceKey, u32>,
+    connections: Table<F::Tuple, F::Connection>,
+    /// The flows that the last plan let stay; `None` before the first.
+    datagrams: Option<Datagrams<F>>,
+}
+
+impl<F: Family> Tables<F> {
+    /// Reads what the pinned maps hold.
+    ///
+    /// # Errors
+    /// [`Error::MapMissing`], [`Error::Map`].
+    pub fn adopt(pins: &Pins) -> Result<Self> {
+        let is_services = |service: &Service| service.flags & FLAG_HOST_PORT == 0;
+        Ok(Self {
+            endpoints: tables::endpoints::<F>(pins)?,
+            routes: Mirror::adopt(F::NAMES.route, tables::routes::<F>(pins)?, |_| true)?,
+            services: Mirror::adopt(F::NAMES.service, tables::services::<F>(pins)?, is_services)?,
+            sets: Sets::adopt(tables::backends::<F>(pins)?)?,
+            sources: Mirror::adopt(F::NAMES.source, tables::sources::<F>(pins)?, |_| true)?,
+            connections: tables::connections::<F>(pins)?,
+            datagrams: None,
+        })
+    }
+
+    /// Takes over from an earlier reading what no map holds.
+    pub fn remember(&mut self, earlier: &mut Self) {
+        self.datagrams = earlier.datagrams.take();
+    }
+
+    /// Brings the maps to the plan.
+    pub fn apply(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
+        self.add_endpoints(&plan.endpoints, report);
+        self.routes(&plan.routes, report);
+        self.services(plan, report);
+        self.forget(plan, report);
+        self.remove_endpoints(&plan.endpoints, report);
+    }
+
+    /// The node's own addresses. Those of pods are the CNI plugin's, which writes beside us: every entry is looked at just
+    /// before it is changed.
+    fn add_endpoints(&mut self, wanted: &BTreeMap<F, Endpoint>, report: &mut Report) {
+        for (address, endpoint) in wanted {
+            let done = match self.endpoints.get(address) {
+                Ok(Some(found)) if found == *endpoint => continue,
+                Ok(Some(found)) if found.kind != KIND_HOST => Ok(None),
+                Ok(Some(_)) => self.endpoints.insert(address, endpoint).map(|()| Some(false)),
+                Ok(None) => self
+                    .endpoints
+                    .insert_new(address, endpoint)
+                    .map(|new| new.then_some(true)),
+                Err(error) => Err(error),
+            };
+            let object = || format!("the node's address {}", F::Address::from(*address));
+            match done {
+                Ok(Some(true)) => report.table(F::NAMES.endpoint).added += 1,
+                Ok(Some(false)) => report.table(F::NAMES.endpoint).changed += 1,
+                Ok(None) => report.refuse(object(), "a pod of this node has it: delete that pod".to_owned()),
+                Err(error) => report.fail(object(), &error),
+            }
+        }
+    }
+
+    fn remove_endpoints(&mut self, wanted: &BTreeMap<F, Endpoint>, report: &mut Report) {
+        let entries = match self.endpoints.entries() {
+            Ok(entries) => entries,
+            Err(error) => return report.fail("the node's addresses".to_owned(), &error),
+        };
+        for (address, endpoint) in entries {
+            if endpoint.kind != KIND_HOST || wanted.contains_key(&address) {
+                continue;
+            }
+            match self.endpoints.remove(&address) {
+                Ok(_) => report.table(F::NAMES.endpoint).removed += 1,
+                Err(error) => report.fail(format!("the node's address {}", F::Address::from(address)), &error),
+            }
+        }
+    }
+
+    fn routes(&mut self, wanted: &BTreeMap<F::RouteKey, F::Route>, report: &mut Report) {
+        let mut refused = self.routes.put(wanted, report);
+        if self.routes.keep(|key| wanted.contains_key(key), report) > 0 && !refused.is_empty() {
+            refused = self.routes.put(wanted, report);
+        }
+        for (key, error) in refused {
+            let RouteKey { address, prefix_len } = key.into();
+            let object = format!("the route to {}/{prefix_len}", F::Address::from(address));
+            report.fail(object, &error);
+        }
+    }
+
+    /// What does not fit before old entries go is tried once more after.
+    fn services(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
+        let wanted = &plan.services;
+        let addresses: BTreeMap<F::Frontend, Service> = plan.addresses.iter().map(address::<F>).collect();
+        let lists = shared::<F>(wanted);
+        let mut again = true;
+        loop {
+            let needed = lists.values().flatten().filter(|list| !list.is_empty());
+            let unplaced = self.sets.add(needed, report);
+            let unlisted = self.sources.put(&plan.sources, report);
+            let mut services = addresses.clone();
+            let mut incomplete = Vec::new();
+            for (frontend, [inside, outside]) in &lists {
+                let plan = &wanted[*frontend];
+                let listed = unlisted.iter().all(|(key, _)| list::<F>(key) != plan.sources);
+                match (self.sets.number(inside), self.sets.number(outside)) {
+                    (Some(set), Some(outside_set)) if listed => {
+                        let service = Service {
+                            set,
+                            count: inside.len() as u32,
+                            outside_set,
+                            outside_count: outside.len() as u32,
+                            affinity: plan.affinity,
+                            affinity_timeout: plan.affinity_timeout,
+                            sources: plan.sources,
+                            flags: plan.flags,
+                            reserved: [0; 2],
+                        };
+                        services.insert(**frontend, service);
+                    }
+                    _ => incomplete.push((**frontend, inside.len().max(outside.len()))),
+                }
+            }
+            let taken = self.claim_node_ports(&mut services, report);
+            let refused = self.services.put(&services, report);
+            let removed = self
+                .services
+                .keep(|key| wanted.contains_key(key) || addresses.contains_key(key), report);
+            let freed = removed + self.retire(&services, &plan.sources, report);
+            if again && freed > 0 && !(incomplete.is_empty() && refused.is_empty()) {
+                again = false;
+                continue;
+            }
+            for (frontend, count) in incomplete {
+                let why = unplaced.as_ref().or(unlisted.first().map(|(_, error)| error));
+                let reason = why.map_or_else(String::new, Error::to_string);
+                report.refuse(format!("{} and its {count} backends", describe::<F>(frontend)), reason);
+            }
+            for frontend in taken {
+                let reason =
+                    "a pod of this node has it as its hostPort: delete that pod, or give the service another port";
+                report.refuse(describe::<F>(frontend), reason.to_owned());
+            }
+            for (frontend, error) in refused {
+                report.fail(describe::<F>(frontend), &error);
+            }
+            return;
+        }
+    }
+
+    /// Adds the new frontends that a pod's hostPort could be in the way of, which the CNI plugin writes beside us. Those that
+    /// are taken are returned and no longer wanted; what else is wrong shows again when all are written.
+    fn claim_node_ports(
+        &mut self,
+        services: &mut BTreeMap<F::Frontend, Service>,
+        report: &mut Report,
+    ) -> Vec<F::Frontend> {
+        let held = self.services.held();
+        let is_new = |(frontend, service): &(&F::Frontend, &Service)| {
+            service.flags & IN_HOST_PORTS_WAY != 0 && !held.contains_key(*frontend)
+        };
+        let new: Vec<(F::Frontend, Service)> = services
+            .iter()
+            .filter(is_new)
+            .map(|(key, value)| (*key, *value))
+            .collect();
+        let mut taken = Vec::new();
+        for (frontend, service) in new {
+            if let Ok(false) = self.services.claim(frontend, service, report) {
+                services.remove(&frontend);
+                taken.push(frontend);
+            }
+        }
+        taken
+    }
+
+    /// Forgets the datagrams' connections that the plan does not let stay, whenever there may be such.
+    fn forget(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
+        let datagrams = Datagrams::of(plan);
+        if self
+            .datagrams
+            .as_ref()
+            .is_some_and(|before| !datagrams.end_some_of(before))
+        {
+            self.datagrams = Some(datagrams);
+            return;
+        }
+        // A program that chose before the frontend moved has made its connection known by then.
+        sys::grace_period();
+        match datagrams.forget(&mut self.connections) {
+            Ok(0) => {}
+            Ok(count) => report.table(F::NAMES.conntrack).removed += 2 * count,
+            // Tried again with the next plan.
+            Err(error) => return report.fail("connections to backends that are gone".to_owned(), &error),
+        }
+        self.datagrams = Some(datagrams);
+    }
+
+    /// Removes the sets and lists that no frontend names, neither in the kernel nor in the plan, once no program can have read
+    /// their number.
+    fn retire(
+        &mut self,
+        wanted: &BTreeMap<F::Frontend, Service>,
+        sources: &BTreeMap<F::SourceKey, u32>,
+        report: &mut Report,
+    ) -> usize {
+        let services = || self.services.held().values().chain(wanted.values());
+        let named: BTreeSet<u32> = services()
+            .flat_map(|service| [service.set, service.outside_set])
+            .collect();
+        let retired = self.sets.others(&named);
+        // Of a list that is wanted all else goes; one that only the kernel's frontends name stays as it is.
+        let listed: BTreeSet<u32> = sources.keys().map(list::<F>).collect();
+        let before: BTreeSet<u32> = services().map(|service| service.sources).collect();
+        let stays = |key: &F::SourceKey| {
+            sources.contains_key(key) || !listed.contains(&list::<F>(key)) && before.contains(&list::<F>(key))
+        };
+        let goes = self.sources.held().keys().any(|key| !stays(key));
+        if retired.is_empty() && !goes {
+            return 0;
+        }
+        sys::grace_period();
+        self.sets.remove(&retired, report);
+        retired.len() + self.sources.keep(stays, report)
+    }
+}
+
+/// The list that an entry is of.
+fn list<F: Family>(key: &F::SourceKey) -> u32 {
+    let SourceKey { sources, .. } = (*key).into();
+    sources
+}
+
+/// A frontend's backends, for connections from inside and from elsewhere.
+type Lists<B> = [Arc<[B]>; 2];
+
+/// The lists of each frontend; those that are alike are one.
+fn shared<F: Family>(wanted: &BTreeMap<F::Frontend, ServicePlan<F>>) -> BTreeMap<&F::Frontend, Lists<F::Backend>> {
+    let mut lists: HashSet<Arc<[F::Backend]>> = HashSet::new();
+    let mut share = |list: &Arc<[F::Backend]>| match lists.get(list) {
+        Some(list) => Arc::clone(list),
+        None => {
+            lists.insert(Arc::clone(list));
+            Arc::clone(list)
+        }
+    };
+    wanted
+        .iter()
+        .map(|(frontend, plan)| (frontend, [share(&plan.backends), share(&plan.outside)]))
+        .collect()
+}
+
+/// The entry that says that a service has an address.
+fn address<F: Family>((address, flags): (&F, &u16)) -> (F::Frontend, Service) {
+    let frontend = Frontend {
+        address: *address,
+        ..Frontend::default()
+    };
+    let service = Service {
+        flags: *flags,
+        ..Service::default()
+    };
+    (frontend.into(), service)
+}
+
+fn describe<F: Family>(frontend: F::Frontend) -> String {
+    let Frontend {
+        address,
+        port,
+        protocol,
+        ..
+    } = frontend.into();
+    let protocol = match protocol {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => format!("protocol {other}"),
+    };
+    let address: IpAddr = F::Address::from(address).into();
+    format!("service {}/{protocol}", SocketAddr::new(address, port))
+}
