@@ -3,8 +3,10 @@
 use netpath_common::reason::Reason;
 
 /// Whom the uplink's frame is for: a neighbour whose MAC address the kernel knows or finds out. All fields have a value for
-/// every family.
+/// every family, and the
+/// address is aligned, so that it is copied by words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
 pub struct NextHop {
     /// The family of its address.
     pub family: Neighbour,
@@ -14,6 +16,7 @@ pub struct NextHop {
 
 /// The kinds of neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Neighbour {
     /// The one that the kernel's routes name for the packet.
     #[default]

@@ -4,6 +4,7 @@
 mod affinity;
 mod arp;
 mod icmp;
+mod icmpv6;
 mod ipv6;
 mod local;
 mod nat;
