@@ -8,9 +8,20 @@ CNI_BIN=$LAB/cni                         #   CNI plugins,
 IMAGES=$LAB/images                       #   archives of images
 RUN=$LAB/run                             # state of the running cluster; `down` removes it
 
-POD_CIDR=10.244.0.0/16
-SERVICE_CIDR=10.96.0.0/16
-DNS_IP=10.96.0.10
+# with FAMILY...: the ranges of a cluster of these address families, of which the first is that of an object that does not say.
+declare -A POD_CIDRS=([ipv4]=10.244.0.0/16 [ipv6]=fd00:10:244::/56)
+declare -A SERVICE_CIDRS=([ipv4]=10.96.0.0/16 [ipv6]=fd00:10:96::/112)
+declare -A API_IPS=([ipv4]=10.96.0.1 [ipv6]=fd00:10:96::1)
+declare -A DNS_IPS=([ipv4]=10.96.0.10 [ipv6]=fd00:10:96::a)
+with() {
+  local f
+  FAMILIES=("$@")
+  POD_CIDR=$(for f; do echo "${POD_CIDRS[$f]}"; done | paste -sd,)
+  SERVICE_CIDR=$(for f; do echo "${SERVICE_CIDRS[$f]}"; done | paste -sd,)
+  DNS_IP=${DNS_IPS[$1]}
+}
+# shellcheck disable=SC2046 # words
+with $(cat "$RUN/families" 2>/dev/null || echo ipv4)
 REPO=lab.local # images are lab.local/NAME:lab; nothing is ever pulled
 
 # The lab's own cluster, whatever $KUBECONFIG says: by hand nobody should hit a cluster that is not meant. What tests
@@ -21,35 +32,54 @@ export PATH=$BIN:$PATH
 say() { echo "[$(date +%T)] $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# Addresses of the underlay. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
+# Addresses of the underlay, which has both families. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
 #   l2: one subnet on a bridge.   l3: a subnet for each host, joined by a router.
 underlay() { cat "$RUN/underlay"; }
-# addr N: its address; addr N later: one that it may change to.
-addr() {
-  local more=0
-  [ "${2:-}" != later ] || more=100
-  [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).$((10 + more))" || echo "192.168.50.$((10 + $1 + more))"
+# addr_of FAMILY N: its address; addr_of FAMILY N later: one that it may change to.
+addr_of() {
+  local net=50 host=$((10 + $2))
+  [ "$(underlay)" = l2 ] || net=$((50 + $2)) host=10
+  [ "${3:-}" != later ] || host=$((host + 100))
+  [ "$1" = ipv6 ] && echo "fd00:$net::$host" || echo "192.168.$net.$host"
 }
-gateway() { [ "$(underlay)" = l3 ] && echo "192.168.$((50 + $1)).1" || echo "192.168.50.1"; }
+# addr N [later]: of the cluster's first family.
+addr() { addr_of "${FAMILIES[0]}" "$@"; }
+# addrs N [later]: of each of the cluster's families, with commas.
+addrs() { for f in "${FAMILIES[@]}"; do addr_of "$f" "$@"; done | paste -sd,; }
+gateway_of() {
+  local net=50
+  [ "$(underlay)" = l2 ] || net=$((50 + $2))
+  [ "$1" = ipv6 ] && echo "fd00:$net::1" || echo "192.168.$net.1"
+}
+prefix_of() { [ "$1" = ipv6 ] && echo 64 || echo 24; }
+# host ADDRESS: as it stands before a port.
+host() { [[ $1 = *:* ]] && echo "[$1]" || echo "$1"; }
 netns() { [ "$1" = 0 ] && echo np-client || echo "np-n$1"; }
 nodes() { cat "$RUN/nodes"; } # "1 2 3"
 
+# Nobody else can have these addresses: IPv6 need not look for one before they are used.
+at_once() { [ "$1" = ipv4 ] || echo nodad; }
+# settle_in FAMILY HOST [later]: that host's address, on its link.
+settle_in() { ip -n "$(netns "$2")" addr add "$(addr_of "$@")/$(prefix_of "$1")" dev eth0 $(at_once "$1"); }
+# offer_gateway FAMILY HOST DEVICE: that host's gateway's address, on a device of the fabric.
+offer_gateway() { ip -n np-fabric addr add "$(gateway_of "$1" "$2")/$(prefix_of "$1")" dev "$3" $(at_once "$1"); }
+
 # plug HOST: a network namespace of that host, and its link to the fabric.
 plug() {
-  local ns
+  local ns f
   ns=$(netns "$1")
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   ip -n "$ns" link add eth0 type veth peer name "h$1" netns np-fabric
-  ip -n "$ns" addr add "$(addr "$1")/24" dev eth0
+  for f in ipv4 ipv6; do settle_in "$f" "$1"; done
   ip -n "$ns" link set eth0 up
   if [ "$(underlay)" = l2 ]; then
     ip -n np-fabric link set "h$1" master br0
   else
-    ip -n np-fabric addr add "$(gateway "$1")/24" dev "h$1"
+    for f in ipv4 ipv6; do offer_gateway "$f" "$1" "h$1"; done
   fi
   ip -n np-fabric link set "h$1" up
-  ip -n "$ns" route add default via "$(gateway "$1")"
+  for f in ipv4 ipv6; do ip -n "$ns" route add default via "$(gateway_of "$f" "$1")"; done
   ip netns exec "$ns" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 }
 
@@ -147,8 +177,11 @@ agnhost() {
   fi
 }
 
-# node_addresses: "ADDRESS NAME" of every node, one a line.
-node_addresses() { kubectl get nodes -o 'jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address} {.metadata.name}{"\n"}{end}'; }
+# node_addresses: "ADDRESS NAME" of every node, one a line; a node may have one of each family.
+node_addresses() {
+  kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name}{range .status.addresses[?(@.type=="InternalIP")]} {.address}{end}{"\n"}{end}' |
+    awk '{ for (i = 2; i <= NF; i++) print $i, $1 }'
+}
 
 # expect WHAT PATTERN COMMAND...: one line of a report; the output of COMMAND must match the shell's PATTERN.
 expect() {

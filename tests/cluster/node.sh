@@ -2,7 +2,7 @@
 # what has another one join.
 
 PKI=$RUN/pki
-API=https://$(addr 1):6443
+API=https://$(host "$(addr 1)"):6443
 
 # key NAME, cert NAME SUBJECT [SAN]: a key; one with a certificate of the cluster's authority.
 key() { openssl ecparam -name prime256v1 -genkey -noout -out "$PKI/$1.key"; }
@@ -21,13 +21,13 @@ config() {
   "${k[@]}" use-context lab >/dev/null
 }
 
-# make_node N: node N, plugged in before: its namespaces and files. Its kubelet may also have the address that `addr N later` tells.
+# make_node N: node N, plugged in before: its namespaces and files. Its kubelet may also have the addresses that `addrs N later` tells.
 make_node() {
   local dir=$RUN/n$1 m
   mkdir -p "$dir/root/etc/kubernetes/static"
   { echo "127.0.0.1 localhost"; for m in $(nodes); do echo "$(addr "$m") n$m"; done; } >"$dir/root/hosts"
   : >"$dir/root/resolv.conf" # no DNS but the cluster's own
-  cert "kubelet-$1" "/O=system:nodes/CN=system:node:n$1" "DNS:n$1,IP:$(addr "$1"),IP:$(addr "$1" later)"
+  cert "kubelet-$1" "/O=system:nodes/CN=system:node:n$1" "DNS:n$1,IP:$(addrs "$1" | sed s/,/,IP:/),IP:$(addrs "$1" later | sed s/,/,IP:/)"
   config "$PKI/kubelet-$1.conf" "kubelet-$1"
 
   boot "$1"
@@ -53,8 +53,8 @@ fill_node() {
   containerd "$1"
 }
 
-# kubelet N ADDRESS: starts node N's kubelet, with this address.
+# kubelet N ADDRESSES: starts node N's kubelet, with this address, or one of each family. Its zone is one of three.
 kubelet() {
   start "$1" kubelet kubelet --config=/etc/kubernetes/kubelet.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \
-    --hostname-override="n$1" --node-ip="$2"
+    --hostname-override="n$1" --node-ip="$2" --node-labels="topology.kubernetes.io/zone=z$((($1 - 1) % 3 + 1))"
 }

@@ -285,7 +285,7 @@ fn a_whole_node_is_told_whole() {
         told["links"].as_array().map(Vec::len),
         Some(hooks.len() + cgroup::HOOKS.len())
     );
-    for (place, device, hook) in [(0, "cgroup", "connect4"), (4, "lo", "from_pod")] {
+    for (place, device, hook) in [(0, "cgroup", "connect4"), (8, "lo", "from_pod")] {
         let line = json!({ "device": device, "hook": hook, "attached": true });
         assert_eq!(told["links"][place], line);
     }
@@ -335,7 +335,7 @@ fn what_is_wrong_is_said() {
         attach(pins, hook, "lo").expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");
-    for hook in [Hook::Connect4, Hook::Recvmsg4] {
+    for hook in [Hook::Connect4, Hook::Recvmsg4, Hook::Connect6, Hook::Recvmsg6] {
         cgroup::attach(pins, hook, &root).expect("attached");
     }
     let mut backends = tables::backends::<[u8; 4]>(pins).expect("pinned");
@@ -354,9 +354,9 @@ fn what_is_wrong_is_said() {
             "service 10.96.0.1:53: set 5 has 0 backends where 1 belong; restart netpath-agent, which mends it",
             "map np_route4 holds 1 of 1 entries; beyond, new entries are refused: raise --max-routes and restart \
              netpath-agent",
-            "programs sendmsg4, getpeername4 are on no cgroup: the node's own processes reach services' addresses through the \
-             bridge alone, and no NodePort or hostPort on the node's own addresses; netpath-agent's log says why, see \
-             --cgroup-root",
+            "programs sendmsg4, getpeername4, sendmsg6, getpeername6 are on no cgroup: the node's own processes reach services' \
+             addresses through the bridge alone, and no NodePort or hostPort on the node's own addresses; netpath-agent's log \
+             says why, see --cgroup-root",
             "program from_pod is not on lo: restart netpath-agent; if lo is a pod's, delete the pod",
         ]
     );

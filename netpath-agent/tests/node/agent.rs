@@ -207,11 +207,15 @@ pub fn routes() -> Vec<String> {
     ip("-4 route show proto 78").lines().map(words).collect()
 }
 
-const LINKS: [&str; 8] = [
+const LINKS: [&str; 12] = [
     "cgroup-connect4",
     "cgroup-sendmsg4",
     "cgroup-recvmsg4",
     "cgroup-getpeername4",
+    "cgroup-connect6",
+    "cgroup-sendmsg6",
+    "cgroup-recvmsg6",
+    "cgroup-getpeername6",
     "netpath-vx-from_overlay",
     "netpath0-from_host",
     "up0-from_wire",
@@ -307,7 +311,7 @@ fn a_node_becomes_ready_once_its_object_is_there_and_stays_so_without_its_agent(
                 "{log}"
             );
             assert!(
-                !log.contains("CNI configuration written") && log.contains("replaced=8"),
+                !log.contains("CNI configuration written") && log.contains("replaced=12"),
                 "{log}"
             );
             node.end(signal);

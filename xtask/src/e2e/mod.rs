@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use regex::Regex;
 
 use crate::binaries::{self, Profile};
-use crate::lab::{Cluster, Lab, Underlay};
+use crate::lab::{Cluster, Families, Lab, Underlay};
 use crate::{deploy, progress};
 
 /// Our own checks, scripts of `tests/cluster`, which leave the cluster as it is.
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// The network between the nodes: one segment (l2), or a subnet for each node and a router (l3)
     #[arg(long, value_enum, default_value_t = Underlay::L2)]
     underlay: Underlay,
+    /// The addresses of nodes, pods and services
+    #[arg(long, value_enum, default_value_t = Families::Ipv4)]
+    families: Families,
     /// How many nodes the cluster has
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
     nodes: u8,
@@ -37,6 +40,10 @@ pub struct Arguments {
     /// Our own checks alone: pods, services, DNS and an ingress controller
     #[arg(long, conflicts_with_all = ["focus", "skip", "life"])]
     quick: bool,
+    /// Kubernetes' other network tests too, also those of load balancers: a quarter of an hour more. tests/cluster/left-out names the few
+    /// that cannot run here, and why
+    #[arg(long, conflicts_with_all = ["focus", "quick"])]
+    beyond: bool,
     /// Do nothing where what clusters are made of has not been built yet, which takes most of an hour
     #[arg(long)]
     if_built: bool,
@@ -69,7 +76,8 @@ pub fn command(arguments: &Arguments) -> Result<()> {
 
             let _down = lab.down_at_the_end(arguments.keep)?;
             let nodes = arguments.nodes.to_string();
-            lab.script("up", &["--underlay", arguments.underlay.name(), "--nodes", &nodes])?;
+            let (underlay, families) = (arguments.underlay.name(), arguments.families.name());
+            lab.script("up", &["--underlay", underlay, "--families", families, "--nodes", &nodes])?;
             lab.script("netpath", &[&image.to_string_lossy()])?;
             test(&lab, arguments)
         }
@@ -97,6 +105,15 @@ impl Arguments {
             Self { focus: Some(_), .. } => &["cluster", "tests"],
             _ => &["cluster", "tests", "ingress"],
         }
+    }
+
+    /// The expressions that choose among Kubernetes' tests: none for those of conformance.
+    fn chosen(&self) -> Vec<&str> {
+        [&self.focus, &self.skip]
+            .into_iter()
+            .flatten()
+            .map(Regex::as_str)
+            .collect()
     }
 
     /// Whether all is to be tested, and not a chosen few.
@@ -133,7 +150,10 @@ fn test(lab: &Lab, arguments: &Arguments) -> Result<()> {
     for name in checks {
         check(name, &[])?;
     }
-    let content = arguments.quick || kubernetes_tests(lab, arguments)?;
+    let mut content = arguments.quick || kubernetes_tests(lab, &arguments.chosen())?;
+    if arguments.beyond {
+        content &= kubernetes_tests(lab, &["--beyond"])?;
+    }
     if wants_nodes(lab, arguments) {
         check("nodes", &[])?;
     } else {
@@ -159,14 +179,9 @@ fn test(lab: &Lab, arguments: &Arguments) -> Result<()> {
 }
 
 /// Runs Kubernetes' own tests, and says whether they are content.
-fn kubernetes_tests(lab: &Lab, arguments: &Arguments) -> Result<bool> {
+fn kubernetes_tests(lab: &Lab, chosen: &[&str]) -> Result<bool> {
     let started = Instant::now();
-    let chosen: Vec<&str> = [&arguments.focus, &arguments.skip]
-        .into_iter()
-        .flatten()
-        .map(Regex::as_str)
-        .collect();
-    let ran = lab.script("conformance", &chosen);
+    let ran = lab.script("conformance", chosen);
     lab.unless_interrupted()?;
     let verdict = report::read(&lab.conformance_report())?;
     let elapsed = started.elapsed().as_secs_f64();

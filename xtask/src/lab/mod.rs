@@ -50,6 +50,28 @@ impl Underlay {
     }
 }
 
+/// Which addresses nodes, pods and services have.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Families {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// Both, and IPv4 where an object does not say.
+    Dual,
+}
+
+impl Families {
+    /// As the scripts name them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Dual => "dual",
+        }
+    }
+}
+
 /// Which cluster is tested.
 pub enum Cluster {
     /// One that is made for it, and taken down.

@@ -28,6 +28,10 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long one attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_millis(250);
+/// Between two attempts.
+const BETWEEN: Duration = Duration::from_millis(5);
+/// How long none may have failed: longer than kube-proxy waits between two of its changes.
+const STEADY: Duration = Duration::from_millis(2_500);
 
 /// Brings the cluster to so many services, all with two backends, and waits until the first node serves the last of them. Tells how
 /// long that took after the API server had it.
@@ -115,14 +119,16 @@ pub fn node_port_of(service: &Service) -> Result<u16> {
         .context("a service was given no NodePort")
 }
 
-/// Waits until a connection from the client to the target arrives at a port in the server's namespace.
+/// Waits until connections from the client to the target arrive at a port in the server's namespace, and none has failed for a while:
+/// kube-proxy may write rules again that led there already.
 ///
 /// # Errors
-/// It does not within five minutes.
+/// They do not within five minutes.
 pub fn responds(client: &Namespace, target: SocketAddrV4, server: &Namespace, port: u16) -> Result<()> {
     let listener = server.run(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?))?;
     client.run(|| {
         let end = Instant::now() + PATIENCE;
+        let mut since = None;
         loop {
             match TcpStream::connect_timeout(&SocketAddr::V4(target), ATTEMPT) {
                 Ok(near) => {
@@ -130,13 +136,16 @@ pub fn responds(client: &Namespace, target: SocketAddrV4, server: &Namespace, po
                     // The server closes first, so that the client keeps no port for it.
                     far.shutdown(Shutdown::Write)?;
                     (&near).read_exact(&mut [0]).err();
-                    return Ok(());
+                    if since.get_or_insert_with(Instant::now).elapsed() >= STEADY {
+                        return Ok(());
+                    }
                 }
                 Err(error) if Instant::now() >= end => {
                     return Err(error).with_context(|| format!("{target} does not answer after {PATIENCE:?}"));
                 }
-                Err(_) => thread::sleep(Duration::from_millis(5)),
+                Err(_) => since = None,
             }
+            thread::sleep(BETWEEN);
         }
     })
 }

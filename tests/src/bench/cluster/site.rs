@@ -228,13 +228,15 @@ async fn internal_address(client: &Client, name: &str) -> Result<Ipv4Addr> {
         .with_context(|| format!("Node {name} has no IPv4 address"))
 }
 
-/// A pod that does nothing, on a node whatever its state.
+/// A pod that does nothing, on a node whatever its state. It is not told of the services: with thousands of them, the kubelet's writing
+/// of its environment would be most of its start.
 fn pod(name: &str, node: &str, image: &str) -> Value {
     json!({
         "metadata": { "name": name, "labels": { "bench": name } },
         "spec": {
             "nodeName": node,
             "terminationGracePeriodSeconds": 0,
+            "enableServiceLinks": false,
             "tolerations": [{ "operator": "Exists" }],
             "containers": [{ "name": "idle", "image": image, "imagePullPolicy": "Never", "args": ["pause"] }],
         },
