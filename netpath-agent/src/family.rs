@@ -9,6 +9,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netpath_common::abi::{
     Layouts,
+    bridge::Port,
     config::{Config, ROUTE_PREFIXES},
 };
 
@@ -24,6 +25,10 @@ pub trait Family: Layouts + AsRef<[u8]> + Send + Sync {
     const LOOPBACK: Self::Address;
     /// The smallest MTU that the family works with (RFC 791, section 3.1; RFC 8200, section 5).
     const LEAST_MTU: u16;
+    /// The folder of the family's sysctls below `/proc/sys/net`.
+    const SYSCTLS: &'static str;
+    /// The sysctl of whether the node forwards; a write makes every device follow.
+    const FORWARD: &'static str;
 
     /// An address as people read it.
     type Address: Copy + Ord + Hash + Debug + Display + Send + Sync + Into<IpAddr> + From<Self>;
@@ -48,6 +53,8 @@ pub trait Family: Layouts + AsRef<[u8]> + Send + Sync {
     fn aggregate(nets: Vec<Self::Net>) -> Vec<Self::Net>;
     /// A node's IPv4 address, where the family's addresses are: in IPv6, as an IPv4-mapped one (RFC 4291, section 2.5.5.2).
     fn carrier(node: Ipv4Addr) -> Self::Address;
+    /// The address of the pod behind a port.
+    fn of_port(port: &Port) -> Self;
     /// Writes what the configuration has of the family: the node's address, the gateway, the routes' prefix lengths.
     fn configure(config: &mut Config, node: Self, gateway: Self, prefixes: [u8; ROUTE_PREFIXES]);
 }
@@ -59,13 +66,15 @@ pub type V6 = [u8; 16];
 
 macro_rules! family {
     ($family:ident, $name:literal, $all:literal, $address:ident, $net:ident, least_mtu: $least_mtu:literal,
-     carrier: $carrier:expr, config: $node:ident, $gateway:ident, $prefixes:ident) => {
+     sysctls: $sysctls:literal, forward: $forward:literal, carrier: $carrier:expr, port: $of_port:ident, config: $node:ident, $gateway:ident, $prefixes:ident) => {
         impl Family for $family {
             const NAME: &'static str = $name;
             const BITS: u8 = $address::BITS as u8;
             const ALL: &'static str = $all;
             const LOOPBACK: $address = $address::LOCALHOST;
             const LEAST_MTU: u16 = $least_mtu;
+            const SYSCTLS: &'static str = $sysctls;
+            const FORWARD: &'static str = concat!($sysctls, "/", $forward);
 
             type Address = $address;
             type Net = $net;
@@ -113,6 +122,10 @@ macro_rules! family {
                 $carrier(node)
             }
 
+            fn of_port(port: &Port) -> Self {
+                port.$of_port
+            }
+
             fn configure(config: &mut Config, node: Self, gateway: Self, prefixes: [u8; ROUTE_PREFIXES]) {
                 config.$node = node;
                 config.$gateway = gateway;
@@ -124,12 +137,14 @@ macro_rules! family {
 
 family! {
     V4, "IPv4", "0.0.0.0/0", Ipv4Addr, Ipv4Net, least_mtu: 68,
-    carrier: |node| node, config: node4, gateway4, route_prefixes4
+    sysctls: "ipv4", forward: "ip_forward",
+    carrier: |node| node, port: address4, config: node4, gateway4, route_prefixes4
 }
 
 family! {
     V6, "IPv6", "::/0", Ipv6Addr, Ipv6Net, least_mtu: 1280,
-    carrier: |node: Ipv4Addr| node.to_ipv6_mapped(), config: node6, gateway6, route_prefixes6
+    sysctls: "ipv6", forward: "conf/all/forwarding",
+    carrier: |node: Ipv4Addr| node.to_ipv6_mapped(), port: address6, config: node6, gateway6, route_prefixes6
 }
 
 /// What people call an address's family.

@@ -42,4 +42,12 @@ hooks! {
     Recvmsg4 = "recvmsg4",
     /// cgroup getpeername: a socket of the node asks whom it is connected to.
     Getpeername4 = "getpeername4",
+    /// As `connect4`, of a socket of IPv6.
+    Connect6 = "connect6",
+    /// As `sendmsg4`, of a socket of IPv6.
+    Sendmsg6 = "sendmsg6",
+    /// As `recvmsg4`, of a socket of IPv6.
+    Recvmsg6 = "recvmsg6",
+    /// As `getpeername4`, of a socket of IPv6.
+    Getpeername6 = "getpeername6",
 }

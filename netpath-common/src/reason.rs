@@ -52,6 +52,7 @@ reasons! {
     TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";
     Expired = 10, forward, "expired", "answered with ICMP: the packet's time to live ran out";
     ToStack = 11, forward, "to_stack", "left to the kernel's own forwarding";
+    NeighbourReply = 13, forward, "neighbour_reply", "answered an IPv6 neighbour solicitation from the table";
     NotIp = 12, forward, "not_ip", "passed on: neither ARP nor IP";
 
     ForeignSocket = 20, forward, "foreign_socket", "left alone: a socket of another network namespace than the node's own";
@@ -65,6 +66,9 @@ reasons! {
     UnknownPort = 35, drop, "unknown_port", "came from a bridge port that no pod is registered on";
     ArpUnknown = 36, drop, "arp_unknown", "a pod asked by ARP for an address that is not on its node";
     ArpSpoofed = 37, drop, "arp_spoofed", "a pod claimed by ARP an address that is not its own";
+    NeighbourUnknown = 46, drop, "neighbour_unknown", "a pod solicited an IPv6 neighbour that is not on its node";
+    NeighbourSpoofed = 56, drop, "neighbour_spoofed", "a pod claimed by neighbour discovery an address that is not its own";
+    RouterFromPod = 58, drop, "router_from_pod", "a pod sent an IPv6 router advertisement or a redirect";
     NoRoute = 38, drop, "no_route", "no way to the destination";
     NoEndpoint = 39, drop, "no_endpoint", "an address of this node's pod subnet that no pod has";
     NoBackend = 40, drop, "no_backend", "the service names a backend that its table lacks";
@@ -82,5 +86,5 @@ reasons! {
     NoFrontend = 52, drop, "no_frontend", "an address of the service range that no service has";
     NoLocalEndpoint = 55, drop, "no_local_endpoint", "the service's traffic policy is Local, and none of its endpoints is on this node";
     SourceDenied = 57, drop, "source_denied", "the service's loadBalancerSourceRanges do not have the sender";
-    Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself; this node does not serve IPv6";
+    Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself: nobody here needs it";
 }

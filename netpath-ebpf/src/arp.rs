@@ -52,7 +52,7 @@ pub fn from_pod<P: Packet, T: Tables<[u8; 4]>>(
     tables: &T,
     config: &Config,
     port: &Port,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+) -> Result<Verdict, Reason> {
     let message = parse(packet)?;
     // A probe before an address is used has no sender address (RFC 5227, section 2.1.1).
     if message.sender_mac != port.mac || (message.sender != port.address4 && message.sender != [0; 4]) {
@@ -81,7 +81,7 @@ pub fn from_host<P: Packet, T: Tables<[u8; 4]>>(
     packet: &mut P,
     tables: &T,
     config: &Config,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+) -> Result<Verdict, Reason> {
     let message = parse(packet)?;
     if message.operation != REQUEST {
         return Ok(Verdict::Pass(Reason::ToStack));
@@ -96,7 +96,7 @@ pub fn from_host<P: Packet, T: Tables<[u8; 4]>>(
 
 /// Turns a request into its answer: `mac` has the target address.
 #[inline(always)]
-fn answer<P: Packet>(packet: &mut P, request: &Message, mac: Mac) -> Result<Verdict<[u8; 4]>, Reason> {
+fn answer<P: Packet>(packet: &mut P, request: &Message, mac: Mac) -> Result<Verdict, Reason> {
     let mut message = [0; MESSAGE - 6];
     message[0..2].copy_from_slice(&REPLY.to_be_bytes());
     message[2..8].copy_from_slice(&mac);

@@ -11,6 +11,7 @@ use netpath_common::{abi::service::Frontend, reason::Reason};
 use crate::{
     family::Address,
     flow::{self, ACK, FIN, Flow, Kind, RST, SYN, TCP},
+    scratch::{Look, Notes},
     tables::{InsertError, Tables},
 };
 
@@ -64,16 +65,19 @@ fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connec
 
 /// Writes to `to` what this packet must become, if its connection is known; whether it is. Follows the connection's state.
 #[inline(never)]
-pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>, to: &mut Tuple<A>) -> bool {
-    let Some(connection) = tables.connection(&flow.tuple) else {
+pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> bool {
+    let Notes { flow, to, look, .. } = notes;
+    if !tables.connection(&flow.tuple, &mut look.connection) {
         return false;
-    };
-    let target = translated(&connection, flow.tuple.protocol);
+    }
+    let connection = &look.connection;
+    look.tuple = translated(connection, flow.tuple.protocol);
+    look.other = flow::reversed(&look.tuple);
     let now = tables.now();
     let idle = now.wrapping_sub(connection.last_seen);
-    if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, &connection) {
+    if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, connection) {
         tables.remove_connection(&flow.tuple);
-        tables.remove_connection(&flow::reversed(&target));
+        tables.remove_connection(&look.other);
         return false;
     }
     let state = match flow.kind {
@@ -83,9 +87,9 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>, to: &mut T
     };
     if state != connection.state || idle >= TOUCH_EVERY {
         tables.touch_connection(&flow.tuple, state, now);
-        tables.touch_connection(&flow::reversed(&target), state, now);
+        tables.touch_connection(&look.other, state, now);
     }
-    *to = target;
+    *to = look.tuple;
     true
 }
 
@@ -116,28 +120,28 @@ pub fn frontend<A: Address>(tuple: &Tuple<A>) -> Frontend<A> {
     }
 }
 
-/// Makes a connection known: packets of `from` become `to`, and answers accordingly. Without a `free` port this only looks
-/// whether another CPU found one for the same flow: then `to` becomes what that CPU wrote, as it does when that CPU was
-/// faster.
+/// Makes the packet's connection known: packets of its tuple become `to`, and answers accordingly. Without a `free` port this
+/// only looks whether another CPU found one for the same flow: then `to` becomes what that CPU wrote, as it does when that CPU
+/// was faster.
 ///
 /// # Errors
 /// [`Reason::NatExhausted`], [`Reason::ConntrackFull`]; nothing is left behind then.
 #[inline(never)]
 pub fn open<A: Address, T: Tables<A>>(
     tables: &mut T,
-    from: &Tuple<A>,
-    to: &mut Tuple<A>,
+    notes: &mut Notes<A>,
     set: u32,
     free: bool,
 ) -> Result<(), Reason> {
+    let Notes { flow, to, look, .. } = notes;
     let opened = if free {
-        insert(tables, from, to, set)
+        insert(tables, &flow.tuple, to, look, set)
     } else {
         Err(InsertError::Exists)
     };
     let Err(error) = opened else { return Ok(()) };
-    if let Some(connection) = tables.connection(from) {
-        *to = translated(&connection, from.protocol);
+    if tables.connection(&flow.tuple, &mut look.connection) {
+        *to = translated(&look.connection, flow.tuple.protocol);
         return Ok(());
     }
     Err(match error {
@@ -151,30 +155,35 @@ fn insert<A: Address, T: Tables<A>>(
     tables: &mut T,
     from: &Tuple<A>,
     to: &Tuple<A>,
+    look: &mut Look<A>,
     set: u32,
 ) -> Result<(), InsertError> {
     let now = tables.now();
-    let answer = flow::reversed(to);
-    tables.add_connection(&answer, &entry(&flow::reversed(from), DIRECTION_REPLY, now, set))?;
-    if let Err(error) = tables.add_connection(from, &entry(to, DIRECTION_ORIGINAL, now, set)) {
-        tables.remove_connection(&answer);
+    look.tuple = flow::reversed(to);
+    look.connection = entry(&flow::reversed(from), DIRECTION_REPLY, now, set);
+    tables.add_connection(&look.tuple, &look.connection)?;
+    look.connection = entry(to, DIRECTION_ORIGINAL, now, set);
+    if let Err(error) = tables.add_connection(from, &look.connection) {
+        tables.remove_connection(&look.tuple);
         return Err(error);
     }
     Ok(())
 }
 
-/// Whether no connection's answers have this tuple. One that nobody needs any more is removed.
+/// Whether no connection's answers have the tuple that is looked up. One that nobody needs any more is removed.
 #[inline(always)]
-pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, answer: &Tuple<A>) -> bool {
-    let Some(connection) = tables.connection(answer) else {
+pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, look: &mut Look<A>) -> bool {
+    if !tables.connection(&look.tuple, &mut look.connection) {
         return true;
-    };
+    }
+    let (connection, protocol) = (&look.connection, look.tuple.protocol);
     let idle = tables.now().wrapping_sub(connection.last_seen);
-    let closed = answer.protocol == TCP && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
-    if !closed && idle <= timeout(answer.protocol, connection.state) {
+    let closed = protocol == TCP && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
+    if !closed && idle <= timeout(protocol, connection.state) {
         return false;
     }
-    tables.remove_connection(answer);
-    tables.remove_connection(&flow::reversed(&translated(&connection, answer.protocol)));
+    tables.remove_connection(&look.tuple);
+    look.other = flow::reversed(&translated(connection, protocol));
+    tables.remove_connection(&look.other);
     true
 }

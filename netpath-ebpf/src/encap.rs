@@ -10,8 +10,12 @@ use netpath_common::{
 };
 
 use crate::{
-    ethernet, ipv4,
+    ethernet,
+    family::Family,
+    ipv4,
     packet::{ETHERNET, Packet, VXLAN4},
+    v4::V4,
+    v6::V6,
 };
 
 /// Where the outer UDP header begins, if the outer IPv4 header has no options.
@@ -37,7 +41,7 @@ pub struct Vxlan {
     pub vni: Option<u32>,
     /// What the inner frame carries.
     pub ethertype: u16,
-    /// The protocol that the inner packet carries, if that is IPv4.
+    /// The protocol that the inner packet carries, if that is IP.
     pub protocol: u8,
 }
 
@@ -51,23 +55,35 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Vxlan, Reason> {
     let inner = packet
         .view::<{ ETHERNET + ipv4::HEADER }>(INNER)
         .ok_or(Reason::Malformed)?;
+    let ethertype = u16::from_be_bytes([inner[12], inner[13]]);
+    let protocol = if ethertype == V6::ETHERTYPE {
+        V6::PROTOCOL
+    } else {
+        V4::PROTOCOL
+    };
     Ok(Vxlan {
         vni: if flags & VALID_VNI != 0 {
             Some(u32::from_be_bytes([0, v0, v1, v2]))
         } else {
             None
         },
-        ethertype: u16::from_be_bytes([inner[12], inner[13]]),
-        protocol: inner[ETHERNET + 9],
+        ethertype,
+        protocol: inner[ETHERNET + protocol],
     })
 }
 
-/// Wraps the frame for the tunnel to `node`. `hash` spreads its flows.
+/// Wraps the frame, which carries `ethertype`, for the tunnel to `node`. `hash` spreads its flows.
 ///
 /// # Errors
 /// [`Reason::RewriteFailed`].
 #[inline(never)]
-pub fn wrap<P: Packet>(packet: &mut P, config: &Config, node: [u8; 4], hash: u32) -> Result<(), Reason> {
+pub fn wrap<P: Packet>(
+    packet: &mut P,
+    config: &Config,
+    node: [u8; 4],
+    hash: u32,
+    ethertype: u16,
+) -> Result<(), Reason> {
     // A packet larger than 64 KiB that is yet to be segmented (BIG TCP) says 0 in both lengths.
     let ip_len = packet.len() + VXLAN4 - ETHERNET;
     let ip_len = if ip_len > 0xffff { 0 } else { ip_len as u16 };
@@ -84,6 +100,6 @@ pub fn wrap<P: Packet>(packet: &mut P, config: &Config, node: [u8; 4], hash: u32
     headers[VXLAN + 4..VXLAN + 8].copy_from_slice(&(config.vni << 8).to_be_bytes());
     headers[INNER..INNER + 6].copy_from_slice(&PEER_MAC);
     headers[INNER + 6..INNER + 12].copy_from_slice(&config.overlay_mac);
-    headers[INNER + 12..].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+    headers[INNER + 12..].copy_from_slice(&ethertype.to_be_bytes());
     packet.encapsulate(&headers)
 }

@@ -52,3 +52,15 @@ pub fn readdress<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Re
     packet.store(0, &destination)?;
     packet.store(6, &source)
 }
+
+/// Sends the frame back to who sent it.
+///
+/// # Errors
+/// [`Reason::Malformed`] if the frame is shorter.
+#[inline(always)]
+pub fn turn<P: Packet>(packet: &mut P) -> Result<(), Reason> {
+    let Header {
+        destination, source, ..
+    } = parse(packet)?;
+    readdress(packet, source, destination)
+}

@@ -4,15 +4,26 @@ use netpath_common::{
     abi::{
         bridge::Port,
         config::{Config, ROUTE_PREFIXES},
-        conntrack::Tuple,
     },
     reason::Reason,
 };
 
-use crate::packet::Packet;
+use crate::{packet::Packet, verdict::NextHop};
 
 /// An IP address: `[u8; 4]` or `[u8; 16]`, in network order.
 pub trait Address: Copy + PartialEq + Default {
+    /// Reads it from a frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before.
+    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason>;
+
+    /// Writes it into a frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before.
+    fn write<P: Packet>(&self, packet: &mut P, offset: usize) -> Result<(), Reason>;
+
     /// The address folded into 32 bits, for hashing.
     fn word(&self) -> u32;
 
@@ -25,11 +36,31 @@ pub trait Address: Copy + PartialEq + Default {
     /// Whether the address is a host's own on every host (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.3).
     fn is_loopback(&self) -> bool;
 
+    /// Whether the address belongs to one link, so that nothing from or to it is ever forwarded. IPv4's link-local addresses are
+    /// not among them: clouds have services of theirs there, beyond the link.
+    fn is_of_link(&self) -> bool;
+
+    /// Whether it is of a group.
+    fn is_multicast(&self) -> bool;
+
+    /// The one's complement sum of its 16-bit words, in native byte order, not folded.
+    fn sum(&self) -> u32;
+
     /// What to add to a one's complement sum when this address becomes `new`, not folded.
     fn difference(&self, new: &Self) -> u32;
 }
 
 impl Address for [u8; 4] {
+    #[inline(always)]
+    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason> {
+        packet.view(offset).copied().ok_or(Reason::Malformed)
+    }
+
+    #[inline(always)]
+    fn write<P: Packet>(&self, packet: &mut P, offset: usize) -> Result<(), Reason> {
+        packet.store(offset, self)
+    }
+
     #[inline(always)]
     fn word(&self) -> u32 {
         u32::from_be_bytes(*self)
@@ -56,27 +87,65 @@ impl Address for [u8; 4] {
     }
 
     #[inline(always)]
+    fn is_of_link(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_multicast(&self) -> bool {
+        self[0] & 0xf0 == 0xe0
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        crate::csum::sum(self)
+    }
+
+    #[inline(always)]
     fn difference(&self, new: &Self) -> u32 {
         crate::csum::difference(self, new)
     }
 }
 
 impl Address for [u8; 16] {
+    /// Word by word, and each by a call: where the offset is no constant, the compiler reads bytes, and would keep all of them in
+    /// registers.
+    #[inline(always)]
+    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason> {
+        let mut words = [0; 4];
+        for (index, word) in words.iter_mut().enumerate() {
+            read_word(packet, offset + 4 * index, word)?;
+        }
+        Ok(from_words(words))
+    }
+
+    #[inline(always)]
+    fn write<P: Packet>(&self, packet: &mut P, offset: usize) -> Result<(), Reason> {
+        for (index, word) in words(self).into_iter().enumerate() {
+            write_word(packet, offset + 4 * index, word)?;
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn word(&self) -> u32 {
         let [a, b, c, d] = words(self);
-        // Rotated, so that addresses which differ in two words by the same do not fall together.
-        (a.rotate_left(13) ^ b.rotate_left(7)) ^ (c.rotate_left(19) ^ d)
+        a ^ b ^ c ^ d
     }
 
     #[inline(always)]
     fn precedes(&self, other: &Self) -> bool {
-        let halves = |address: &Self| {
-            let [a, b, c, d] = words(address);
-            (u64::from(a) << 32 | u64::from(b), u64::from(c) << 32 | u64::from(d))
-        };
-        let ((high, low), (other_high, other_low)) = (halves(self), halves(other));
-        high < other_high || high == other_high && low < other_low
+        let [a, b, c, d] = words(self).map(u32::from_be);
+        let [e, f, g, h] = words(other).map(u32::from_be);
+        if a != e {
+            a < e
+        } else if b != f {
+            b < f
+        } else if c != g {
+            c < g
+        } else {
+            d < h
+        }
     }
 
     #[inline(always)]
@@ -93,7 +162,23 @@ impl Address for [u8; 16] {
 
     #[inline(always)]
     fn is_loopback(&self) -> bool {
-        words(self) == [0, 0, 0, 1]
+        words(self) == [0, 0, 0, 1u32.to_be()]
+    }
+
+    /// fe80::/10 (RFC 4291, section 2.5.6).
+    #[inline(always)]
+    fn is_of_link(&self) -> bool {
+        self[0] == 0xfe && self[1] & 0xc0 == 0x80
+    }
+
+    #[inline(always)]
+    fn is_multicast(&self) -> bool {
+        self[0] == 0xff
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        crate::csum::sum(self)
     }
 
     #[inline(always)]
@@ -102,39 +187,44 @@ impl Address for [u8; 16] {
     }
 }
 
-/// The first `length` bits of a word, or all of them.
+#[inline(never)]
+fn read_word<P: Packet>(packet: &P, offset: usize, word: &mut u32) -> Result<(), Reason> {
+    *word = u32::from_ne_bytes(*packet.view(offset).ok_or(Reason::Malformed)?);
+    Ok(())
+}
+
+#[inline(never)]
+fn write_word<P: Packet>(packet: &mut P, offset: usize, word: u32) -> Result<(), Reason> {
+    packet.store(offset, &word.to_ne_bytes())
+}
+
+/// The first `length` bits of a word in network order, or all of them.
 #[inline(always)]
 fn mask(length: u32) -> u32 {
     if length == 0 {
         0
     } else {
-        u32::MAX << (32 - length.min(32))
+        (u32::MAX << (32 - length.min(32))).to_be()
     }
 }
 
+/// An address's words, in network order. The compiler reads addresses by words where it is asked for words.
 #[inline(always)]
-fn words(address: &[u8; 16]) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    [
-        u32::from_be_bytes([a, b, c, d]),
-        u32::from_be_bytes([e, f, g, h]),
-        u32::from_be_bytes([i, j, k, l]),
-        u32::from_be_bytes([m, n, o, p]),
-    ]
+pub fn words(address: &[u8; 16]) -> [u32; 4] {
+    bytemuck::cast_ref::<[u8; 16], [[u8; 4]; 4]>(address).map(u32::from_ne_bytes)
 }
 
+/// The address that has these words.
 #[inline(always)]
-fn from_words([a, b, c, d]: [u32; 4]) -> [u8; 16] {
-    let [a, b, c, d] = [a.to_be_bytes(), b.to_be_bytes(), c.to_be_bytes(), d.to_be_bytes()];
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
-    ]
+pub fn from_words(words: [u32; 4]) -> [u8; 16] {
+    bytemuck::cast(words)
 }
 
 /// Where a packet stands in a fragmented datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fragment {
     /// It is whole.
+    #[default]
     Whole,
     /// The first of several: it has the ports.
     First,
@@ -143,7 +233,7 @@ pub enum Fragment {
 }
 
 /// An IP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header<A> {
     /// Source address.
     pub source: A,
@@ -155,9 +245,9 @@ pub struct Header<A> {
     pub ttl: u8,
     /// Whether routers must not fragment the packet.
     pub dont_fragment: bool,
-    /// Whether the header has options.
+    /// Whether the header has options, or others behind it.
     pub options: bool,
-    /// The offset of the payload in the frame: at most 14 + 60.
+    /// The offset of the payload in the frame, behind all options: at most 14 + 168.
     pub payload: usize,
     /// Where in a datagram.
     pub fragment: Fragment,
@@ -173,20 +263,71 @@ pub trait Family {
     /// The EtherType.
     const ETHERTYPE: u16;
 
+    /// The header's length without options, in bytes.
+    const HEADER: usize;
+    /// Where in it the payload's protocol stands.
+    const PROTOCOL: usize;
+    /// The source address.
+    const SOURCE: usize;
+    /// The destination address.
+    const DESTINATION: usize;
+    /// The header's own checksum, if it has one.
+    const CHECKSUM: Option<usize>;
+
     /// The ICMP protocol number of the family.
     const ICMP: u8;
+    /// The type of an ICMP echo request.
+    const ECHO: u8;
+    /// The type of its reply.
+    const ECHO_REPLY: u8;
+    /// Whether the checksum of ICMP covers a pseudo header, as those of TCP and UDP do.
+    const ICMP_COVERS_ADDRESSES: bool;
 
-    /// Reads and checks the IP header after the frame's Ethernet header.
+    /// Whether an ICMP message of this type is an error that quotes a packet.
+    fn is_error(kind: u8) -> bool;
+
+    /// An ICMP error's type and code.
+    fn says(complaint: Complaint) -> (u8, u8);
+
+    /// Reads and checks the IP header after the frame's Ethernet header, and what options follow.
     ///
     /// # Errors
     /// [`Reason::Malformed`].
-    fn parse<P: Packet>(packet: &P) -> Result<Header<Self::Addr>, Reason>;
+    fn parse<P: Packet>(packet: &P, header: &mut Header<Self::Addr>) -> Result<(), Reason>;
 
-    /// Replaces the addresses and adapts what the header itself sums.
+    /// Whether a header of this family without options begins at an offset, and its payload right behind it: not of a later
+    /// fragment.
+    fn is_plain<P: Packet>(packet: &P, at: usize) -> bool;
+
+    /// The length of the payload that the header after the frame's Ethernet header announces; 0 if it does not fit there. The
+    /// header has no options.
     ///
     /// # Errors
     /// [`Reason::Malformed`].
-    fn readdress<P: Packet>(packet: &mut P, source: Self::Addr, destination: Self::Addr) -> Result<(), Reason>;
+    fn payload_len<P: Packet>(packet: &P) -> Result<usize, Reason>;
+
+    /// Writes a header without options after the frame's Ethernet header, for a packet that this node makes itself.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn store<P: Packet>(
+        packet: &mut P,
+        source: &Self::Addr,
+        destination: &Self::Addr,
+        protocol: u8,
+        payload_len: u16,
+    ) -> Result<(), Reason>;
+
+    /// Replaces the addresses, and adapts what sums the header: by as much as [`Address::difference`] says of both together.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        source: &Self::Addr,
+        destination: &Self::Addr,
+        difference: u32,
+    ) -> Result<(), Reason>;
 
     /// Takes one from the time to live, which the caller knows to be at least 2.
     ///
@@ -206,28 +347,17 @@ pub trait Family {
     /// The prefix lengths that routes have.
     fn route_prefixes(config: &Config) -> [u8; ROUTE_PREFIXES];
 
-    /// Turns the frame into an ICMP error about itself, sent by `from` to the packet's source, back the way it came; a segment
-    /// of TCP that finds nobody on its port becomes a reset. `mtu` is the largest IP packet that would have passed, in bytes,
-    /// and 0 for all but [`Complaint::TooBig`].
-    ///
-    /// # Errors
-    /// [`Reason::RewriteFailed`], [`Reason::Malformed`]; [`Reason::RefusedSilent`] about a reset.
-    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: Self::Addr) -> Result<(), Reason>;
+    /// The end of the tunnel to a node, by its address in a route.
+    fn tunnel_end(node: &Self::Addr) -> [u8; 4];
 
-    /// The tuple of the packet that the ICMP error at this offset quotes; `None` if it cannot be told.
-    fn quoted<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<Self::Addr>>;
-
-    /// Rewrites the quoted packet so that it has this tuple, and adapts all checksums.
-    ///
-    /// # Errors
-    /// [`Reason::RewriteFailed`], [`Reason::Malformed`].
-    fn requote<P: Packet>(packet: &mut P, icmp: usize, tuple: &Tuple<Self::Addr>) -> Result<(), Reason>;
+    /// The neighbour that has an address of a route.
+    fn next_hop(address: &Self::Addr) -> NextHop;
 }
 
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Complaint {
-    /// The packet is larger than the way's MTU (RFC 1191, section 4; RFC 8201).
+    /// The packet is larger than the way's MTU (RFC 1191, section 4; RFC 8201, section 3).
     TooBig,
     /// The time to live ran out.
     Expired,

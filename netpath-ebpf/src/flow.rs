@@ -28,16 +28,11 @@ pub const RST: u8 = 0x04;
 /// TCP flag: acknowledges.
 pub const ACK: u8 = 0x10;
 
-const ECHO_REPLY4: u8 = 0;
-const UNREACHABLE4: u8 = 3;
-const ECHO4: u8 = 8;
-const TIME_EXCEEDED4: u8 = 11;
-const PARAMETER_PROBLEM4: u8 = 12;
-
 /// What a packet is to its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// A TCP segment.
+    #[default]
     Tcp,
     /// A UDP datagram.
     Udp,
@@ -55,7 +50,7 @@ pub enum Kind {
 
 /// A packet's place among all connections. All fields have a value for every kind: variants that hold them would leave
 /// some unset, and the verifier refuses what the compiler then makes of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow<A> {
     /// What the packet says.
     pub tuple: Tuple<A>,
@@ -82,7 +77,7 @@ pub fn reversed<A: Address>(tuple: &Tuple<A>) -> Tuple<A> {
     }
 }
 
-/// Reads the transport header.
+/// Reads the transport header into `flow`.
 ///
 /// # Errors
 /// [`Reason::Malformed`] if the packet ends within it.
@@ -91,8 +86,9 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &P,
     tables: &mut T,
     header: &Header<F::Addr>,
-) -> Result<Flow<F::Addr>, Reason> {
-    let mut flow = Flow {
+    flow: &mut Flow<F::Addr>,
+) -> Result<(), Reason> {
+    *flow = Flow {
         tuple: Tuple {
             source: header.source,
             destination: header.destination,
@@ -110,7 +106,7 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
         } else {
             Kind::LostTail
         };
-        return Ok(flow);
+        return Ok(());
     }
     match header.protocol {
         TCP => {
@@ -134,12 +130,12 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
         protocol if protocol == F::ICMP => {
             let icmp = packet.view::<8>(header.payload).ok_or(Reason::Malformed)?;
             match icmp[0] {
-                ECHO4 | ECHO_REPLY4 => {
+                kind if kind == F::ECHO || kind == F::ECHO_REPLY => {
                     flow.tuple.source_port = u16::from_be_bytes([icmp[4], icmp[5]]);
                     flow.tuple.destination_port = flow.tuple.source_port;
                     flow.kind = Kind::Echo;
                 }
-                UNREACHABLE4 | TIME_EXCEEDED4 | PARAMETER_PROBLEM4 => flow.kind = Kind::Error,
+                kind if F::is_error(kind) => flow.kind = Kind::Error,
                 _ => {}
             }
         }
@@ -150,7 +146,7 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
     {
         remember(tables, &fragment_key(header), &flow.tuple);
     }
-    Ok(flow)
+    Ok(())
 }
 
 #[inline(always)]

@@ -2,23 +2,22 @@
 //!
 //! Nothing is written before all is decided, so that an ICMP error quotes the packet as its sender knows it.
 
-use netpath_common::{
-    abi::{config::Config, conntrack::Tuple},
-    reason::Reason,
-};
+use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
     conntrack, encap, ethernet,
     family::{Address, Complaint, Family, Fragment, Header},
-    flow::{self, ACK, Flow, Kind, SYN, UDP},
-    hash, icmp_quote,
+    flow::{self, ACK, Flow, Kind, SYN, TCP, UDP},
+    hash, icmp, icmp_quote,
     nat::{self, Target},
     offer::Offer,
     packet::{ETHERNET, Packet, VXLAN4},
+    reset,
+    scratch::Notes,
     service,
     tables::Tables,
-    verdict::Verdict,
-    way::{self, End, Way},
+    verdict::{NextHop, Verdict},
+    way::{self, End},
 };
 
 /// Where a packet comes from.
@@ -42,67 +41,63 @@ impl Origin {
     }
 }
 
-/// Sends an IP packet on its way.
+/// Sends an IP packet, whose header is noted, on its way; notes `next_hop` if that leads out of the uplink.
 ///
 /// # Errors
 /// Every reason of a drop.
 #[inline(always)]
-pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
+pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-    header: &Header<F::Addr>,
+    notes: &mut Notes<F::Addr>,
+    next_hop: &mut NextHop,
     origin: Origin,
-) -> Result<Verdict<F::Addr>, Reason> {
-    let flow = flow::parse::<F, P, T>(packet, tables, header)?;
-    let (header, flow) = &tables.settle((*header, flow));
-    let mut to = flow.tuple;
-    let mut way = Way::outside();
-    let mut target = known::<F, P, T>(packet, tables, flow, &mut to);
-    way::find::<F, T>(tables, config, to.destination, &mut way);
-    if target == Target::Same {
-        target = match way.end {
+) -> Result<Verdict, Reason> {
+    if notes.header.source.is_of_link() {
+        return Ok(Verdict::Pass(Reason::ToStack));
+    }
+    flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
+    notes.to = notes.flow.tuple;
+    tables.settle(notes);
+    notes.target = known::<F, P, T>(packet, tables, notes);
+    way::find::<F, T>(tables, config, notes);
+    if notes.target == Target::Same {
+        notes.target = match notes.way.end {
             // No service has the address of a pod or of another node: most packets need not be asked about.
-            End::Pod | End::Direct | End::Tunnel => straight::<F, T>(tables, config, flow, &mut to, origin),
+            End::Pod | End::Direct | End::Tunnel => straight::<F, T>(tables, config, notes, origin),
             End::Host | End::Outside | End::Vacant | End::Service => {
-                let mut target = served::<F, T>(tables, config, flow, &mut to, origin);
-                if target == Target::Same && matches!(way.end, End::Service | End::Outside) {
-                    target = service::elsewhere(tables, &flow.tuple, origin.is_inside());
+                let mut target = served::<F, T>(tables, config, notes, origin);
+                if target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
+                    target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
                 }
                 if target == Target::New {
-                    way = Way::outside();
-                    way::find::<F, T>(tables, config, to.destination, &mut way);
+                    way::find::<F, T>(tables, config, notes);
                 }
                 target
             }
         };
     }
-    let (target, way, mut to) = tables.settle((target, way, to));
-    let mut translated = match target {
+    tables.settle(notes);
+    let mut translated = match notes.target {
         Target::Drop(reason) => return Err(reason),
         Target::Same => false,
         Target::New => true,
         Target::Refusal => {
-            return complain::<F, P>(
-                packet,
-                header,
-                flow,
-                origin,
-                (Complaint::PortUnreachable, 0),
-                header.destination,
-            );
+            notes.to.source = notes.flow.tuple.destination;
+            return complain::<F, P>(packet, notes, origin, Complaint::PortUnreachable, 0);
         }
     };
-    match (origin, way.end) {
+    match (origin, notes.way.end) {
         // Addresses of ours that nobody has.
         (_, End::Vacant | End::Service) => {}
         (Origin::Pod, End::Outside) if !translated => {
-            masquerade::<F, T>(tables, config, flow, &mut to)?;
+            masquerade::<F, T>(tables, config, notes)?;
             translated = true;
         }
-        (Origin::Pod, End::Host) => no_tunnel(config, flow)?,
-        (Origin::Pod, End::Direct | End::Tunnel) if way.node == to.destination => {
-            no_tunnel(config, flow)?;
+        (Origin::Pod, End::Host) => no_tunnel(config, &notes.flow)?,
+        (Origin::Pod, End::Direct | End::Tunnel) if notes.way.node == notes.to.destination => {
+            no_tunnel(config, &notes.flow)?;
         }
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
         (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside) if !translated => {
@@ -113,35 +108,36 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
         _ => {}
     }
 
-    let limit = match way.end {
+    let limit = match notes.way.end {
         End::Pod | End::Host | End::Vacant | End::Service => usize::MAX,
         End::Direct | End::Outside => usize::from(config.uplink_mtu),
         End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
     };
     let mut left_to_stack = false;
     if limit != usize::MAX {
-        if packet.len() - ETHERNET > limit && segment_len(packet, header, flow) > limit {
-            if header.dont_fragment {
-                let complaint = (Complaint::TooBig, limit as u16);
-                return complain::<F, P>(packet, header, flow, origin, complaint, speaker::<F>(config, origin));
+        if packet.len() - ETHERNET > limit && segment_len(packet, &notes.header, &notes.flow) > limit {
+            if notes.header.dont_fragment {
+                notes.to.source = speaker::<F>(config, origin);
+                return complain::<F, P>(packet, notes, origin, Complaint::TooBig, limit as u16);
             }
             left_to_stack = true;
         }
         if origin != Origin::Host && !left_to_stack {
-            if header.ttl <= 1 {
-                let speaker = speaker::<F>(config, origin);
-                return complain::<F, P>(packet, header, flow, origin, (Complaint::Expired, 0), speaker);
+            if notes.header.ttl <= 1 {
+                notes.to.source = speaker::<F>(config, origin);
+                return complain::<F, P>(packet, notes, origin, Complaint::Expired, 0);
             }
             F::age(packet)?;
         }
     }
     if translated {
-        nat::rewrite::<F, P>(packet, flow, &to)?;
+        nat::rewrite::<F, P>(packet, notes)?;
     }
     if left_to_stack {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    send(packet, config, flow, translated, origin, &way)
+    let readdressed = origin != Origin::Pod || translated;
+    send::<F, P>(packet, config, notes, next_hop, readdressed)
 }
 
 /// What the connection table makes of a packet; `to` is its tuple, and becomes what it must become.
@@ -149,14 +145,18 @@ pub fn forward<F: Family<Addr = [u8; 4]>, P: Packet, T: Tables<F::Addr>>(
 fn known<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
-    flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
+    notes: &mut Notes<F::Addr>,
 ) -> Target {
-    match flow.kind {
+    match notes.flow.kind {
         Kind::Other | Kind::LostTail => Target::Same,
-        Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, flow, to),
-        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail if conntrack::find(tables, flow, to) => Target::New,
-        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => Target::Same,
+        Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, notes),
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => {
+            if conntrack::find(tables, notes) {
+                Target::New
+            } else {
+                Target::Same
+            }
+        }
     }
 }
 
@@ -165,10 +165,10 @@ fn known<F: Family, P: Packet, T: Tables<F::Addr>>(
 fn served<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
     config: &Config,
-    flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
+    notes: &mut Notes<F::Addr>,
     origin: Origin,
 ) -> Target {
+    let Notes { flow, to, .. } = notes;
     // On a loopback address ports are the node's own sockets' alone: a packet to one is forged.
     if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
         return Target::Same;
@@ -179,11 +179,14 @@ fn served<F: Family, T: Tables<F::Addr>>(
     if target != Target::New {
         return target;
     }
-    to.source = client::<F, T>(tables, config, flow, to.destination, origin);
-    if inside {
-        to.source_port = nat::apart(flow.tuple.source_port);
+    client::<F, T>(tables, config, notes, origin);
+    if notes.to.source == F::Addr::default() {
+        return Target::Drop(Reason::NoRoute);
     }
-    match nat::open(tables, config, &flow.tuple, to, offer.set) {
+    if inside {
+        notes.to.source_port = nat::apart(notes.flow.tuple.source_port);
+    }
+    match nat::open(tables, config, notes, offer.set) {
         Ok(()) => Target::New,
         Err(reason) => Target::Drop(reason),
     }
@@ -194,15 +197,14 @@ fn served<F: Family, T: Tables<F::Addr>>(
 fn straight<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
     config: &Config,
-    flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
+    notes: &mut Notes<F::Addr>,
     origin: Origin,
 ) -> Target {
-    if origin != Origin::Pod || !is_mistakable(tables, flow) {
+    if origin != Origin::Pod || !is_mistakable(tables, notes) {
         return Target::Same;
     }
-    to.source_port = 0;
-    match nat::open(tables, config, &flow.tuple, to, 0) {
+    notes.to.source_port = 0;
+    match nat::open(tables, config, notes, 0) {
         Ok(()) => Target::New,
         Err(reason) => Target::Drop(reason),
     }
@@ -212,34 +214,32 @@ fn straight<F: Family, T: Tables<F::Addr>>(
 /// not help where the pod chose the port itself, or has other ephemeral ports than the kernel's. Datagrams need not be asked
 /// about: two sockets never share a UDP port.
 #[inline(never)]
-fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, flow: &Flow<A>) -> bool {
-    let opens = flow.kind == Kind::Tcp && flow.flags & (SYN | ACK) == SYN;
-    opens && !conntrack::is_free(tables, &flow::reversed(&flow.tuple))
+fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> bool {
+    let Notes { flow, look, .. } = notes;
+    if flow.kind != Kind::Tcp || flow.flags & (SYN | ACK) != SYN {
+        return false;
+    }
+    look.tuple = flow::reversed(&flow.tuple);
+    !conntrack::is_free(tables, look)
 }
 
-/// The address under which a frontend's client comes to a backend.
+/// Gives `to` the address under which a frontend's client comes to the backend; none where the node has no address of its own.
 ///
 /// The client's own stays wherever the answer comes back through this node by itself. It does not where the backend is the
 /// client, where neither is on this node, and where the backend is outside the cluster.
 #[inline(never)]
-fn client<F: Family, T: Tables<F::Addr>>(
-    tables: &T,
-    config: &Config,
-    flow: &Flow<F::Addr>,
-    backend: F::Addr,
-    origin: Origin,
-) -> F::Addr {
-    let own = flow.tuple.source;
-    if backend == own {
-        return F::gateway(config);
-    }
-    if origin == Origin::Host || tables.endpoint(backend).is_some() {
-        return own;
-    }
-    if origin == Origin::Pod && way::via::<F, T>(tables, config, backend).is_some() {
-        return own;
-    }
-    F::node(config)
+fn client<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &mut Notes<F::Addr>, origin: Origin) {
+    let (own, backend) = (notes.flow.tuple.source, notes.to.destination);
+    notes.to.source = if backend == own {
+        F::gateway(config)
+    } else if origin == Origin::Host
+        || tables.endpoint(backend).is_some()
+        || origin == Origin::Pod && way::via::<F, T>(tables, config, backend).is_some()
+    {
+        own
+    } else {
+        F::node(config)
+    };
 }
 
 /// Source NAT of a pod's packet to the outside.
@@ -247,16 +247,19 @@ fn client<F: Family, T: Tables<F::Addr>>(
 fn masquerade<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
     config: &Config,
-    flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
+    notes: &mut Notes<F::Addr>,
 ) -> Result<(), Reason> {
-    match flow.kind {
+    match notes.flow.kind {
         Kind::Tcp | Kind::Udp | Kind::Echo => {}
         Kind::Tail | Kind::LostTail => return Err(Reason::FragmentWithoutHead),
         Kind::Error | Kind::Other => return Err(Reason::UnknownProtocol),
     }
-    to.source = F::node(config);
-    nat::open(tables, config, &flow.tuple, to, 0)
+    notes.to.source = F::node(config);
+    // A node may have no address of the family: it leads nowhere then.
+    if notes.to.source == F::Addr::default() {
+        return Err(Reason::NoRoute);
+    }
+    nat::open(tables, config, notes, 0)
 }
 
 /// A pod must not speak VXLAN to a node: it could put packets of any sender into the network.
@@ -287,67 +290,70 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
     }
 }
 
-/// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2): not about an error, not about a later
-/// fragment. A packet that came through a tunnel is not answered, since the way back through it is not known here, nor is
-/// one with options.
+/// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
+/// about a later fragment. A packet that came through a tunnel is not answered, since the way back through it is not known
+/// here, nor is one with options. Who finds nobody on a port of TCP gets a reset. The answer is from the source of `to`.
 #[inline(always)]
 fn complain<F: Family, P: Packet>(
     packet: &mut P,
-    header: &Header<F::Addr>,
-    flow: &Flow<F::Addr>,
+    notes: &mut Notes<F::Addr>,
     origin: Origin,
-    (complaint, mtu): (Complaint, u16),
-    from: F::Addr,
-) -> Result<Verdict<F::Addr>, Reason> {
+    complaint: Complaint,
+    mtu: u16,
+) -> Result<Verdict, Reason> {
     let (reason, silent) = match complaint {
         Complaint::TooBig => (Reason::TooBig, Reason::TooBigSilent),
         Complaint::Expired => (Reason::Expired, Reason::ExpiredSilent),
         Complaint::PortUnreachable => (Reason::Refused, Reason::RefusedSilent),
     };
-    let later = header.fragment == Fragment::Later;
-    if flow.kind == Kind::Error || later || header.options || origin == Origin::Tunnel {
+    let later = notes.header.fragment == Fragment::Later;
+    if notes.flow.kind == Kind::Error || later || notes.header.options || origin == Origin::Tunnel {
         return Err(silent);
     }
-    F::complain(packet, complaint, mtu, from)?;
+    notes.to.destination = notes.flow.tuple.source;
+    if complaint == Complaint::PortUnreachable && notes.header.protocol == TCP {
+        reset::answer::<F, P>(packet, notes)?;
+    } else {
+        icmp::complain::<F, P>(packet, notes, complaint, mtu)?;
+    }
     Ok(Verdict::Bounce(reason))
 }
 
-/// The last step: the frame's addresses, the outer headers, the device.
+/// The last step: the frame's addresses, the outer headers, the device. Between two pods of a node the frame is right already,
+/// unless a service changed whom it is for; otherwise it is `readdressed`.
 #[inline(always)]
-fn send<P: Packet>(
+fn send<F: Family, P: Packet>(
     packet: &mut P,
     config: &Config,
-    flow: &Flow<[u8; 4]>,
-    translated: bool,
-    origin: Origin,
-    way: &Way<[u8; 4]>,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+    notes: &Notes<F::Addr>,
+    next_hop: &mut NextHop,
+    readdressed: bool,
+) -> Result<Verdict, Reason> {
+    let way = &notes.way;
     Ok(match way.end {
         End::Pod => {
-            // Between two pods of a node the frame is right already, unless a service changed whom it is for.
-            if origin != Origin::Pod || translated {
+            if readdressed {
                 ethernet::readdress(packet, way.mac, config.bridge_mac)?;
             }
             Verdict::Endpoint { ifindex: way.ifindex }
         }
         End::Host => Verdict::Pass(Reason::ToHost),
-        End::Direct => Verdict::Wire {
-            reason: Reason::ToPeer,
-            next_hop: if way.next_hop == [0; 4] { way.node } else { way.next_hop },
-        },
+        End::Direct => {
+            let known = way.next_hop != F::Addr::default();
+            *next_hop = F::next_hop(if known { &way.next_hop } else { &way.node });
+            Verdict::Wire(Reason::ToPeer)
+        }
         End::Tunnel => {
-            let hash = hash::tuple(&flow.tuple, config.hash_seed);
-            encap::wrap(packet, config, way.node, hash)?;
-            Verdict::Wire {
-                reason: Reason::ToTunnel,
-                next_hop: way.next_hop,
-            }
+            let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);
+            *next_hop = F::next_hop(&way.next_hop);
+            encap::wrap(packet, config, F::tunnel_end(&way.node), hash, F::ETHERTYPE)?;
+            Verdict::Wire(Reason::ToTunnel)
         }
         End::Vacant => return Err(Reason::NoEndpoint),
         End::Service => return Err(Reason::NoFrontend),
-        End::Outside => Verdict::Wire {
-            reason: Reason::ToOutside,
-            next_hop: [0; 4],
-        },
+        End::Outside => {
+            *next_hop = NextHop::ROUTED;
+            Verdict::Wire(Reason::ToOutside)
+        }
     })
 }

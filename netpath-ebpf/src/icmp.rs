@@ -1,55 +1,58 @@
-//! ICMP errors that a node sends (RFC 792): a packet too large is told so, and never lost in silence; a service without
-//! endpoints refuses what is not TCP; a packet that went in circles is reported.
+//! ICMP errors that a node sends (RFC 792, RFC 4443): a packet too large is told so, and never lost in silence; a service
+//! without endpoints refuses what is not TCP; a packet that went in circles is reported.
+//!
+//! An error quotes the header and 8 bytes of its payload, which is what a socket is found by. RFC 4443, section 2.4, would
+//! have an error over IPv6 quote as much as fits 1280 bytes; nothing that stacks make of an error is in the rest.
 
-use netpath_common::reason::Reason;
+use netpath_common::{abi::conntrack::Tuple, reason::Reason};
 
 use crate::{
     csum, ethernet,
-    family::Complaint,
-    ipv4,
+    family::{Address, Complaint, Family},
     packet::{ETHERNET, Packet},
+    scratch::Notes,
 };
 
-/// What an error quotes: an IPv4 header without options and 8 bytes of its payload (RFC 792).
-const QUOTE: usize = ipv4::HEADER + 8;
-const ICMP_HEADER: usize = 8;
-const TOTAL: usize = ipv4::HEADER + ICMP_HEADER + QUOTE;
+/// The length of an error's own header.
+pub const HEADER: usize = 8;
+/// What an error quotes of the packet's payload.
+pub const QUOTED: usize = 8;
 
-const ICMP: u8 = 1;
-
-/// Type and code.
-#[inline(always)]
-fn says(complaint: Complaint) -> (u8, u8) {
-    match complaint {
-        Complaint::TooBig => (3, 4),
-        Complaint::PortUnreachable => (3, 3),
-        Complaint::Expired => (11, 0),
-    }
-}
-
-/// Turns an IPv4 frame whose header has no options into an ICMP error about itself.
+/// Turns a frame whose IP header has no options into an ICMP error about itself, back the way it came and with the addresses of
+/// `to`. `mtu` is the largest IP packet that would have passed, in bytes, and 0 for all but [`Complaint::TooBig`].
 ///
 /// # Errors
 /// [`Reason::Malformed`] if there is less than a header and 8 bytes; [`Reason::RewriteFailed`].
 #[inline(never)]
-pub fn complain4<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: [u8; 4]) -> Result<(), Reason> {
-    const QUOTED: usize = ETHERNET + ipv4::HEADER + ICMP_HEADER;
-    let ethernet = ethernet::parse(packet)?;
-    let to = *packet.view(ETHERNET + 12).ok_or(Reason::Malformed)?;
-    packet.view::<QUOTE>(ETHERNET).ok_or(Reason::Malformed)?;
-    packet.resize(ETHERNET + TOTAL)?;
+pub fn complain<F: Family, P: Packet>(
+    packet: &mut P,
+    notes: &Notes<F::Addr>,
+    complaint: Complaint,
+    mtu: u16,
+) -> Result<(), Reason> {
+    let at = ETHERNET + F::HEADER;
+    let quote = F::HEADER + QUOTED;
+    let payload_len = (HEADER + quote) as u16;
+    let Tuple {
+        source, destination, ..
+    } = &notes.to;
+    packet.view::<QUOTED>(at).ok_or(Reason::Malformed)?;
+    packet.resize(at + HEADER + quote)?;
     // Word by word, since the whole quote in registers would take most of a program's stack. The two do not overlap.
     let mut sum = 0;
-    for word in 0..QUOTE / 4 {
-        copy_word(packet, ETHERNET + 4 * word, QUOTED + 4 * word, &mut sum)?;
+    for word in 0..quote / 4 {
+        copy_word(packet, ETHERNET + 4 * word, at + HEADER + 4 * word, &mut sum)?;
     }
-    let (kind, code) = says(complaint);
+    if F::ICMP_COVERS_ADDRESSES {
+        sum += source.sum() + destination.sum() + csum::pseudo(F::ICMP, payload_len);
+    }
+    let (kind, code) = F::says(complaint);
+    // Over IPv4 the MTU has two bytes, and over IPv6 four.
     let [m0, m1] = mtu.to_be_bytes();
-    let icmp = [kind, code, 0, 0, 0, 0, m0, m1];
-    let [c0, c1] = csum::finish(csum::sum(&icmp) + sum);
-    packet.store(ETHERNET + ipv4::HEADER, &[kind, code, c0, c1, 0, 0, m0, m1])?;
-    packet.store(ETHERNET, &ipv4::header(from, to, ICMP, TOTAL as u16))?;
-    ethernet::readdress(packet, ethernet.source, ethernet.destination)
+    let [c0, c1] = csum::finish(csum::sum(&[kind, code, 0, 0, 0, 0, m0, m1]) + sum);
+    packet.store(at, &[kind, code, c0, c1, 0, 0, m0, m1])?;
+    F::store(packet, source, destination, F::ICMP, payload_len)?;
+    ethernet::turn(packet)
 }
 
 /// Copies four bytes, and adds them to a sum.
@@ -59,5 +62,3 @@ fn copy_word<P: Packet>(packet: &mut P, from: usize, to: usize, sum: &mut u32) -
     *sum += csum::sum(&bytes);
     packet.store(to, &bytes)
 }
-
-const _: () = assert!(QUOTE.is_multiple_of(4) && QUOTE <= ipv4::HEADER + ICMP_HEADER);

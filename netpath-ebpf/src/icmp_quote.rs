@@ -5,18 +5,14 @@ use netpath_common::{abi::conntrack::Tuple, reason::Reason};
 
 use crate::{
     csum,
-    family::Family,
-    flow::{self, Flow, TCP, UDP},
-    ipv4,
+    family::{Address, Family},
+    flow::{self, TCP, UDP},
+    icmp,
     nat::Target,
     packet::{Covered, Packet},
+    scratch::Notes,
     tables::Tables,
 };
-
-/// The ICMP header before the quote.
-const ICMP_HEADER: usize = 8;
-/// What is read of the quote: a header without options and 8 bytes.
-const QUOTE: usize = ipv4::HEADER + 8;
 
 /// Rewrites what an error about a translated packet quotes, and gives `to`, which is the error's own tuple, the addresses
 /// that it must have.
@@ -24,21 +20,28 @@ const QUOTE: usize = ipv4::HEADER + 8;
 /// The quoted packet is what left after translation. So its reversed tuple is that of an answer, and the connection knows
 /// what an answer becomes; reversed again, that is the packet as it was before.
 ///
-/// It drops for the reasons of [`Family::requote`].
+/// It drops for the reasons of [`requote`].
 #[inline(never)]
 pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
-    flow: &Flow<F::Addr>,
-    to: &mut Tuple<F::Addr>,
+    notes: &mut Notes<F::Addr>,
 ) -> Target {
-    let Some(sent) = F::quoted(packet, flow.payload) else {
+    let Notes { flow, to, look, .. } = notes;
+    let at = flow.payload + icmp::HEADER;
+    // The quoted packet.
+    if !quoted::<F, P>(packet, at, &mut look.other) {
         return Target::Same;
-    };
-    let Some(answer) = tables.connection(&flow::reversed(&sent)) else {
+    }
+    // What is written here is read again: by words, where the compiler would keep bytes in registers.
+    tables.settle(look);
+    look.tuple = flow::reversed(&look.other);
+    if !tables.connection(&look.tuple, &mut look.connection) {
         return Target::Same;
-    };
-    let original = Tuple {
+    }
+    let (answer, sent) = (&look.connection, &look.other);
+    // That packet as it was before.
+    look.tuple = Tuple {
         source: answer.destination,
         destination: answer.source,
         source_port: answer.destination_port,
@@ -46,67 +49,88 @@ pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
         protocol: sent.protocol,
         reserved: [0; 3],
     };
-    if let Err(reason) = F::requote(packet, flow.payload, &original) {
-        return Target::Drop(reason);
-    }
-    to.destination = original.source;
+    to.destination = look.tuple.source;
     // The target itself complains: under the address that the receiver knows it by. A router keeps its own.
     if to.source == sent.destination {
-        to.source = original.destination;
+        to.source = look.tuple.destination;
     }
-    Target::New
+    tables.settle(look);
+    match requote::<F, P>(packet, flow.payload, &look.other, &look.tuple) {
+        Ok(()) => Target::New,
+        Err(reason) => Target::Drop(reason),
+    }
 }
 
-/// Reads an IPv4 quote. Those with options, of a later fragment or of a protocol without ports are not translated.
+/// Reads the tuple of a quoted packet; whether it can be told. Those with options, of a later fragment or of a protocol
+/// without ports are not translated.
 #[inline(always)]
-pub fn quoted4<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<[u8; 4]>> {
-    let at = icmp + ICMP_HEADER;
-    let quote = packet.view::<QUOTE>(at)?;
-    if quote[0] != 0x45 || quote[6] & 0x1f != 0 || quote[7] != 0 {
-        return None;
+fn quoted<F: Family, P: Packet>(packet: &P, at: usize, tuple: &mut Tuple<F::Addr>) -> bool {
+    if !F::is_plain(packet, at) {
+        return false;
     }
-    let protocol = quote[9];
-    let port = |from: usize| packet.view::<2>(at + from).map(|bytes| u16::from_be_bytes(*bytes));
-    let (source_port, destination_port) = match protocol {
-        TCP | UDP => (port(20)?, port(22)?),
-        // An echo: both ports are its identifier.
-        1 => (port(24)?, port(24)?),
-        _ => return None,
+    let Some([s0, s1, d0, d1, i0, i1, _, _]) = packet.view::<{ icmp::QUOTED }>(at + F::HEADER).copied() else {
+        return false;
     };
-    Some(Tuple {
-        source: *packet.view(at + 12)?,
-        destination: *packet.view(at + 16)?,
-        source_port,
-        destination_port,
+    let Some([protocol]) = packet.view(at + F::PROTOCOL).copied() else {
+        return false;
+    };
+    let (source_port, destination_port) = match protocol {
+        TCP | UDP => ([s0, s1], [d0, d1]),
+        // Of an echo both ports are its identifier.
+        protocol if protocol == F::ICMP => ([i0, i1], [i0, i1]),
+        _ => return false,
+    };
+    let (Ok(source), Ok(destination)) = (
+        F::Addr::read(packet, at + F::SOURCE),
+        F::Addr::read(packet, at + F::DESTINATION),
+    ) else {
+        return false;
+    };
+    *tuple = Tuple {
+        source,
+        destination,
+        source_port: u16::from_be_bytes(source_port),
+        destination_port: u16::from_be_bytes(destination_port),
         protocol,
         reserved: [0; 3],
-    })
+    };
+    true
 }
 
-/// Rewrites an IPv4 quote that [`quoted4`] could read.
+/// Rewrites what the ICMP error at an offset quotes, which is `old`, so that it has the tuple `new`, and adapts all checksums.
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
 #[inline(always)]
-pub fn requote4<P: Packet>(packet: &mut P, icmp: usize, tuple: &Tuple<[u8; 4]>) -> Result<(), Reason> {
-    let at = icmp + ICMP_HEADER;
-    // Piece by piece: the whole quote in registers would take most of a program's stack.
-    let mut addresses = replace(packet, at + 12, &tuple.source)?;
-    addresses += replace(packet, at + 16, &tuple.destination)?;
-    let mut all = addresses + adapt(packet, at + 10, addresses, false)?;
-    match tuple.protocol {
+fn requote<F: Family, P: Packet>(
+    packet: &mut P,
+    icmp: usize,
+    old: &Tuple<F::Addr>,
+    new: &Tuple<F::Addr>,
+) -> Result<(), Reason> {
+    let at = icmp + icmp::HEADER;
+    let payload = at + F::HEADER;
+    let addresses = old.source.difference(&new.source) + old.destination.difference(&new.destination);
+    new.source.write(packet, at + F::SOURCE)?;
+    new.destination.write(packet, at + F::DESTINATION)?;
+    let mut all = addresses;
+    if let Some(checksum) = F::CHECKSUM {
+        all += adapt(packet, at + checksum, addresses, false)?;
+    }
+    match new.protocol {
         TCP | UDP => {
-            let mut ports = replace(packet, at + 20, &tuple.source_port.to_be_bytes())?;
-            ports += replace(packet, at + 22, &tuple.destination_port.to_be_bytes())?;
+            let mut ports = replace(packet, payload, &new.source_port.to_be_bytes())?;
+            ports += replace(packet, payload + 2, &new.destination_port.to_be_bytes())?;
             all += ports;
             // TCP's checksum lies beyond what an error must quote; UDP's does not.
-            if tuple.protocol == UDP {
-                all += adapt(packet, at + 26, addresses + ports, true)?;
+            if new.protocol == UDP {
+                all += adapt(packet, payload + 6, addresses + ports, true)?;
             }
         }
         _ => {
-            let identifier = replace(packet, at + 24, &tuple.source_port.to_be_bytes())?;
-            all += identifier + adapt(packet, at + 22, identifier, false)?;
+            let identifier = replace(packet, payload + 4, &new.source_port.to_be_bytes())?;
+            let covered = if F::ICMP_COVERS_ADDRESSES { addresses } else { 0 };
+            all += identifier + adapt(packet, payload + 2, identifier + covered, false)?;
         }
     }
     packet.adapt_checksum(icmp + 2, all, Covered::Segment, false)

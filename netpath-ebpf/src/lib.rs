@@ -3,9 +3,10 @@
 //! traits alone, [`packet::Packet`], [`socket::Socket`] and [`tables::Tables`], and is generic over the address family,
 //! [`family::Family`].
 //!
-//! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`] and [`flow`] read the headers; [`forward`]
+//! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`], [`v6`] and [`flow`] read the headers, and note in
+//! [`scratch`] what they say; [`forward`]
 //! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
-//! sends it there, by [`encap`] if need be. [`arp`], [`icmp`] and [`reset`] answer. A [`verdict::Verdict`] with its reason ends it.
+//! sends it there, by [`encap`] if need be. [`arp`], [`neighbour`], [`icmp`] and [`reset`] answer. A [`verdict::Verdict`] with its reason ends it.
 //!
 //! Steps are `#[inline(always)]` so that a program is one function, as the verifier likes it; what is rare is not, so that
 //! its stack is its own.
@@ -27,13 +28,16 @@ pub mod icmp;
 pub mod icmp_quote;
 pub mod ipv4;
 pub mod nat;
+pub mod neighbour;
 pub mod offer;
 pub mod packet;
 pub mod path;
 pub mod reset;
+pub mod scratch;
 pub mod service;
 pub mod socket;
 pub mod tables;
 pub mod v4;
+pub mod v6;
 pub mod verdict;
 pub mod way;

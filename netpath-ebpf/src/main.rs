@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use kernel::{sock, tc, xdp};
 use netpath_common::hook::Hook;
-use netpath_ebpf::{path, socket::Keeps};
+use netpath_ebpf::{path, socket::Keeps, v4::V4, v6::V6};
 
 /// Runs a hook's steps over a packet or a socket's call. A macro, since a function that is handed another as an argument may stay one, and the
 /// kernel refuses the type information of functions whose arguments have no names.
@@ -39,7 +39,8 @@ fn from_pod(ctx: TcContext) -> i32 {
     run!(tc, FromPod, ctx, |work| path::from_pod::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -48,7 +49,8 @@ fn from_pod(ctx: TcContext) -> i32 {
 fn to_pod(ctx: TcContext) -> i32 {
     run!(tc, ToPod, ctx, |work| path::to_pod::run(
         &mut work.packet,
-        &mut work.tables
+        &mut work.tables,
+        work.scratch
     ))
 }
 
@@ -58,7 +60,8 @@ fn from_overlay(ctx: TcContext) -> i32 {
     run!(tc, FromOverlay, ctx, |work| path::from_overlay::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -68,7 +71,8 @@ fn from_wire(ctx: TcContext) -> i32 {
     run!(tc, FromWire, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -77,7 +81,8 @@ fn from_wire(ctx: TcContext) -> i32 {
 fn to_wire(ctx: TcContext) -> i32 {
     run!(tc, ToWire, ctx, |work| path::to_wire::run(
         &mut work.packet,
-        &mut work.tables
+        &mut work.tables,
+        work.scratch
     ))
 }
 
@@ -87,7 +92,8 @@ fn from_host(ctx: TcContext) -> i32 {
     run!(tc, FromHost, ctx, |work| path::from_host::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
@@ -97,14 +103,15 @@ fn from_wire_xdp(ctx: XdpContext) -> u32 {
     run!(xdp, FromWireXdp, ctx, |work| path::from_wire::run(
         &mut work.packet,
         &mut work.tables,
-        work.config
+        work.config,
+        work.scratch
     ))
 }
 
 /// cgroup connect.
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
-    run!(sock, Connect4, ctx, |work| path::from_socket::run(
+    run!(sock, Connect4, ctx, |work| path::from_socket::run::<V4, _, _>(
         &mut work.socket,
         &mut work.tables,
         work.config,
@@ -115,7 +122,7 @@ fn connect4(ctx: SockAddrContext) -> i32 {
 /// cgroup sendmsg.
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    run!(sock, Sendmsg4, ctx, |work| path::from_socket::run(
+    run!(sock, Sendmsg4, ctx, |work| path::from_socket::run::<V4, _, _>(
         &mut work.socket,
         &mut work.tables,
         work.config,
@@ -126,7 +133,7 @@ fn sendmsg4(ctx: SockAddrContext) -> i32 {
 /// cgroup recvmsg.
 #[cgroup_sock_addr(recvmsg4)]
 fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    run!(sock, Recvmsg4, ctx, |work| Ok(path::to_socket::run(
+    run!(sock, Recvmsg4, ctx, |work| Ok(path::to_socket::run::<[u8; 4], _, _>(
         &mut work.socket,
         &work.tables,
         work.config
@@ -136,7 +143,47 @@ fn recvmsg4(ctx: SockAddrContext) -> i32 {
 /// cgroup getpeername.
 #[cgroup_sock_addr(getpeername4)]
 fn getpeername4(ctx: SockAddrContext) -> i32 {
-    run!(sock, Getpeername4, ctx, |work| Ok(path::to_socket::run(
+    run!(sock, Getpeername4, ctx, |work| Ok(
+        path::to_socket::run::<[u8; 4], _, _>(&mut work.socket, &work.tables, work.config)
+    ))
+}
+
+/// cgroup connect, IPv6.
+#[cgroup_sock_addr(connect6)]
+fn connect6(ctx: SockAddrContext) -> i32 {
+    run!(sock, Connect6, ctx, |work| path::from_socket::run_either(
+        &mut work.socket,
+        &mut work.tables,
+        work.config,
+        Keeps::Connection
+    ))
+}
+
+/// cgroup sendmsg, IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    run!(sock, Sendmsg6, ctx, |work| path::from_socket::run::<V6, _, _>(
+        &mut work.socket,
+        &mut work.tables,
+        work.config,
+        Keeps::Datagrams
+    ))
+}
+
+/// cgroup recvmsg, IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    run!(sock, Recvmsg6, ctx, |work| Ok(path::to_socket::run_either(
+        &mut work.socket,
+        &work.tables,
+        work.config
+    )))
+}
+
+/// cgroup getpeername, IPv6.
+#[cgroup_sock_addr(getpeername6)]
+fn getpeername6(ctx: SockAddrContext) -> i32 {
+    run!(sock, Getpeername6, ctx, |work| Ok(path::to_socket::run_either(
         &mut work.socket,
         &work.tables,
         work.config

@@ -11,6 +11,7 @@ use crate::{
     flow::{self, Flow, Kind, TCP, UDP},
     hash,
     packet::{Covered, Packet},
+    scratch::Notes,
     tables::Tables,
 };
 
@@ -39,11 +40,12 @@ pub fn apart(port: u16) -> u16 {
 }
 
 /// What a packet must become. One word, also with a reason in it: it is handed from function to function in a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
     /// Nothing: it is thrown away.
     Drop(Reason),
     /// It stays as it is.
+    #[default]
     Same,
     /// Another tuple, which is written beside.
     New,
@@ -53,9 +55,10 @@ pub enum Target {
 
 const _: () = assert!(size_of::<Target>() == size_of::<Reason>());
 
-/// Opens a connection: packets of `from` become `to`. Where the source's address changes, `to` gets a source port that
-/// neither another connection nor a socket of the node has. Where it stays, the port stays too, unless it is 0 in `to`, or
-/// the client uses it toward two frontends of the same backend: to the backend, the second must come from another port.
+/// Opens the packet's connection: packets of its tuple become `to`. Where the source's address changes, `to` gets a source
+/// port that neither another connection nor a socket of the node has. Where it stays, the port stays too, unless it is 0 in
+/// `to`, or the client uses it toward two frontends of the same backend: to the backend, the second must come from another
+/// port.
 ///
 /// Where another CPU was faster with the same flow, its entry decides.
 ///
@@ -65,18 +68,19 @@ const _: () = assert!(size_of::<Target>() == size_of::<Reason>());
 pub fn open<A: Address, T: Tables<A>>(
     tables: &mut T,
     config: &Config,
-    from: &Tuple<A>,
-    to: &mut Tuple<A>,
+    notes: &mut Notes<A>,
     set: u32,
 ) -> Result<(), Reason> {
     // Two calls, one after the other, so that their stacks do not add up.
-    let found = pick_port(tables, config, from, to);
-    conntrack::open(tables, from, to, set, found)
+    let found = pick_port(tables, config, notes);
+    conntrack::open(tables, notes, set, found)
 }
 
 /// Gives `to` a source port that is free; whether there was one.
 #[inline(never)]
-fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, from: &Tuple<A>, to: &mut Tuple<A>) -> bool {
+fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, notes: &mut Notes<A>) -> bool {
+    let Notes { flow, to, look, .. } = notes;
+    let from = &flow.tuple;
     let keeps = to.source == from.source && to.source_port != 0;
     let span = u32::from(config.nat_port_max.saturating_sub(config.nat_port_min)) + 1;
     let first = hash::choose(hash::tuple(from, config.hash_seed), span);
@@ -98,23 +102,24 @@ fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, from: &T
                 to.destination_port = to.source_port;
             }
         }
-        let answer = flow::reversed(to);
-        if !kept && !echo && tables.host_socket(&answer) {
+        look.tuple = flow::reversed(to);
+        if !kept && !echo && tables.host_socket(&look.tuple) {
             return false;
         }
-        conntrack::is_free(tables, &answer)
+        conntrack::is_free(tables, look)
     })
 }
 
-/// Changes the packet of a flow so that it has the tuple `to`.
+/// Changes the packet so that it has the tuple `to`.
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
 #[inline(never)]
-pub fn rewrite<F: Family, P: Packet>(packet: &mut P, flow: &Flow<F::Addr>, to: &Tuple<F::Addr>) -> Result<(), Reason> {
+pub fn rewrite<F: Family, P: Packet>(packet: &mut P, notes: &Notes<F::Addr>) -> Result<(), Reason> {
+    let Notes { flow, to, .. } = notes;
     let from = &flow.tuple;
-    F::readdress(packet, to.source, to.destination)?;
     let of_addresses = from.source.difference(&to.source) + from.destination.difference(&to.destination);
+    F::readdress(packet, &to.source, &to.destination, of_addresses)?;
     match flow.kind {
         Kind::Tcp => transport(packet, flow, to, 16, of_addresses, false),
         Kind::Udp => transport(packet, flow, to, 6, of_addresses, true),
@@ -122,11 +127,23 @@ pub fn rewrite<F: Family, P: Packet>(packet: &mut P, flow: &Flow<F::Addr>, to: &
             let old = from.source_port.to_be_bytes();
             let new = to.source_port.to_be_bytes();
             packet.store(flow.payload + 4, &new)?;
-            packet.adapt_checksum(flow.payload + 2, csum::difference(&old, &new), Covered::Segment, false)
+            packet.adapt_checksum(flow.payload + 2, csum::difference(&old, &new), Covered::Segment, false)?;
+            icmp::<F, P>(packet, flow, of_addresses)
         }
-        // Later fragments have neither ports nor a checksum; an error's quote is rewritten where it is understood.
-        Kind::Error | Kind::Tail | Kind::LostTail | Kind::Other => Ok(()),
+        // An error's quote is rewritten where it is understood.
+        Kind::Error => icmp::<F, P>(packet, flow, of_addresses),
+        // Later fragments have neither ports nor a checksum.
+        Kind::Tail | Kind::LostTail | Kind::Other => Ok(()),
     }
+}
+
+/// Adapts an ICMP message's checksum to other addresses, where it covers them.
+#[inline(always)]
+fn icmp<F: Family, P: Packet>(packet: &mut P, flow: &Flow<F::Addr>, of_addresses: u32) -> Result<(), Reason> {
+    if !F::ICMP_COVERS_ADDRESSES {
+        return Ok(());
+    }
+    packet.adapt_checksum(flow.payload + 2, of_addresses, Covered::PseudoHeader, false)
 }
 
 /// Writes both ports and adapts the checksum that lies `checksum` bytes into the header.

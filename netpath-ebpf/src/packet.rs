@@ -7,10 +7,6 @@ use netpath_common::reason::Reason;
 pub const ETHERNET: usize = 14;
 /// What VXLAN over IPv4 adds to a frame: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
 pub const VXLAN4: usize = 50;
-/// The largest part of a packet that an ICMP error of ours quotes: the longest IPv4 header and 8 bytes (RFC 792), which
-/// also holds an IPv6 header and 28 bytes.
-pub const QUOTE: usize = 68;
-
 /// What a change of bytes is to a transport checksum. Offload hardware finishes sums that are only begun, so the two kinds
 /// are not the same: a sum that is only begun covers the pseudo header and not yet the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +47,8 @@ pub trait Packet {
     fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason>;
 
     /// Adapts the transport checksum at an offset to a change of what it covers. `difference` is the one's complement sum
-    /// of the new 16-bit words less that of the old, words taken in native byte order, not folded (RFC 1624, equation 3). With `optional`, as for UDP over
-    /// IPv4, a sum of zero is none and stays so, and one that becomes zero is written as 0xffff (RFC 768).
+    /// of the new 16-bit words less that of the old, words taken in native byte order, not folded (RFC 1624, equation 3). With `optional`, as for UDP,
+    /// a sum of zero is none and stays so, and one that becomes zero is written as 0xffff (RFC 768).
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
@@ -64,6 +60,10 @@ pub trait Packet {
         optional: bool,
     ) -> Result<(), Reason>;
 
+    /// Tells that bytes have changed, by this much in a one's complement sum, and no checksum of the packet's own makes up for
+    /// it: what the hardware summed up over all of them is no longer right.
+    fn note_change(&mut self, difference: u32);
+
     /// Puts `headers` before the frame's Ethernet payload: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet. The old
     /// Ethernet header is replaced. Segmentation offload goes on working.
     ///
@@ -71,11 +71,12 @@ pub trait Packet {
     /// [`Reason::RewriteFailed`] if the kernel refuses.
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason>;
 
-    /// Takes the 50 bytes of outer headers off; the outer Ethernet header stays before the inner IP packet.
+    /// Takes the 50 bytes of outer headers off; the outer Ethernet header stays before the inner IP packet, and says now that
+    /// it carries `ethertype`.
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
-    fn decapsulate(&mut self) -> Result<(), Reason>;
+    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason>;
 
     /// Cuts the frame, or lengthens it with zeros, to this many bytes. A frame yet to be segmented ceases to be one, and
     /// no checksum is left to be finished: only for frames that are written anew, as replies are.

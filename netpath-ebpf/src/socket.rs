@@ -19,6 +19,7 @@ use crate::{
     offer::{self, Offer},
     service,
     tables::Tables,
+    v6,
 };
 
 /// A socket in a call that names its peer, or asks for it.
@@ -33,6 +34,50 @@ pub trait Socket<A> {
     fn peer(&self) -> (A, u16);
     /// Gives the call another peer.
     fn set_peer(&mut self, address: A, port: u16);
+}
+
+/// A socket of IPv6 whose peer has an IPv4 address, by an IPv4-mapped one: it talks IPv4.
+pub struct Mapped<'a, S> {
+    socket: &'a mut S,
+    address: [u8; 4],
+    port: u16,
+}
+
+impl<'a, S: Socket<[u8; 16]>> Mapped<'a, S> {
+    /// The socket as one of IPv4, if its peer has such an address.
+    #[inline(always)]
+    pub fn of(socket: &'a mut S) -> Option<Self> {
+        let (address, port) = socket.peer();
+        let address = v6::mapped(&address)?;
+        Some(Self { socket, address, port })
+    }
+}
+
+impl<S: Socket<[u8; 16]>> Socket<[u8; 4]> for Mapped<'_, S> {
+    #[inline(always)]
+    fn netns_cookie(&self) -> u64 {
+        self.socket.netns_cookie()
+    }
+
+    #[inline(always)]
+    fn cookie(&self) -> [u32; 2] {
+        self.socket.cookie()
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u32 {
+        self.socket.protocol()
+    }
+
+    #[inline(always)]
+    fn peer(&self) -> ([u8; 4], u16) {
+        (self.address, self.port)
+    }
+
+    #[inline(always)]
+    fn set_peer(&mut self, address: [u8; 4], port: u16) {
+        self.socket.set_peer(v6::mapping(address), port);
+    }
 }
 
 /// How long a socket keeps a backend.
@@ -110,21 +155,7 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
     if keeps == Keeps::Datagrams {
         stay(tables, &key, &offer, &mut backend);
     }
-    let back = SocketKey {
-        address: backend.address,
-        port: backend.port,
-        direction: TO_FRONTEND,
-        ..key
-    };
-    let shown = SocketPeer {
-        address,
-        port,
-        reserved: [0; 2],
-        set: 0,
-    };
-    if tables.socket_peer(&back) != Some(shown) {
-        tables.remember_socket_peer(&back, &shown);
-    }
+    expect(tables, &key, &backend);
     socket.set_peer(backend.address, backend.port);
     Ok(Reason::ToBackend)
 }
@@ -169,9 +200,29 @@ fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: F
     (service.flags & FLAG_NODE_PORT != 0).then_some(address)
 }
 
+/// Remembers that what the socket hears from the backend comes from the frontend that it asked for.
+#[inline(never)]
+fn expect<A: Address, T: Tables<A>>(tables: &mut T, asked: &SocketKey<A>, backend: &SocketPeer<A>) {
+    let back = SocketKey {
+        address: backend.address,
+        port: backend.port,
+        direction: TO_FRONTEND,
+        ..*asked
+    };
+    let shown = SocketPeer {
+        address: asked.address,
+        port: asked.port,
+        reserved: [0; 2],
+        set: 0,
+    };
+    if tables.socket_peer(&back) != Some(shown) {
+        tables.remember_socket_peer(&back, &shown);
+    }
+}
+
 /// Makes `backend`, which was chosen just now, the one that the socket's earlier datagrams went to, if the set still has that
 /// one; and remembers which it is.
-#[inline(always)]
+#[inline(never)]
 fn stay<A: Address, T: Tables<A>>(tables: &mut T, key: &SocketKey<A>, offer: &Offer, backend: &mut SocketPeer<A>) {
     if let Some(earlier) = tables.socket_peer(key) {
         if earlier.set == backend.set {

@@ -44,8 +44,8 @@ pub trait Tables<A> {
     fn add_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>) -> bool;
     /// Remembers it in place of what was.
     fn replace_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>);
-    /// What a packet of this tuple becomes.
-    fn connection(&self, tuple: &Tuple<A>) -> Option<Connection<A>>;
+    /// Writes to `found` what a packet of this tuple becomes, if that is known; whether it is.
+    fn connection(&self, tuple: &Tuple<A>, found: &mut Connection<A>) -> bool;
     /// Adds an entry, if there is none of that tuple.
     ///
     /// # Errors
@@ -76,13 +76,15 @@ pub trait Tables<A> {
         (0..times).any(|index| turn(self, index))
     }
 
-    /// Gives back the value that it was handed. In the kernel it goes through memory that the verifier does not follow: all
-    /// the ways that lead here, each with values of its own, count as one from here on. Without such places their number
-    /// multiplies from step to step, and the verifier gives up.
-    ///
-    /// Not for the hooks of sockets: unlike packets', their programs interrupt each other.
+    /// Nothing to the value. In the kernel the verifier does not follow what lies in the memory of [`crate::scratch`], but
+    /// the compiler does, and would keep in registers what it just wrote there. After this it reads again: all the ways that
+    /// lead here, each with values of its own, count as one from here on. Without such places their number multiplies from
+    /// step to step, and the verifier gives up.
     #[inline(always)]
-    fn settle<V: Copy>(&mut self, value: V) -> V {
-        value
-    }
+    fn settle<V>(&self, _value: &mut V) {}
 }
+
+/// The tables of both families.
+pub trait BothTables: Tables<[u8; 4]> + Tables<[u8; 16]> {}
+
+impl<T: Tables<[u8; 4]> + Tables<[u8; 16]>> BothTables for T {}

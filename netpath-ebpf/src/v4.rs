@@ -1,21 +1,19 @@
-//! The IPv4 family: where its header, ICMP and quotes come together. Its header's own layout is [`crate::ipv4`].
+//! The IPv4 family. Its header's own layout is [`crate::ipv4`].
 
 use netpath_common::{
     abi::{
         bridge::Port,
         config::{Config, ROUTE_PREFIXES},
-        conntrack::Tuple,
     },
     reason::Reason,
 };
 
 use crate::{
     csum, ethernet,
-    family::{Address, Complaint, Family, Fragment, Header},
-    icmp, icmp_quote,
-    ipv4::HEADER,
+    family::{Complaint, Family, Fragment, Header},
+    ipv4,
     packet::{ETHERNET, Packet},
-    reset,
+    verdict::NextHop,
 };
 
 const TTL: usize = ETHERNET + 8;
@@ -27,6 +25,10 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
+const UNREACHABLE: u8 = 3;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+
 /// IPv4.
 #[derive(Clone, Copy, Debug)]
 pub struct V4;
@@ -35,13 +37,36 @@ impl Family for V4 {
     type Addr = [u8; 4];
 
     const ETHERTYPE: u16 = ethernet::IPV4;
+    const HEADER: usize = ipv4::HEADER;
+    const PROTOCOL: usize = 9;
+    const SOURCE: usize = 12;
+    const DESTINATION: usize = 16;
+    const CHECKSUM: Option<usize> = Some(10);
     const ICMP: u8 = 1;
+    const ECHO: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
+    const ICMP_COVERS_ADDRESSES: bool = false;
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Result<Header<[u8; 4]>, Reason> {
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
+
+    /// RFC 792; RFC 1191, section 4.
+    #[inline(always)]
+    fn says(complaint: Complaint) -> (u8, u8) {
+        match complaint {
+            Complaint::TooBig => (UNREACHABLE, 4),
+            Complaint::PortUnreachable => (UNREACHABLE, 3),
+            Complaint::Expired => (TIME_EXCEEDED, 0),
+        }
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P, header: &mut Header<[u8; 4]>) -> Result<(), Reason> {
         let frame_len = packet.len();
         let gso = packet.gso_size() != 0;
-        let ip = packet.view::<HEADER>(ETHERNET).ok_or(Reason::Malformed)?;
+        let ip = packet.view::<{ ipv4::HEADER }>(ETHERNET).ok_or(Reason::Malformed)?;
         let words = usize::from(ip[0] & 0x0f);
         if ip[0] >> 4 != 4 || words < 5 {
             return Err(Reason::Malformed);
@@ -61,7 +86,7 @@ impl Family for V4 {
         } else {
             Fragment::Whole
         };
-        Ok(Header {
+        *header = Header {
             // Whole, not byte by byte: the compiler would keep four registers for each, and spill them.
             source: *packet.view(SOURCE).ok_or(Reason::Malformed)?,
             destination: *packet.view(DESTINATION).ok_or(Reason::Malformed)?,
@@ -72,18 +97,47 @@ impl Family for V4 {
             payload: ETHERNET + header_len,
             fragment,
             identification: u32::from(u16::from_be_bytes([ip[4], ip[5]])),
-        })
+        };
+        Ok(())
     }
 
     #[inline(always)]
-    fn readdress<P: Packet>(packet: &mut P, source: [u8; 4], destination: [u8; 4]) -> Result<(), Reason> {
+    fn is_plain<P: Packet>(packet: &P, at: usize) -> bool {
+        let Some(ip) = packet.view::<{ ipv4::HEADER }>(at) else {
+            return false;
+        };
+        ip[0] == 0x45 && ip[6] & 0x1f == 0 && ip[7] == 0
+    }
+
+    #[inline(always)]
+    fn payload_len<P: Packet>(packet: &P) -> Result<usize, Reason> {
+        let length = *packet.view::<2>(ETHERNET + 2).ok_or(Reason::Malformed)?;
+        Ok(usize::from(u16::from_be_bytes(length)).saturating_sub(ipv4::HEADER))
+    }
+
+    #[inline(always)]
+    fn store<P: Packet>(
+        packet: &mut P,
+        source: &[u8; 4],
+        destination: &[u8; 4],
+        protocol: u8,
+        payload_len: u16,
+    ) -> Result<(), Reason> {
+        let total_len = ipv4::HEADER as u16 + payload_len;
+        packet.store(ETHERNET, &ipv4::header(*source, *destination, protocol, total_len))
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        source: &[u8; 4],
+        destination: &[u8; 4],
+        difference: u32,
+    ) -> Result<(), Reason> {
         let checksum = *packet.view(CHECKSUM).ok_or(Reason::Malformed)?;
-        let old_source: [u8; 4] = *packet.view(SOURCE).ok_or(Reason::Malformed)?;
-        let old_destination: [u8; 4] = *packet.view(DESTINATION).ok_or(Reason::Malformed)?;
-        let difference = old_source.difference(&source) + old_destination.difference(&destination);
         packet.store(CHECKSUM, &csum::adapt(checksum, difference))?;
-        packet.store(SOURCE, &source)?;
-        packet.store(DESTINATION, &destination)
+        packet.store(SOURCE, source)?;
+        packet.store(DESTINATION, destination)
     }
 
     #[inline(always)]
@@ -115,20 +169,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn complain<P: Packet>(packet: &mut P, complaint: Complaint, mtu: u16, from: [u8; 4]) -> Result<(), Reason> {
-        if complaint == Complaint::PortUnreachable && reset::fits4(packet) {
-            return reset::reset4(packet, from);
-        }
-        icmp::complain4(packet, complaint, mtu, from)
+    fn tunnel_end(node: &[u8; 4]) -> [u8; 4] {
+        *node
     }
 
     #[inline(always)]
-    fn quoted<P: Packet>(packet: &P, icmp: usize) -> Option<Tuple<[u8; 4]>> {
-        icmp_quote::quoted4(packet, icmp)
-    }
-
-    #[inline(always)]
-    fn requote<P: Packet>(packet: &mut P, icmp: usize, tuple: &Tuple<[u8; 4]>) -> Result<(), Reason> {
-        icmp_quote::requote4(packet, icmp, tuple)
+    fn next_hop(address: &[u8; 4]) -> NextHop {
+        NextHop::v4(*address)
     }
 }

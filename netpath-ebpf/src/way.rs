@@ -9,11 +9,12 @@ use netpath_common::abi::{
 
 use crate::{
     family::{Address, Family},
+    scratch::Notes,
     tables::Tables,
 };
 
 /// Where a way ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// A pod behind a port of the bridge.
     Pod,
@@ -24,6 +25,7 @@ pub enum End {
     /// A node behind a router, or a pod there.
     Tunnel,
     /// None of ours.
+    #[default]
     Outside,
     /// An address of this node's own subnets that nobody has.
     Vacant,
@@ -33,7 +35,7 @@ pub enum End {
 
 /// The way to a destination. All fields have a value at every end: variants of an enum would leave some unset, and the
 /// verifier refuses what the compiler then makes of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Way<A> {
     /// Where it ends.
     pub end: End,
@@ -47,28 +49,16 @@ pub struct Way<A> {
     pub next_hop: A,
 }
 
-impl<A: Address> Way<A> {
-    /// The way to all that is not ours.
-    #[inline(always)]
-    pub fn outside() -> Self {
-        Self {
-            end: End::Outside,
-            ifindex: 0,
-            mac: [0; 6],
-            node: A::default(),
-            next_hop: A::default(),
-        }
-    }
-}
-
-/// Finds the way: `way` must lead outside, and becomes it.
+/// Finds the way to the destination of `to`.
 #[inline(never)]
-pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, destination: F::Addr, way: &mut Way<F::Addr>) {
-    if let Some(endpoint) = tables.endpoint(destination) {
+pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &mut Notes<F::Addr>) {
+    let Notes { to, way, .. } = notes;
+    way.end = End::Outside;
+    if let Some(endpoint) = tables.endpoint(to.destination) {
         way.end = if endpoint.kind == KIND_POD { End::Pod } else { End::Host };
         way.ifindex = endpoint.ifindex;
         way.mac = endpoint.mac;
-    } else if let Some(route) = route::<F, T>(tables, config, destination) {
+    } else if let Some(route) = route::<F, T>(tables, config, to.destination) {
         way.end = match route.via {
             VIA_DIRECT => End::Direct,
             VIA_TUNNEL => End::Tunnel,

@@ -2,13 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use etherparse::{
-    EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpFragOffset, IpNumber, Ipv4Header,
-    TcpHeader, UdpHeader,
+    EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset,
+    IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader,
 };
 use netpath_common::abi::Mac;
 
 /// An address and a port.
-pub type Socket = ([u8; 4], u16);
+pub type Socket<A = [u8; 4]> = (A, u16);
 
 /// TCP flags of a test's segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,16 +54,16 @@ impl TcpFlags {
     };
 }
 
-/// What a frame's Ethernet and IPv4 headers say beside the addresses of the transport.
+/// What a frame's Ethernet and IP headers say beside the addresses of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Ethernet destination.
     pub to: Mac,
     /// Ethernet source.
     pub from: Mac,
-    /// Time to live.
+    /// Time to live, or hop limit.
     pub ttl: u8,
-    /// Not to be fragmented.
+    /// Not to be fragmented; IPv6 does not ask.
     pub dont_fragment: bool,
     /// Identification.
     pub identification: u16,
@@ -131,50 +131,100 @@ impl Frame {
         [&ethernet.to_bytes()[..], &ip.to_bytes()[..], payload].concat()
     }
 
+    /// An IPv6 packet of any protocol around `payload`: a fragment of one if an offset or more are set.
+    pub fn ipv6(&self, source: [u8; 16], destination: [u8; 16], protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let fragment = Ipv6FragmentHeader {
+            next_header: IpNumber(protocol),
+            fragment_offset: IpFragOffset::try_new(self.offset).unwrap_or_default(),
+            more_fragments: self.more,
+            identification: self.identification.into(),
+        };
+        if !fragment.is_fragmenting_payload() {
+            return self.ipv6_behind(source, destination, protocol, &[], payload);
+        }
+        self.ipv6_behind(source, destination, 44, &fragment.to_bytes(), payload)
+    }
+
+    /// An IPv6 packet whose header says that `next` follows, which `extensions` are, if there are any.
+    pub fn ipv6_behind(
+        &self,
+        source: [u8; 16],
+        destination: [u8; 16],
+        next: u8,
+        extensions: &[u8],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let ethernet = Ethernet2Header {
+            source: self.from,
+            destination: self.to,
+            ether_type: EtherType::IPV6,
+        };
+        let ip = Ipv6Header {
+            payload_length: (extensions.len() + payload.len()) as u16,
+            next_header: IpNumber(next),
+            hop_limit: self.ttl,
+            source,
+            destination,
+            ..Ipv6Header::default()
+        };
+        [&ethernet.to_bytes()[..], &ip.to_bytes()[..], extensions, payload].concat()
+    }
+
     /// A UDP datagram.
     ///
     /// # Errors
     /// If the payload is too long for a datagram.
-    pub fn udp(&self, source: Socket, destination: Socket, payload: &[u8]) -> Result<Vec<u8>> {
-        let ip = bare_ipv4(source.0, destination.0, 17);
-        let udp = UdpHeader::with_ipv4_checksum(source.1, destination.1, &ip, payload).context("UDP header")?;
-        Ok(self.ipv4(source.0, destination.0, 17, &[&udp.to_bytes()[..], payload].concat()))
+    pub fn udp<A: Ip>(&self, source: Socket<A>, destination: Socket<A>, payload: &[u8]) -> Result<Vec<u8>> {
+        let udp = A::udp(source, destination, payload)?;
+        let datagram = [&udp.to_bytes()[..], payload].concat();
+        Ok(A::packet(self, source.0, destination.0, 17, &datagram))
     }
 
     /// A UDP datagram without a checksum (RFC 768: the field is zero).
     ///
     /// # Errors
     /// If the payload is too long for a datagram.
-    pub fn udp_without_checksum(&self, source: Socket, destination: Socket, payload: &[u8]) -> Result<Vec<u8>> {
+    pub fn udp_without_checksum<A: Ip>(
+        &self,
+        source: Socket<A>,
+        destination: Socket<A>,
+        payload: &[u8],
+    ) -> Result<Vec<u8>> {
         let udp = UdpHeader::without_ipv4_checksum(source.1, destination.1, payload.len()).context("UDP header")?;
-        Ok(self.ipv4(source.0, destination.0, 17, &[&udp.to_bytes()[..], payload].concat()))
+        let datagram = [&udp.to_bytes()[..], payload].concat();
+        Ok(A::packet(self, source.0, destination.0, 17, &datagram))
     }
 
     /// A TCP segment.
     ///
     /// # Errors
     /// If the payload is too long for a segment.
-    pub fn tcp(&self, source: Socket, destination: Socket, flags: TcpFlags, payload: &[u8]) -> Result<Vec<u8>> {
+    pub fn tcp<A: Ip>(
+        &self,
+        source: Socket<A>,
+        destination: Socket<A>,
+        flags: TcpFlags,
+        payload: &[u8],
+    ) -> Result<Vec<u8>> {
         let mut tcp = TcpHeader::new(source.1, destination.1, 0x1000, 0xfaf0);
         tcp.acknowledgment_number = 0x2000;
         tcp.syn = flags.syn;
         tcp.ack = flags.ack;
         tcp.fin = flags.fin;
         tcp.rst = flags.rst;
-        tcp.checksum = tcp
-            .calc_checksum_ipv4_raw(source.0, destination.0, payload)
-            .context("TCP header")?;
-        Ok(self.ipv4(source.0, destination.0, 6, &[&tcp.to_bytes()[..], payload].concat()))
+        tcp.checksum = A::tcp_checksum(&tcp, source.0, destination.0, payload)?;
+        let segment = [&tcp.to_bytes()[..], payload].concat();
+        Ok(A::packet(self, source.0, destination.0, 6, &segment))
     }
 
     /// The reset of a connection, under a sequence number, or under none with what it acknowledges.
     ///
     /// # Errors
     /// Never, of a segment without payload.
-    pub fn reset(
+    pub fn reset<A: Ip>(
         &self,
-        source: Socket,
-        destination: Socket,
+        source: Socket<A>,
+        destination: Socket<A>,
         sequence: u32,
         acknowledges: Option<u32>,
     ) -> Result<Vec<u8>> {
@@ -182,36 +232,35 @@ impl Frame {
         tcp.rst = true;
         tcp.ack = acknowledges.is_some();
         tcp.acknowledgment_number = acknowledges.unwrap_or(0);
-        tcp.checksum = tcp
-            .calc_checksum_ipv4_raw(source.0, destination.0, &[])
-            .context("TCP header")?;
-        Ok(self.ipv4(source.0, destination.0, 6, &tcp.to_bytes()))
+        tcp.checksum = A::tcp_checksum(&tcp, source.0, destination.0, &[])?;
+        Ok(A::packet(self, source.0, destination.0, 6, &tcp.to_bytes()))
     }
 
     /// An ICMP echo request.
-    pub fn echo(&self, source: [u8; 4], destination: [u8; 4], id: u16, payload: &[u8]) -> Vec<u8> {
-        self.icmp(
-            source,
-            destination,
-            Icmpv4Type::EchoRequest(IcmpEchoHeader { id, seq: 1 }),
-            payload,
-        )
+    pub fn echo<A: Ip>(&self, source: A, destination: A, id: u16, payload: &[u8]) -> Vec<u8> {
+        A::echo(self, source, destination, IcmpEchoHeader { id, seq: 1 }, false, payload)
     }
 
     /// Its answer.
-    pub fn echo_reply(&self, source: [u8; 4], destination: [u8; 4], id: u16, payload: &[u8]) -> Vec<u8> {
-        self.icmp(
-            source,
-            destination,
-            Icmpv4Type::EchoReply(IcmpEchoHeader { id, seq: 1 }),
-            payload,
-        )
+    pub fn echo_reply<A: Ip>(&self, source: A, destination: A, id: u16, payload: &[u8]) -> Vec<u8> {
+        A::echo(self, source, destination, IcmpEchoHeader { id, seq: 1 }, true, payload)
     }
 
     /// Any ICMP message.
     pub fn icmp(&self, source: [u8; 4], destination: [u8; 4], kind: Icmpv4Type, payload: &[u8]) -> Vec<u8> {
         let icmp = Icmpv4Header::with_checksum(kind, payload);
         self.ipv4(source, destination, 1, &[&icmp.to_bytes()[..], payload].concat())
+    }
+
+    /// Any ICMPv6 message.
+    pub fn icmpv6(&self, source: [u8; 16], destination: [u8; 16], kind: Icmpv6Type, payload: &[u8]) -> Vec<u8> {
+        // It fails for payloads of more than 4 GiB alone.
+        let checksum = kind.calc_checksum(source, destination, payload).unwrap_or_default();
+        let icmp = Icmpv6Header {
+            icmp_type: kind,
+            checksum,
+        };
+        self.ipv6(source, destination, 58, &[&icmp.to_bytes()[..], payload].concat())
     }
 
     /// VXLAN (RFC 7348, section 5) around an inner frame, UDP without a checksum.
@@ -249,11 +298,104 @@ pub fn ip_packet(frame: &[u8]) -> &[u8] {
     frame.get(14..).unwrap_or_default()
 }
 
-fn bare_ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8) -> Ipv4Header {
-    Ipv4Header {
-        source,
-        destination,
-        protocol: IpNumber(protocol),
-        ..Ipv4Header::default()
+/// An address family whose frames are built.
+pub trait Ip: Copy {
+    /// A packet of any protocol.
+    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8>;
+
+    /// A UDP header with its checksum.
+    ///
+    /// # Errors
+    /// If the payload is too long for a datagram.
+    fn udp(source: Socket<Self>, destination: Socket<Self>, payload: &[u8]) -> Result<UdpHeader>;
+
+    /// The checksum of a TCP header.
+    ///
+    /// # Errors
+    /// If the payload is too long for a segment.
+    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16>;
+
+    /// An ICMP echo, or its reply.
+    fn echo(
+        frame: &Frame,
+        source: Self,
+        destination: Self,
+        echo: IcmpEchoHeader,
+        reply: bool,
+        payload: &[u8],
+    ) -> Vec<u8>;
+}
+
+impl Ip for [u8; 4] {
+    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        frame.ipv4(source, destination, protocol, payload)
+    }
+
+    fn udp(source: Socket, destination: Socket, payload: &[u8]) -> Result<UdpHeader> {
+        let ip = Ipv4Header {
+            source: source.0,
+            destination: destination.0,
+            protocol: IpNumber::UDP,
+            ..Ipv4Header::default()
+        };
+        UdpHeader::with_ipv4_checksum(source.1, destination.1, &ip, payload).context("UDP header")
+    }
+
+    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16> {
+        tcp.calc_checksum_ipv4_raw(source, destination, payload)
+            .context("TCP header")
+    }
+
+    fn echo(
+        frame: &Frame,
+        source: Self,
+        destination: Self,
+        echo: IcmpEchoHeader,
+        reply: bool,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let kind = if reply {
+            Icmpv4Type::EchoReply(echo)
+        } else {
+            Icmpv4Type::EchoRequest(echo)
+        };
+        frame.icmp(source, destination, kind, payload)
+    }
+}
+
+impl Ip for [u8; 16] {
+    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        frame.ipv6(source, destination, protocol, payload)
+    }
+
+    fn udp(source: Socket<Self>, destination: Socket<Self>, payload: &[u8]) -> Result<UdpHeader> {
+        let ip = Ipv6Header {
+            source: source.0,
+            destination: destination.0,
+            next_header: IpNumber::UDP,
+            ..Ipv6Header::default()
+        };
+        UdpHeader::with_ipv6_checksum(source.1, destination.1, &ip, payload).context("UDP header")
+    }
+
+    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16> {
+        tcp.calc_checksum_ipv6_raw(source, destination, payload)
+            .context("TCP header")
+    }
+
+    fn echo(
+        frame: &Frame,
+        source: Self,
+        destination: Self,
+        echo: IcmpEchoHeader,
+        reply: bool,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let kind = if reply {
+            Icmpv6Type::EchoReply(echo)
+        } else {
+            Icmpv6Type::EchoRequest(echo)
+        };
+        frame.icmpv6(source, destination, kind, payload)
     }
 }

@@ -5,3 +5,4 @@ pub mod frame;
 pub mod lab;
 pub mod stack;
 pub mod tables;
+pub mod verdict;

@@ -5,19 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netpath_common::{
     abi::{
-        affinity,
+        Layouts,
         affinity::{Affinity, Client},
         bridge::Port,
-        conntrack,
         conntrack::{Connection, Tuple},
         endpoint::Endpoint,
-        fragment,
         fragment::{FragmentKey, FragmentPorts},
-        route,
         route::{Route, RouteKey},
-        service,
         service::{Backend, BackendKey, Frontend, Service},
-        socket,
         socket::{SocketKey, SocketPeer},
         source,
     },
@@ -25,140 +20,188 @@ use netpath_common::{
 };
 use netpath_ebpf::{
     csum,
-    family::Address as _,
+    family::Address,
     packet::{Covered, ETHERNET, Packet, VXLAN4},
     socket::Socket,
     tables::{InsertError, Tables},
 };
 
-/// The tables of IPv4, as the maps hold them.
+/// The tables of both families, as the maps hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostTables {
     /// `np_bridge`.
     pub bridge: BTreeMap<u32, Port>,
-    /// `np_endpoint4`.
-    pub endpoints: BTreeMap<[u8; 4], Endpoint>,
-    /// `np_route4`.
-    pub routes: BTreeMap<route::v4::RouteKey, route::v4::Route>,
-    /// `np_service4`.
-    pub services: BTreeMap<service::v4::Frontend, Service>,
-    /// `np_backend4`.
-    pub backends: BTreeMap<BackendKey, service::v4::Backend>,
-    /// `np_source4`.
-    pub sources: BTreeMap<source::v4::SourceKey, u32>,
-    /// `np_affinity4`.
-    pub affinities: BTreeMap<affinity::v4::Client, affinity::v4::Affinity>,
-    /// `np_conntrack4`.
-    pub connections: BTreeMap<conntrack::v4::Tuple, conntrack::v4::Connection>,
-    /// `np_fragment4`.
-    pub fragments: BTreeMap<fragment::v4::FragmentKey, FragmentPorts>,
-    /// `np_socket4`.
-    pub socket_peers: BTreeMap<socket::v4::SocketKey, socket::v4::SocketPeer>,
-    /// Tuples that a socket of the node would receive.
-    pub sockets: BTreeSet<conntrack::v4::Tuple>,
-    /// The most entries of `connections`; 0 for no limit.
-    pub max_connections: usize,
+    /// Those of IPv4.
+    pub v4: FamilyTables<[u8; 4]>,
+    /// Those of IPv6.
+    pub v6: FamilyTables<[u8; 16]>,
     /// Seconds.
     pub clock: u32,
 }
 
-impl Tables<[u8; 4]> for HostTables {
+/// The tables of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyTables<A: Layouts> {
+    /// `np_endpoint4`, `np_endpoint6`.
+    pub endpoints: BTreeMap<A, Endpoint>,
+    /// `np_route4`, `np_route6`.
+    pub routes: BTreeMap<A::RouteKey, A::Route>,
+    /// `np_service4`, `np_service6`.
+    pub services: BTreeMap<A::Frontend, Service>,
+    /// `np_backend4`, `np_backend6`.
+    pub backends: BTreeMap<BackendKey, A::Backend>,
+    /// `np_source4`, `np_source6`.
+    pub sources: BTreeMap<A::SourceKey, u32>,
+    /// `np_affinity4`, `np_affinity6`.
+    pub affinities: BTreeMap<A::Client, A::Affinity>,
+    /// `np_conntrack4`, `np_conntrack6`.
+    pub connections: BTreeMap<A::Tuple, A::Connection>,
+    /// `np_fragment4`, `np_fragment6`.
+    pub fragments: BTreeMap<A::FragmentKey, FragmentPorts>,
+    /// `np_socket4`, `np_socket6`.
+    pub socket_peers: BTreeMap<A::SocketKey, A::SocketPeer>,
+    /// Tuples that a socket of the node would receive.
+    pub sockets: BTreeSet<A::Tuple>,
+    /// The most entries of `connections`; 0 for no limit.
+    pub max_connections: usize,
+}
+
+/// The family that an address stands for.
+pub trait Of: Layouts + Address {
+    /// Its tables.
+    fn of(tables: &HostTables) -> &FamilyTables<Self>;
+    /// The same, to be changed.
+    fn of_mut(tables: &mut HostTables) -> &mut FamilyTables<Self>;
+}
+
+impl Of for [u8; 4] {
+    fn of(tables: &HostTables) -> &FamilyTables<Self> {
+        &tables.v4
+    }
+
+    fn of_mut(tables: &mut HostTables) -> &mut FamilyTables<Self> {
+        &mut tables.v4
+    }
+}
+
+impl Of for [u8; 16] {
+    fn of(tables: &HostTables) -> &FamilyTables<Self> {
+        &tables.v6
+    }
+
+    fn of_mut(tables: &mut HostTables) -> &mut FamilyTables<Self> {
+        &mut tables.v6
+    }
+}
+
+impl<A: Of> Tables<A> for HostTables {
     fn port(&self, ifindex: u32) -> Option<Port> {
         self.bridge.get(&ifindex).copied()
     }
 
-    fn endpoint(&self, address: [u8; 4]) -> Option<Endpoint> {
-        self.endpoints.get(&address).copied()
+    fn endpoint(&self, address: A) -> Option<Endpoint> {
+        A::of(self).endpoints.get(&address).copied()
     }
 
-    fn route(&self, key: RouteKey<[u8; 4]>) -> Option<Route<[u8; 4]>> {
-        self.routes.get(&key.into()).map(|route| (*route).into())
+    fn route(&self, key: RouteKey<A>) -> Option<Route<A>> {
+        A::of(self).routes.get(&key.into()).map(|route| (*route).into())
     }
 
-    fn service(&self, frontend: Frontend<[u8; 4]>) -> Option<Service> {
-        self.services.get(&frontend.into()).copied()
+    fn service(&self, frontend: Frontend<A>) -> Option<Service> {
+        A::of(self).services.get(&frontend.into()).copied()
     }
 
-    fn backend(&self, key: BackendKey) -> Option<Backend<[u8; 4]>> {
-        self.backends.get(&key).map(|backend| (*backend).into())
+    fn backend(&self, key: BackendKey) -> Option<Backend<A>> {
+        A::of(self).backends.get(&key).map(|backend| (*backend).into())
     }
 
     /// As a trie does it: any prefix of the client's address.
-    fn admits(&self, sources: u32, client: [u8; 4]) -> bool {
-        (0..=32).any(|length| {
-            let key = source::v4::SourceKey {
+    fn admits(&self, sources: u32, client: A) -> bool {
+        (0..=8 * size_of::<A>() as u32).any(|length| {
+            let key = source::SourceKey {
                 prefix_len: source::SOURCES_BITS + length,
                 sources,
                 address: client.masked(length as u8),
             };
-            self.sources.contains_key(&key)
+            A::of(self).sources.contains_key(&key.into())
         })
     }
 
-    fn affinity(&self, client: &Client<[u8; 4]>) -> Option<Affinity<[u8; 4]>> {
-        self.affinities.get(&(*client).into()).map(|found| (*found).into())
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity<A>> {
+        A::of(self)
+            .affinities
+            .get(&(*client).into())
+            .map(|found| (*found).into())
     }
 
-    fn add_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) -> bool {
+    fn add_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>) -> bool {
         let key = (*client).into();
-        let free = !self.affinities.contains_key(&key);
+        let free = !A::of_mut(self).affinities.contains_key(&key);
         if free {
-            self.affinities.insert(key, (*affinity).into());
+            A::of_mut(self).affinities.insert(key, (*affinity).into());
         }
         free
     }
 
-    fn replace_affinity(&mut self, client: &Client<[u8; 4]>, affinity: &Affinity<[u8; 4]>) {
-        self.affinities.insert((*client).into(), (*affinity).into());
+    fn replace_affinity(&mut self, client: &Client<A>, affinity: &Affinity<A>) {
+        A::of_mut(self).affinities.insert((*client).into(), (*affinity).into());
     }
 
-    fn connection(&self, tuple: &Tuple<[u8; 4]>) -> Option<Connection<[u8; 4]>> {
-        self.connections
-            .get(&(*tuple).into())
-            .map(|connection| (*connection).into())
+    fn connection(&self, tuple: &Tuple<A>, found: &mut Connection<A>) -> bool {
+        let connection = A::of(self).connections.get(&(*tuple).into());
+        if let Some(connection) = connection {
+            *found = (*connection).into();
+        }
+        connection.is_some()
     }
 
-    fn add_connection(&mut self, tuple: &Tuple<[u8; 4]>, connection: &Connection<[u8; 4]>) -> Result<(), InsertError> {
+    fn add_connection(&mut self, tuple: &Tuple<A>, connection: &Connection<A>) -> Result<(), InsertError> {
         let key = (*tuple).into();
-        if self.connections.contains_key(&key) {
+        if A::of_mut(self).connections.contains_key(&key) {
             return Err(InsertError::Exists);
         }
-        if self.max_connections != 0 && self.connections.len() >= self.max_connections {
+        if A::of_mut(self).max_connections != 0 && A::of_mut(self).connections.len() >= A::of_mut(self).max_connections
+        {
             return Err(InsertError::Full);
         }
-        self.connections.insert(key, (*connection).into());
+        A::of_mut(self).connections.insert(key, (*connection).into());
         Ok(())
     }
 
-    fn touch_connection(&mut self, tuple: &Tuple<[u8; 4]>, state: u8, last_seen: u32) {
-        if let Some(connection) = self.connections.get_mut(&(*tuple).into()) {
-            connection.state = state;
-            connection.last_seen = last_seen;
+    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) {
+        if let Some(entry) = A::of_mut(self).connections.get_mut(&(*tuple).into()) {
+            let connection: Connection<A> = (*entry).into();
+            let touched = Connection {
+                state,
+                last_seen,
+                ..connection
+            };
+            *entry = touched.into();
         }
     }
 
-    fn remove_connection(&mut self, tuple: &Tuple<[u8; 4]>) {
-        self.connections.remove(&(*tuple).into());
+    fn remove_connection(&mut self, tuple: &Tuple<A>) {
+        A::of_mut(self).connections.remove(&(*tuple).into());
     }
 
-    fn fragment(&self, key: &FragmentKey<[u8; 4]>) -> Option<FragmentPorts> {
-        self.fragments.get(&(*key).into()).copied()
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
+        A::of(self).fragments.get(&(*key).into()).copied()
     }
 
-    fn remember_fragment(&mut self, key: &FragmentKey<[u8; 4]>, ports: FragmentPorts) {
-        self.fragments.insert((*key).into(), ports);
+    fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts) {
+        A::of_mut(self).fragments.insert((*key).into(), ports);
     }
 
-    fn socket_peer(&self, key: &SocketKey<[u8; 4]>) -> Option<SocketPeer<[u8; 4]>> {
-        self.socket_peers.get(&(*key).into()).map(|peer| (*peer).into())
+    fn socket_peer(&self, key: &SocketKey<A>) -> Option<SocketPeer<A>> {
+        A::of(self).socket_peers.get(&(*key).into()).map(|peer| (*peer).into())
     }
 
-    fn remember_socket_peer(&mut self, key: &SocketKey<[u8; 4]>, peer: &SocketPeer<[u8; 4]>) {
-        self.socket_peers.insert((*key).into(), (*peer).into());
+    fn remember_socket_peer(&mut self, key: &SocketKey<A>, peer: &SocketPeer<A>) {
+        A::of_mut(self).socket_peers.insert((*key).into(), (*peer).into());
     }
 
-    fn host_socket(&self, tuple: &Tuple<[u8; 4]>) -> bool {
-        self.sockets.contains(&(*tuple).into())
+    fn host_socket(&self, tuple: &Tuple<A>) -> bool {
+        A::of(self).sockets.contains(&(*tuple).into())
     }
 
     fn now(&self) -> u32 {
@@ -239,13 +282,16 @@ impl Packet for HostPacket {
         self.store(offset, &adapted)
     }
 
+    fn note_change(&mut self, _difference: u32) {}
+
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
         self.bytes.splice(..ETHERNET, headers.iter().copied());
         Ok(())
     }
 
-    fn decapsulate(&mut self) -> Result<(), Reason> {
+    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
         self.bytes.drain(ETHERNET..ETHERNET + VXLAN4);
+        self.bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
         Ok(())
     }
 
@@ -258,7 +304,7 @@ impl Packet for HostPacket {
 
 /// A call of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostSocket {
+pub struct HostSocket<A = [u8; 4]> {
     /// Its network namespace's cookie.
     pub netns: u64,
     /// Its own.
@@ -266,10 +312,10 @@ pub struct HostSocket {
     /// As `socket` was told.
     pub protocol: u32,
     /// Address and port that the call names, or is about to show.
-    pub peer: ([u8; 4], u16),
+    pub peer: (A, u16),
 }
 
-impl Socket<[u8; 4]> for HostSocket {
+impl<A: Copy> Socket<A> for HostSocket<A> {
     fn netns_cookie(&self) -> u64 {
         self.netns
     }
@@ -282,11 +328,11 @@ impl Socket<[u8; 4]> for HostSocket {
         self.protocol
     }
 
-    fn peer(&self) -> ([u8; 4], u16) {
+    fn peer(&self) -> (A, u16) {
         self.peer
     }
 
-    fn set_peer(&mut self, address: [u8; 4], port: u16) {
+    fn set_peer(&mut self, address: A, port: u16) {
         self.peer = (address, port);
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -15,16 +15,16 @@ use netpath_common::{
     abi::{
         ABI_VERSION,
         config::Config,
-        service::{BackendKey, FLAG_NODE_PORT, Service, v4 as service},
+        service::{self, BackendKey, FLAG_NODE_PORT, Service},
         socket::v4,
     },
     hook::Hook,
     reason::Reason,
 };
-use netpath_ebpf::{path, socket::Keeps};
+use netpath_ebpf::{path, socket::Keeps, v4::V4};
 use netpath_tests::{
     lab::{home::Home, namespace::Namespace},
-    tables::{HostSocket, HostTables},
+    tables::{HostSocket, HostTables, Of},
 };
 
 const TCP: u8 = 6;
@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const NODE: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
 const WEB: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 80), 80);
 const EMPTY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 99), 80);
+/// A service of IPv6.
+const WEB6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x80), 80, 0, 0);
 const NODE_PORT: SocketAddrV4 = SocketAddrV4::new(NODE, 30_080);
 
 /// A node with programs, and the same maps for the host build.
@@ -89,11 +91,29 @@ impl Node {
         set: u32,
         list: &[SocketAddrV4],
     ) -> Result<()> {
-        let mut list = list.to_vec();
+        let pair = |address: &SocketAddrV4| (address.ip().octets(), address.port());
+        let list = list.iter().map(pair).collect();
+        self.serve_family(pair(&frontend), protocol, flags, set, list)
+    }
+
+    /// The same of IPv6.
+    fn serve6(&mut self, frontend: SocketAddrV6, protocol: u8, set: u32, backend: SocketAddrV6) -> Result<()> {
+        let pair = |address: &SocketAddrV6| (address.ip().octets(), address.port());
+        self.serve_family(pair(&frontend), protocol, 0, set, vec![pair(&backend)])
+    }
+
+    fn serve_family<A: Of>(
+        &mut self,
+        (address, port): (A, u16),
+        protocol: u8,
+        flags: u16,
+        set: u32,
+        mut list: Vec<(A, u16)>,
+    ) -> Result<()> {
         list.sort_unstable();
         let key = service::Frontend {
-            address: frontend.ip().octets(),
-            port: frontend.port(),
+            address,
+            port,
             protocol,
             reserved: 0,
         };
@@ -105,18 +125,18 @@ impl Node {
             flags,
             ..Service::default()
         };
-        for (slot, backend) in (0..).zip(list) {
+        for (slot, (address, port)) in (0..).zip(list) {
             let place = BackendKey { set, slot };
             let backend = service::Backend {
-                address: backend.ip().octets(),
-                port: backend.port(),
+                address,
+                port,
                 reserved: [0; 2],
             };
-            maps::backends::<[u8; 4]>(&self.pins)?.insert(&place, &backend)?;
-            self.tables.backends.insert(place, backend);
+            maps::backends::<A>(&self.pins)?.insert(&place, &backend.into())?;
+            A::of_mut(&mut self.tables).backends.insert(place, backend.into());
         }
-        maps::services::<[u8; 4]>(&self.pins)?.insert(&key, &value)?;
-        self.tables.services.insert(key, value);
+        maps::services::<A>(&self.pins)?.insert(&key.into(), &value)?;
+        A::of_mut(&mut self.tables).services.insert(key.into(), value);
         Ok(())
     }
 
@@ -132,7 +152,7 @@ impl Node {
             protocol: protocol.into(),
             peer: (peer.ip().octets(), peer.port()),
         };
-        let verdict = path::from_socket::run(&mut socket, &mut self.tables, &self.config, keeps);
+        let verdict = path::from_socket::run::<V4, _, _>(&mut socket, &mut self.tables, &self.config, keeps);
         assert_eq!(verdict, Ok(Reason::ToBackend));
         SocketAddrV4::new(socket.peer.0.into(), socket.peer.1)
     }
@@ -181,7 +201,7 @@ fn a_connection_of_the_node_goes_to_a_backend_and_shows_the_service() -> Result<
         .run(|| Ok(TcpStream::connect_timeout(&WEB.into(), PATIENCE)?))?;
     ensure!(client.peer_addr()? == WEB.into(), "{:?}", client.peer_addr());
     let backend = node.told(cookie(&node)?, TCP, WEB, Keeps::Connection);
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     let place = list
         .iter()
         .position(|address| *address == backend)
@@ -264,7 +284,7 @@ fn a_datagram_s_answer_comes_from_the_service() -> Result<()> {
         .context("no backend")?;
     let mut buffer = [0; 16];
     ensure!(servers[place].0.recv(&mut buffer)? == 5);
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     exchange(first)?;
 
     // The set changes, and keeps it; then it loses it.
@@ -274,16 +294,76 @@ fn a_datagram_s_answer_comes_from_the_service() -> Result<()> {
     node.serve(WEB, UDP, 0, 8, &kept[1..])?;
     ensure!(node.told(cookie, UDP, WEB, Keeps::Datagrams) == first);
     exchange(first)?;
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
     node.serve(WEB, UDP, 0, 9, &without)?;
     let second = node.told(cookie, UDP, WEB, Keeps::Datagrams);
     ensure!(without.contains(&second));
     exchange(second)?;
-    ensure!(node.remembered()? == node.tables.socket_peers);
+    ensure!(node.remembered()? == node.tables.v4.socket_peers);
 
     // A connected one, which also asks whom its datagrams are from.
     client.connect(WEB)?;
     ensure!(client.peer_addr()? == WEB.into(), "{:?}", client.peer_addr());
+    Ok(())
+}
+
+/// An IPv4 socket address as a socket of IPv6 names it.
+fn mapped(address: SocketAddrV4) -> SocketAddr {
+    SocketAddr::from((address.ip().to_ipv6_mapped(), address.port()))
+}
+
+#[test]
+fn a_socket_of_ipv6_reaches_services_of_both_families() -> Result<()> {
+    let mut node = Node::new()?;
+    let loopback = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 8080, 0, 0);
+    let (four, six) = node
+        .namespace
+        .run(|| Ok((listener(1)?, TcpListener::bind(loopback)?)))?;
+    node.serve(WEB, TCP, 0, 7, &[four.1])?;
+    node.serve6(WEB6, TCP, 8, loopback)?;
+    for (asked, server) in [(WEB6.into(), &six), (mapped(WEB), &four.0)] {
+        // The standard library makes a socket of IPv6 for an IPv4-mapped address.
+        let client = node
+            .namespace
+            .run(|| Ok(TcpStream::connect_timeout(&asked, PATIENCE)?))
+            .with_context(|| format!("{asked}"))?;
+        ensure!(client.peer_addr()? == asked, "{asked}: {:?}", client.peer_addr());
+        server.set_nonblocking(true)?;
+        let (_, seen) = server.accept().with_context(|| format!("{asked} at its backend"))?;
+        ensure!(seen.port() == client.local_addr()?.port());
+    }
+    ensure!(node.counted(Hook::Connect6, Reason::ToBackend)? == 2);
+    ensure!(node.counted(Hook::Getpeername6, Reason::AsFrontend)? >= 2);
+    Ok(())
+}
+
+#[test]
+fn a_datagram_of_ipv6_is_answered_by_services_of_both_families() -> Result<()> {
+    let mut node = Node::new()?;
+    let loopback = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 5353, 0, 0);
+    let (four, six) = node.namespace.run(|| Ok((receiver(1)?, UdpSocket::bind(loopback)?)))?;
+    six.set_read_timeout(Some(PATIENCE))?;
+    node.serve(WEB, UDP, 0, 7, &[four.1])?;
+    node.serve6(WEB6, UDP, 8, loopback)?;
+    let client = node.namespace.run(|| Ok(UdpSocket::bind("[::]:0")?))?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    for (asked, server) in [(WEB6.into(), &six), (mapped(WEB), &four.0)] {
+        client.send_to(b"who", asked)?;
+        let mut buffer = [0; 16];
+        let (length, from) = server
+            .recv_from(&mut buffer)
+            .with_context(|| format!("{asked} at its backend"))?;
+        ensure!(&buffer[..length] == b"who");
+        server.send_to(b"me", from)?;
+        let (length, from) = client.recv_from(&mut buffer).context("the answer")?;
+        ensure!(&buffer[..length] == b"me" && from == asked, "from {from}, not {asked}");
+    }
+    ensure!(node.counted(Hook::Sendmsg6, Reason::ToBackend)? == 1);
+    ensure!(
+        node.counted(Hook::Sendmsg4, Reason::ToBackend)? == 1,
+        "the kernel takes a mapped peer for one of IPv4"
+    );
+    ensure!(node.counted(Hook::Recvmsg6, Reason::AsFrontend)? == 2);
     Ok(())
 }
 

@@ -4,18 +4,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
+use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 use super::health::Health;
 use super::http::{self, Answer};
 use crate::plan::{HealthCheck, Plan};
+
+/// Connections that wait for an answer, as many as others let wait.
+const QUEUE: u32 = 1024;
 
 /// Where the node answers for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +80,20 @@ impl Balancers {
             leaving: plan.leaving,
             checks: plan.health_checks.clone(),
         };
-        let checks = plan.health_checks.iter();
-        let mut wanted: BTreeMap<SocketAddr, Subject> = checks
-            .map(|(port, check)| {
-                let subject = Subject::Service(*port, check.service.to_string());
-                (SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)), subject)
-            })
-            .collect();
-        if let ProxyHealth::At(address) = self.proxy {
-            wanted.insert(address, Subject::Node);
+        let everywhere = everywhere(plan);
+        let mut wanted: BTreeMap<SocketAddr, Subject> = BTreeMap::new();
+        for (port, check) in &plan.health_checks {
+            let subject = Subject::Service(*port, check.service.to_string());
+            let addresses = everywhere.iter().map(|address| SocketAddr::new(*address, *port));
+            wanted.extend(addresses.map(|address| (address, subject.clone())));
+        }
+        match self.proxy {
+            ProxyHealth::At(address) if address.ip().is_unspecified() => {
+                let addresses = everywhere.iter().map(|all| SocketAddr::new(*all, address.port()));
+                wanted.extend(addresses.map(|address| (address, Subject::Node)));
+            }
+            ProxyHealth::At(address) => drop(wanted.insert(address, Subject::Node)),
+            ProxyHealth::Off => {}
         }
         self.open.retain(|address, _| wanted.contains_key(address));
         let mut warnings = Vec::new();
@@ -91,7 +101,7 @@ impl Balancers {
             if self.open.contains_key(&address) {
                 continue;
             }
-            match TcpListener::bind(address).await {
+            match listen(address) {
                 Ok(listener) => {
                     let (told, subject) = (self.told.clone(), subject.clone());
                     let mut task = JoinSet::new();
@@ -106,6 +116,29 @@ impl Balancers {
         }
         warnings
     }
+}
+
+/// All addresses, of each family that the node has.
+fn everywhere(plan: &Plan) -> Vec<IpAddr> {
+    let v4 = (!plan.v4.subnets.is_empty()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let v6 = (!plan.v6.subnets.is_empty()).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Listens on an address of its own family alone, so that one of the other may have the same port.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            setsockopt(&socket, Ipv6V6Only, &true)?;
+            socket
+        }
+    };
+    // An agent that starts again does not wait until the last one's connections are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// What a listener answers for.
@@ -229,10 +262,12 @@ mod tests {
                 },
             )
         };
-        Plan {
+        let mut plan = Plan {
             health_checks: checks.iter().map(check).collect(),
             ..Plan::default()
-        }
+        };
+        plan.v4.subnets = vec!["10.244.1.0/24".parse().unwrap()];
+        plan
     }
 
     fn healthy() -> Health {
@@ -271,6 +306,29 @@ mod tests {
         while tokio::net::TcpStream::connect(local(port)).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_of_both_families_is_asked_in_each() {
+        let (own, port) = (free(), free());
+        let at = format!("0.0.0.0:{own}").parse().unwrap();
+        let mut balancers = Balancers::new(ProxyHealth::At(at), healthy());
+        let mut both = plan(&[(port, 1)]);
+        both.v6.subnets = vec!["fd00:244:1::/64".parse().unwrap()];
+        assert_eq!(balancers.bring_to(&both).await, [""; 0]);
+        let answers = async |ip: IpAddr, port| {
+            let answer = ask(SocketAddr::new(ip, port), CHECK).await;
+            answer.starts_with("HTTP/1.1 200 ")
+        };
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            assert!(answers(ip, port).await && answers(ip, own).await, "{ip}");
+        }
+        both.v6.subnets.clear();
+        assert_eq!(balancers.bring_to(&both).await, [""; 0]);
+        while tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, own)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(answers(Ipv4Addr::LOCALHOST.into(), own).await);
     }
 
     #[tokio::test]

@@ -115,10 +115,12 @@ fn planned(uplink: &Uplink) -> plan::Uplink {
     }
 }
 
-/// The device with one of the node's InternalIPs, unless it is named.
+/// The device with one of the node's InternalIPs, unless it is named: of IPv4, as tunnels are, if there is one.
 pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
+    let has_v4 = node.internal_ips.iter().any(IpAddr::is_ipv4);
+    let addresses = node.internal_ips.iter();
     let mut first = None;
-    for address in node.internal_ips.iter().filter(|address| address.is_ipv4()) {
+    for address in addresses.filter(|address| address.is_ipv4() == has_v4) {
         match netlink.uplink(name, *address).await {
             Ok(uplink) => return Ok(Some(uplink)),
             Err(error) => first = first.or(Some(error)),
@@ -127,8 +129,8 @@ pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Resul
     first.map_or(Ok(None), Err)
 }
 
-/// Of each other node that is not on the uplink's segment, the router that the kernel would send to. A node that the kernel
-/// reaches over another device is left to the kernel.
+/// Of each other node that is not on the uplink's segment, the router that the kernel would send to, in IPv4: tunnels alone
+/// lead there. A node that the kernel reaches over another device is left to the kernel.
 async fn next_hops(
     netlink: &Netlink,
     uplink: &Uplink,

@@ -2,10 +2,11 @@
 //! also heals what others changed.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::anyhow;
 use ipnet::IpNet;
+use netpath_common::abi::config::Config;
 use netpath_common::hook::Hook;
 use netpath_common::names::{BRIDGE_DEVICE, CGROUP, OVERLAY_DEVICE};
 use tracing::{debug, info, warn};
@@ -22,7 +23,7 @@ use crate::apply::Applier;
 use crate::cni;
 use crate::datapath::error as datapath;
 use crate::datapath::{attach, cgroup, pins::Pins};
-use crate::family::gateway;
+use crate::family::{V4, V6, gateway};
 use crate::foreign::Finding;
 use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
@@ -144,7 +145,7 @@ impl Node {
         let draft = self.plan(cluster, &found.facts, warnings)?;
         let uplink = found
             .uplink
-            .ok_or_else(|| anyhow!("Node {}: it has no InternalIP of IPv4", self.name))?;
+            .ok_or_else(|| anyhow!("Node {}: it has no InternalIP", self.name))?;
         let facts = self.devices(found.facts, &uplink, &draft).await?;
         let plan = match facts {
             // The devices are new, or others than before: the plan names them.
@@ -196,7 +197,7 @@ impl Node {
 
     /// The node's own devices, sysctls and reserved ports. Returns other facts, if the devices are not those of the draft.
     async fn devices(&self, facts: NodeFacts, uplink: &Uplink, draft: &Plan) -> anyhow::Result<Option<NodeFacts>> {
-        let node = IpAddr::from(draft.config.node4);
+        let node = node_address(&draft.config);
         let subnets = draft.subnets().into_iter();
         let gateways = subnets.filter_map(|subnet| IpNet::new(gateway(subnet)?, subnet.prefix_len()).ok());
         let mtu = u32::from(draft.config.pod_mtu);
@@ -206,7 +207,7 @@ impl Node {
             node,
         };
         let bridge = self.netlink.ensure_bridge(&wanted).await?;
-        self.netlink.ensure_service_next_hop(&bridge).await?;
+        self.netlink.ensure_service_next_hops(&bridge, &wanted.gateways).await?;
         let wanted = Overlay {
             port: self.settings.vxlan_port,
             mtu,
@@ -214,7 +215,12 @@ impl Node {
         };
         let overlay = self.netlink.ensure_overlay(&wanted).await?;
         let state = state::prepare(&self.settings.state_dir)?;
-        sysctl::prepare(&[&uplink.name, OVERLAY_DEVICE, BRIDGE_DEVICE], &state)?;
+        let own = [uplink.name.as_str(), OVERLAY_DEVICE, BRIDGE_DEVICE];
+        sysctl::prepare::<V4>(&own, &state)?;
+        if !draft.v6.subnets.is_empty() {
+            sysctl::speak_ipv6(OVERLAY_DEVICE)?;
+            sysctl::prepare::<V6>(&own, &state)?;
+        }
         sysctl::reserve_ports(&self.settings.nat_ports, &state)?;
 
         let (bridge, overlay) = (device(Some(&bridge)), device(Some(&overlay)));
@@ -316,6 +322,14 @@ impl Node {
         }
         self.health.warn(warnings.iter());
         self.said = warnings;
+    }
+}
+
+/// The node's address: that of IPv4, if it has one.
+fn node_address(config: &Config) -> IpAddr {
+    match Ipv4Addr::from(config.node4) {
+        Ipv4Addr::UNSPECIFIED => Ipv6Addr::from(config.node6).into(),
+        address => address.into(),
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Settings {
     /// VXLAN's UDP port, the same on all nodes
     #[arg(long, env = "NETPATH_VXLAN_PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
     pub vxlan_port: u16,
-    /// Where the cluster allocates service addresses from; may be given more than once [default: what its ServiceCIDR objects
+    /// Where the cluster allocates service addresses from, in either family; may be given more than once [default: what its ServiceCIDR objects
     /// say (Kubernetes 1.33), then 10.96.0.0/12]
     #[arg(long = "service-cidr", env = "NETPATH_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub service_cidrs: Vec<IpNet>,
@@ -86,8 +86,8 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
-    /// On which of a node's addresses they are opened: all, primary (its InternalIP), or those in the ranges that are given; for
-    /// the node's own processes on 127.0.0.0/8 where that is all, or in a range
+    /// On which of a node's addresses they are opened: all, primary (its InternalIP of each family), or those in the ranges that are
+    /// given; for the node's own processes on 127.0.0.0/8 and ::1 where that is all, or in a range
     #[arg(
         long,
         env = "NETPATH_NODE_PORT_ADDRESSES",
@@ -114,7 +114,8 @@ pub struct Settings {
         default_value = "127.0.0.1:9878"
     )]
     pub health_address: SocketAddr,
-    /// Where load balancers ask /healthz and /livez of the node's services, as of kube-proxy; off: nowhere
+    /// Where load balancers ask /healthz and /livez of the node's services, as of kube-proxy: 0.0.0.0 or [::] in each family that
+    /// the node has; off: nowhere
     #[arg(
         long,
         env = "NETPATH_PROXY_HEALTH_ADDRESS",

@@ -1,5 +1,5 @@
 //! Addresses: who has which. `<stateDir>/<network>/` holds one file for each address in use, named by the address, with the
-//! attachment that has it inside. There is no daemon and no index: the folder is the truth, and the file system decides
+//! attachment that has it inside; a pod with an address of each family has one file under two names. There is no daemon and no index: the folder is the truth, and the file system decides
 //! races.
 //!
 //! A file is written under another name and then linked to its own: `link` fails if there is one, and a file that exists is
@@ -11,7 +11,7 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Read, Write},
-    net::Ipv4Addr,
+    net::IpAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -21,12 +21,12 @@ use serde::Serialize;
 use super::{
     error::{Code, Error},
     names::Attachment,
-    pool::{Pool, candidates, exhausted},
+    pool::{Pool, candidates, exhausted, families},
     record::Record,
 };
 
-/// The last address that was given out: the next one comes after it, so that an address rests before it is used again. It
-/// is the target of a symbolic link that leads nowhere: a file that is replaced is written to the disk first, and that can
+/// The last address of each family that was given out: the next one comes after it, so that an address rests before it is
+/// used again. They are the target of a symbolic link that leads nowhere: a file that is replaced is written to the disk first, and that can
 /// take longer than all the rest.
 const LAST: &str = ".last";
 /// The folder's lock: whoever removes files holds it.
@@ -43,14 +43,20 @@ pub struct Addresses {
     boot_id: String,
 }
 
-/// An address that was just given out. As long as it is held, [`Addresses::is_under_way`] says so to other processes.
+/// Addresses that were just given out, one of each family. As long as it is held, [`Addresses::is_under_way`] says so to
+/// other processes.
 #[derive(Debug)]
 pub struct Reservation {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// The subnet that it is of.
-    pub pool: Pool,
+    /// Each address, with the subnet that it is of.
+    pub given: Vec<(Pool, IpAddr)>,
     _held: File,
+}
+
+impl Reservation {
+    /// The addresses.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.given.iter().map(|(_, address)| *address).collect()
+    }
 }
 
 /// The kernel's name for the time since it started.
@@ -72,10 +78,11 @@ impl Addresses {
         }
     }
 
-    /// Gives out an address to `record`, whose boot is set.
+    /// Gives out an address of each family to `record`, whose boot is set.
     ///
     /// # Errors
-    /// [`Code::TryAgain`] if none is free: the condition passes when a pod goes. [`Code::Io`].
+    /// [`Code::TryAgain`] if a family has none that is free: the condition passes when a pod goes. [`Code::Io`]. Nothing is
+    /// given out then.
     pub fn reserve(&self, pools: &[Pool], mut record: Record) -> Result<Reservation, Error> {
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         record.boot_id.clone_from(&self.boot_id);
@@ -85,33 +92,43 @@ impl Addresses {
         }
         let attachment = record.attachment();
         let (staged, held) = Staged::write(self.staged(&attachment, "address"), &record)?;
-        let last = last.map(|(_, address)| address);
-        let found = match self.link_first(pools, last, &staged.0)? {
-            Some(found) => Some(found),
+        let last = last.map(|(_, addresses)| addresses).unwrap_or_default();
+        let mut given = Vec::new();
+        for pools in families(pools) {
+            let last = last.iter().find(|last| last.is_ipv4() == pools[0].gateway.is_ipv4());
+            let found = self.give(&pools, last.copied(), &staged.0).and_then(|found| {
+                let none = || {
+                    Error::new(Code::TryAgain, exhausted(&pools))
+                        .details("delete pods on this node, or give the node a larger or a second pod subnet")
+                };
+                found.ok_or_else(none)
+            });
+            match found {
+                Ok(found) => given.push(found),
+                Err(error) => {
+                    let given: Vec<IpAddr> = given.into_iter().map(|(_, address)| address).collect();
+                    self.take_back(&attachment, &given)?;
+                    return Err(error);
+                }
+            }
+        }
+        let reservation = Reservation { given, _held: held };
+        self.remember(&reservation.addresses(), &attachment);
+        Ok(reservation)
+    }
+
+    /// Gives the file the name of an address of one family; `None` if none is free.
+    fn give(&self, pools: &[Pool], last: Option<IpAddr>, file: &Path) -> Result<Option<(Pool, IpAddr)>, Error> {
+        match self.link_first(pools, last, file)? {
             // Files that another boot tore or left since the last address was given out.
-            None if self.forget_other_boots()? > 0 => self.link_first(pools, last, &staged.0)?,
-            None => None,
-        };
-        let Some((pool, address)) = found else {
-            return Err(Error::new(Code::TryAgain, exhausted(pools))
-                .details("delete pods on this node, or give the node a larger or a second pod subnet"));
-        };
-        self.remember(address, &attachment);
-        Ok(Reservation {
-            address,
-            pool,
-            _held: held,
-        })
+            None if self.forget_other_boots()? > 0 => self.link_first(pools, last, file),
+            found => Ok(found),
+        }
     }
 
     /// Links the file to the first address after `last` that nobody has.
-    fn link_first(
-        &self,
-        pools: &[Pool],
-        last: Option<Ipv4Addr>,
-        file: &Path,
-    ) -> Result<Option<(Pool, Ipv4Addr)>, Error> {
-        let taken: HashSet<Ipv4Addr> = self.names()?.into_iter().collect();
+    fn link_first(&self, pools: &[Pool], last: Option<IpAddr>, file: &Path) -> Result<Option<(Pool, IpAddr)>, Error> {
+        let taken: HashSet<IpAddr> = self.names()?.into_iter().collect();
         for (pool, address) in candidates(pools, last) {
             if taken.contains(&address) {
                 continue;
@@ -130,7 +147,7 @@ impl Addresses {
     ///
     /// # Errors
     /// [`Code::Io`].
-    pub fn records(&self) -> Result<Vec<(Ipv4Addr, Record)>, Error> {
+    pub fn records(&self) -> Result<Vec<(IpAddr, Record)>, Error> {
         let mut records = Vec::new();
         for address in self.names()? {
             match self.read(address)? {
@@ -142,11 +159,11 @@ impl Addresses {
         Ok(records)
     }
 
-    /// The addresses of an attachment: one, or none.
+    /// The addresses of an attachment: one of each family, or none.
     ///
     /// # Errors
     /// [`Code::Io`].
-    pub fn of(&self, attachment: &Attachment) -> Result<Vec<(Ipv4Addr, Record)>, Error> {
+    pub fn of(&self, attachment: &Attachment) -> Result<Vec<(IpAddr, Record)>, Error> {
         Ok(self
             .records()?
             .into_iter()
@@ -180,33 +197,35 @@ impl Addresses {
         Ok(())
     }
 
-    /// Takes back one address that an ADD of this attachment has just reserved.
+    /// Takes back addresses that an ADD of this attachment has just been given.
     ///
     /// # Errors
     /// [`Code::Io`].
-    pub fn release_one(&self, attachment: &Attachment, address: Ipv4Addr) -> Result<(), Error> {
+    pub fn take_back(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), Error> {
         let _lock = self.lock()?;
-        if self
-            .read(address)?
-            .is_some_and(|record| record.attachment() == *attachment)
-        {
-            remove(&self.path(address))?;
+        for address in addresses {
+            if self
+                .read(*address)?
+                .is_some_and(|record| record.attachment() == *attachment)
+            {
+                remove(&self.path(*address))?;
+            }
         }
         Ok(())
     }
 
-    /// How many addresses are free. Reads no more than it must: STATUS asks every few seconds.
+    /// How many addresses of a family are free. Reads no more than it must: STATUS asks every few seconds.
     ///
     /// # Errors
     /// [`Code::Io`].
-    pub fn free(&self, pools: &[Pool]) -> Result<u64, Error> {
-        let all: u64 = pools.iter().map(Pool::capacity).sum();
-        let ours = |address: &Ipv4Addr| pools.iter().any(|pool| pool.gives(*address));
-        let in_use = self.names()?.iter().filter(|address| ours(address)).count() as u64;
+    pub fn free(&self, pools: &[Pool]) -> Result<u128, Error> {
+        let all: u128 = pools.iter().map(Pool::capacity).sum();
+        let ours = |address: &IpAddr| pools.iter().any(|pool| pool.gives(*address));
+        let in_use = self.names()?.iter().filter(|address| ours(address)).count() as u128;
         if in_use < all {
             return Ok(all - in_use);
         }
-        let in_use = self.records()?.iter().filter(|(address, _)| ours(address)).count() as u64;
+        let in_use = self.records()?.iter().filter(|(address, _)| ours(address)).count() as u128;
         Ok(all.saturating_sub(in_use))
     }
 
@@ -214,7 +233,7 @@ impl Addresses {
     ///
     /// # Errors
     /// [`Code::Io`].
-    pub fn is_under_way(&self, address: Ipv4Addr) -> Result<bool, Error> {
+    pub fn is_under_way(&self, address: IpAddr) -> Result<bool, Error> {
         let path = self.path(address);
         match File::open(&path) {
             Ok(file) => match file.try_lock() {
@@ -240,25 +259,27 @@ impl Addresses {
         Ok(forgotten)
     }
 
-    /// The boot and the address that were last given out, if that is known. It is a hint: nothing breaks without it.
-    fn last(&self) -> Option<(String, Ipv4Addr)> {
+    /// The boot and the addresses that were last given out, if that is known. It is a hint: nothing breaks without it.
+    fn last(&self) -> Option<(String, Vec<IpAddr>)> {
         let target = fs::read_link(self.folder.join(LAST)).ok()?;
-        let (boot_id, address) = target.to_str()?.rsplit_once('/')?;
-        Some((boot_id.to_owned(), address.parse().ok()?))
+        let (boot_id, addresses) = target.to_str()?.rsplit_once('/')?;
+        let addresses = addresses.split(',').map(str::parse).collect::<Result<_, _>>();
+        Some((boot_id.to_owned(), addresses.ok()?))
     }
 
     /// Without the hint an address may be used again sooner than need be, and that is all: errors do not matter.
-    fn remember(&self, address: Ipv4Addr, attachment: &Attachment) {
+    fn remember(&self, addresses: &[IpAddr], attachment: &Attachment) {
         let staged = Staged(self.staged(attachment, "last"));
         let _ = fs::remove_file(&staged.0);
-        let target = format!("{}/{address}", self.boot_id);
+        let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let target = format!("{}/{}", self.boot_id, addresses.join(","));
         if symlink(target, &staged.0).is_ok() {
             let _ = fs::rename(&staged.0, self.folder.join(LAST));
         }
     }
 
     /// The addresses that have a file, complete or not.
-    fn names(&self) -> Result<Vec<Ipv4Addr>, Error> {
+    fn names(&self) -> Result<Vec<IpAddr>, Error> {
         Ok(self.files()?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -280,7 +301,7 @@ impl Addresses {
     }
 
     /// An address's record; none if it has no file, or one that is torn.
-    fn read(&self, address: Ipv4Addr) -> Result<Option<Record>, Error> {
+    fn read(&self, address: IpAddr) -> Result<Option<Record>, Error> {
         let path = self.path(address);
         match read_bounded(&path) {
             Ok(json) => Ok(serde_json::from_slice(&json).ok()),
@@ -289,7 +310,7 @@ impl Addresses {
         }
     }
 
-    fn path(&self, address: Ipv4Addr) -> PathBuf {
+    fn path(&self, address: IpAddr) -> PathBuf {
         self.folder.join(address.to_string())
     }
 

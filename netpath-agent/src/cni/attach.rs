@@ -1,8 +1,8 @@
 //! ADD: address, veth pair, table entries, programs, and only then up. What fails is undone; what is killed, DEL undoes.
 
-use std::{fs::File, io::Read, net::Ipv4Addr, path::Path};
+use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netpath_common::abi::Mac;
 use serde_json::Value;
 
@@ -104,7 +104,7 @@ pub async fn add(
     };
     let outcome = work.attach(&reservation).await;
     if outcome.is_err()
-        && let Err(error) = addresses.release_one(attachment, reservation.address)
+        && let Err(error) = addresses.take_back(attachment, &reservation.addresses())
     {
         log(format_args!("while undoing: {error}"));
     }
@@ -146,8 +146,7 @@ impl Work<'_> {
                     bridge_mac: self.bridge.mac,
                     host_mac,
                     pod_mac,
-                    address: subnet_address(reservation),
-                    gateway: reservation.pool.gateway,
+                    addresses: interface_addresses(reservation),
                     mtu,
                 };
                 result::success(self.network, self.attachment, self.netns, &attached)
@@ -155,17 +154,13 @@ impl Work<'_> {
             Err(error) => Err(error),
         };
         if finished.is_err() {
-            if let Err(error) = close_ports(self.addresses, &self.pins, &self.ports, reservation.address) {
-                log(format_args!("while undoing: {error}"));
+            let addresses = reservation.addresses();
+            for address in &addresses {
+                if let Err(error) = close_ports(self.addresses, &self.pins, &self.ports, *address) {
+                    log(format_args!("while undoing: {error}"));
+                }
             }
-            let left = dismantle(
-                &self.netlink,
-                self.network,
-                &device,
-                Some(&port),
-                &[reservation.address],
-            )
-            .await;
+            let left = dismantle(&self.netlink, self.network, &device, Some(&port), &addresses).await;
             for error in left {
                 log(format_args!("while undoing: {error}"));
             }
@@ -174,43 +169,48 @@ impl Work<'_> {
     }
 
     async fn finish(&self, port: &Link, mac: Mac, reservation: &Reservation) -> Result<(), Error> {
-        let address: Ipv4Addr = reservation.address;
-        self.netlink.settle_port(port, &self.bridge, mac, address).await?;
+        let addresses = reservation.addresses();
+        self.netlink.settle_port(port, &self.bridge, mac, &addresses).await?;
         // Twice: an agent that puts new maps and programs in place of the pinned ones moves over what it sees, and may have
         // looked just before the first time. The second time finds everything done, or the new ones.
         for _ in 0..2 {
-            PodTables::open(&self.pins)?.add(address, port.index, mac)?;
+            PodTables::open(&self.pins)?.add(&addresses, port.index, mac)?;
             for hook in HOOKS {
                 attach(&self.pins, hook, &port.name)?;
             }
         }
         self.netlink.set_up(port).await?;
-        let (ifname, address, gateway) = (
-            &self.attachment.ifname,
-            subnet_address(reservation),
-            reservation.pool.gateway,
-        );
+        let (ifname, bridge_mac) = (&self.attachment.ifname, self.bridge.mac);
+        let own = interface_addresses(reservation);
         self.namespace
-            .netlink(|inside| async move { inside.configure_pod(ifname, address, gateway).await })?;
-        self.open_ports(reservation.address)?;
+            .netlink(|inside| async move { inside.configure_pod(ifname, &own, bridge_mac).await })?;
+        self.open_ports(&addresses)?;
         // The bridge opens the port when it hears of the carrier, which the kernel says when it has time, or when asked.
         self.netlink.link(&port.name).await?;
         Ok(())
     }
 
     /// The pod's hostPorts, last: what comes to them is answered.
-    fn open_ports(&self, address: Ipv4Addr) -> Result<(), Error> {
+    fn open_ports(&self, addresses: &[IpAddr]) -> Result<(), Error> {
         if self.ports.is_empty() {
             return Ok(());
         }
         let _lock = self.addresses.lock_if_any()?;
         // Twice, as above.
-        (0..2).try_for_each(|_| HostPorts::open(&self.pins)?.add(&self.ports, address))
+        (0..2).try_for_each(|_| HostPorts::open(&self.pins)?.add(&self.ports, addresses))
     }
 }
 
-fn subnet_address(reservation: &Reservation) -> Ipv4Net {
-    Ipv4Net::new_assert(reservation.address, reservation.pool.subnet.prefix_len())
+/// The addresses as the pod's interface has them, each with its gateway. In IPv6 the pod has no segment, so that all it
+/// sends goes to the gateway: whom it would have to ask there for a MAC is none of its business.
+fn interface_addresses(reservation: &Reservation) -> Vec<(IpNet, IpAddr)> {
+    let given = reservation.given.iter();
+    given
+        .map(|(pool, address)| match pool.subnet {
+            IpNet::V4(subnet) => (IpNet::new_assert(*address, subnet.prefix_len()), pool.gateway),
+            IpNet::V6(_) => (IpNet::from(*address), pool.gateway),
+        })
+        .collect()
 }
 
 /// A MAC address of our own making: locally administered, for one device (IEEE 802, section 8.4).

@@ -1,15 +1,11 @@
 //! CHECK: is the attachment still what ADD answered? Routes and addresses that plugins after this one added are theirs to
 //! check; what is listed in the previous result must be there.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+use std::{net::IpAddr, path::Path};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netpath_common::abi::{
-    Mac,
-    bridge::Port,
+    Layouts, Mac,
     endpoint::{Endpoint, KIND_POD},
 };
 use serde::Deserialize;
@@ -23,10 +19,11 @@ use super::{
     hostport::HostPorts,
     names::Attachment,
     result::mac_text,
-    tables::{HOOKS, PodTables, require_datapath},
+    tables::{self, HOOKS, PodTables, require_datapath},
 };
 use crate::{
     datapath::{pins::Pins, sys::pinned_link},
+    family::{V4, V6},
     net::{Error as NetError, Netlink, link::Link},
 };
 
@@ -64,8 +61,8 @@ struct Route {
 /// What CHECK holds reality against.
 struct Expected {
     mac: String,
-    address: Ipv4Net,
-    routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+    addresses: Vec<IpNet>,
+    routes: Vec<(IpNet, Option<IpAddr>)>,
 }
 
 /// Compares an attachment with what ADD answered.
@@ -86,7 +83,7 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
         Ok::<_, NetError>((
             inside.link(ifname).await?,
             inside.addresses().await?,
-            inside.routes4().await?,
+            inside.routes().await?,
         ))
     })?;
     match &interface {
@@ -98,8 +95,10 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
             if !link.up {
                 differences.push(format!("{ifname} is down"));
             }
-            if !addresses.contains(&(link.index, IpNet::V4(expected.address))) {
-                differences.push(format!("{ifname} has no address {}", expected.address));
+            for address in &expected.addresses {
+                if !addresses.contains(&(link.index, *address)) {
+                    differences.push(format!("{ifname} has no address {address}"));
+                }
             }
         }
     }
@@ -113,7 +112,7 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
         }
     }
 
-    let address = expected.address.addr();
+    let addresses: Vec<IpAddr> = expected.addresses.iter().map(IpNet::addr).collect();
     match netlink.link(&attachment.device()).await? {
         None => differences.push(format!("device {} does not exist", attachment.device())),
         Some(port) => {
@@ -124,9 +123,11 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
                 differences.push(format!("device {} is not a port of {}", port.name, bridge.name));
             }
             if let Some(interface) = &interface {
-                differences.extend(datapath_differences(&pins, &port, address, interface.mac)?);
-                if netlink.permanent_neighbour(&bridge, address).await? != Some(interface.mac) {
-                    differences.push(format!("{address} is not a permanent neighbour on {}", bridge.name));
+                differences.extend(datapath_differences(&pins, &port, &addresses, interface.mac)?);
+                for address in &addresses {
+                    if netlink.permanent_neighbour(&bridge, *address).await? != Some(interface.mac) {
+                        differences.push(format!("{address} is not a permanent neighbour on {}", bridge.name));
+                    }
                 }
             }
         }
@@ -139,11 +140,13 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
             differences.extend(HostPorts::open(&pins)?.differences(&ports, *address)?);
         }
     }
-    if !reserved.iter().any(|(reserved, _)| *reserved == address) {
-        differences.push(format!(
-            "address {address} is not reserved for it in {}",
-            network.state_dir.display()
-        ));
+    for address in &addresses {
+        if !reserved.iter().any(|(reserved, _)| reserved == address) {
+            differences.push(format!(
+                "address {address} is not reserved for it in {}",
+                network.state_dir.display()
+            ));
+        }
     }
     if differences.is_empty() {
         return Ok(());
@@ -156,25 +159,24 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
     )
 }
 
-fn datapath_differences(pins: &Pins, port: &Link, address: Ipv4Addr, mac: Mac) -> Result<Vec<String>, Error> {
+fn datapath_differences(pins: &Pins, port: &Link, addresses: &[IpAddr], mac: Mac) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
-    let (endpoint, entry) = PodTables::open(pins)?.get(address, port.index)?;
-    if endpoint
-        != Some(Endpoint {
-            ifindex: port.index,
-            mac,
-            kind: KIND_POD,
-        })
-    {
-        differences.push(format!("np_endpoint4 has not the pod's entry for {address}"));
+    let tables = PodTables::open(pins)?;
+    let own = Endpoint {
+        ifindex: port.index,
+        mac,
+        kind: KIND_POD,
+    };
+    for address in addresses {
+        if tables.endpoint(*address)? != Some(own) {
+            let map = match address {
+                IpAddr::V4(_) => V4::NAMES.endpoint,
+                IpAddr::V6(_) => V6::NAMES.endpoint,
+            };
+            differences.push(format!("{map} has not the pod's entry for {address}"));
+        }
     }
-    if entry
-        != Some(Port {
-            mac,
-            address4: address.octets(),
-            ..Port::default()
-        })
-    {
+    if tables.port(port.index)? != Some(tables::port(addresses, mac)) {
         differences.push(format!(
             "np_bridge has not the pod's entry for port {} ({})",
             port.index, port.name
@@ -209,23 +211,15 @@ fn expected(network: &Network, attachment: &Attachment, netns: &Path) -> Result<
             netns.display()
         ))
     })?;
-    let address = previous
-        .ips
-        .iter()
-        .filter(|ip| ip.interface == Some(index))
-        .find_map(|ip| match ip.address {
-            IpNet::V4(address) => Some(address),
-            IpNet::V6(_) => None,
-        });
-    let address = address.ok_or_else(|| bad(format!("prevResult has no IPv4 address of {}", attachment.ifname)))?;
-    let routes = previous.routes.iter().filter_map(|route| match (route.dst, route.gw) {
-        (IpNet::V4(destination), Some(IpAddr::V4(gateway))) => Some((destination, Some(gateway))),
-        (IpNet::V4(destination), None) => Some((destination, None)),
-        _ => None,
-    });
+    let own = previous.ips.iter().filter(|ip| ip.interface == Some(index));
+    let addresses: Vec<IpNet> = own.map(|ip| ip.address).collect();
+    if addresses.is_empty() {
+        return Err(bad(format!("prevResult has no address of {}", attachment.ifname)));
+    }
+    let routes = previous.routes.iter().map(|route| (route.dst, route.gw));
     Ok(Expected {
         mac: previous.interfaces[index].mac.to_lowercase(),
-        address,
+        addresses,
         routes: routes.collect(),
     })
 }

@@ -2,7 +2,7 @@
 //! Everything is checked before anything is done; DEL and GC need less of it than ADD and must work with less.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Component, Path, PathBuf},
 };
 
@@ -18,6 +18,7 @@ use super::{
     portmap::PortMapping,
     version::Version,
 };
+use crate::family;
 
 /// Where addresses are given out, unless the configuration says otherwise.
 pub const STATE_DIR: &str = "/var/lib/netpath";
@@ -48,7 +49,7 @@ struct Raw {
 #[derive(Deserialize)]
 struct RawSubnet {
     subnet: IpNet,
-    gateway: Option<std::net::IpAddr>,
+    gateway: Option<IpAddr>,
 }
 
 /// An attachment that the runtime still has, as GC lists it.
@@ -77,7 +78,7 @@ pub struct Network {
     /// Where addresses are given out.
     pub state_dir: PathBuf,
     /// The node's subnets; see [`Network::pools`].
-    subnets: Vec<(IpNet, Option<std::net::IpAddr>)>,
+    subnets: Vec<(IpNet, Option<IpAddr>)>,
     /// What the runtime adds for this container; see [`Network::port_mappings`].
     runtime_config: Option<Value>,
     /// Handed on in results, for the runtime.
@@ -164,15 +165,13 @@ impl Network {
         }
     }
 
-    /// The IPv4 subnets, checked: each has its gateway inside and room for a pod, and none overlaps another. IPv6 subnets
-    /// are passed over.
+    /// The subnets, checked: each has its gateway inside and room for a pod, and none overlaps another.
     ///
     /// # Errors
     /// [`Code::BadConfig`].
     pub fn pools(&self) -> Result<Vec<Pool>, Error> {
         let mut pools: Vec<Pool> = Vec::new();
-        for (subnet, gateway) in &self.subnets {
-            let IpNet::V4(given) = subnet else { continue };
+        for (given, gateway) in &self.subnets {
             let subnet = given.trunc();
             if subnet != *given {
                 return Err(bad(
@@ -180,16 +179,18 @@ impl Network {
                     format!("write {subnet}"),
                 ));
             }
-            if subnet.prefix_len() > 30 {
+            let Some(first) = family::gateway(subnet) else {
                 return Err(bad(
                     format!("subnet {subnet} is too small to give out addresses"),
-                    "it must hold its own address, a gateway, a pod and a broadcast address: use a prefix of 30 or shorter",
+                    format!(
+                        "it must hold its own address, a gateway, a pod and a broadcast address: use a prefix of {} or shorter",
+                        subnet.max_prefix_len() - 2
+                    ),
                 ));
-            }
-            let first = Ipv4Addr::from_bits(subnet.network().to_bits().wrapping_add(1));
+            };
             let gateway = match gateway {
                 None => first,
-                Some(std::net::IpAddr::V4(gateway))
+                Some(gateway)
                     if subnet.contains(gateway) && *gateway != subnet.network() && *gateway != subnet.broadcast() =>
                 {
                     *gateway
@@ -214,7 +215,7 @@ impl Network {
         }
         if pools.is_empty() {
             return Err(bad(
-                format!("network {} has no IPv4 subnet", self.name),
+                format!("network {} has no subnet", self.name),
                 "list the node's spec.podCIDRs in subnets, as the agent does when it writes the configuration",
             ));
         }

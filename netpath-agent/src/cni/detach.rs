@@ -1,7 +1,7 @@
 //! DEL: takes away whatever is there of an attachment, however much that is, and as often as it is asked. The address goes
 //! last: as long as anything else is left, its file says whose it is.
 
-use std::{fmt::Display, net::Ipv4Addr};
+use std::{fmt::Display, net::IpAddr};
 
 use super::{
     allocate::{Addresses, boot_id},
@@ -41,7 +41,7 @@ pub(super) async fn detach(
     for (address, record) in &records {
         note(&mut left, close_ports(addresses, &pins, &record.host_ports(), *address));
     }
-    let owned: Vec<Ipv4Addr> = records.into_iter().map(|(address, _)| address).collect();
+    let owned: Vec<IpAddr> = records.into_iter().map(|(address, _)| address).collect();
     let link = netlink.link(&device).await?;
     left.extend(dismantle(netlink, network, &device, link.as_ref(), &owned).await);
     if left.is_empty() {
@@ -54,7 +54,7 @@ pub(super) async fn detach(
 ///
 /// # Errors
 /// Those of the tables; [`Code::Io`].
-pub(super) fn close_ports(addresses: &Addresses, pins: &Pins, ports: &[HostPort], pod: Ipv4Addr) -> Result<(), Error> {
+pub(super) fn close_ports(addresses: &Addresses, pins: &Pins, ports: &[HostPort], pod: IpAddr) -> Result<(), Error> {
     if ports.is_empty() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) async fn dismantle(
     network: &Network,
     device: &str,
     link: Option<&Link>,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
 ) -> Vec<String> {
     let pins = Pins::new(&network.bpf_root);
     let mut left = Vec::new();

@@ -1,6 +1,6 @@
 //! The runtime's port mappings: which of the node's ports lead to a container (CNI CONVENTIONS.md, "portMappings").
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct PortMapping {
     /// `tcp` or `udp`; missing for TCP.
     #[serde(alias = "Protocol", default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// The node's address; missing, empty or 0.0.0.0 for all of them.
+    /// The node's address; missing or empty for all of them, 0.0.0.0 or :: for those of its family.
     #[serde(
         rename = "hostIP",
         alias = "HostIP",
@@ -34,8 +34,8 @@ pub struct PortMapping {
 /// A mapping that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// The node's address; `None` for all of them.
-    pub address: Option<Ipv4Addr>,
+    /// The node's address; `None` for all of them, the unspecified one for those of its family.
+    pub address: Option<IpAddr>,
     /// The node's port.
     pub port: u16,
     /// The container's.
@@ -71,19 +71,11 @@ impl HostPort {
         let address = match mapping.host_ip.as_deref() {
             None | Some("") => None,
             Some(text) => match text.parse() {
-                Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => None,
-                Ok(IpAddr::V4(address)) => Some(address),
-                Ok(IpAddr::V6(address)) => {
-                    return Err(Error::new(
-                        Code::UnsupportedField,
-                        format!("portMappings: hostIP {address} is IPv6, which is not served"),
-                    )
-                    .details("use an IPv4 address of the node"));
-                }
+                Ok(address) => Some(address),
                 Err(_) => {
                     return Err(
                         Error::new(Code::BadConfig, format!("portMappings: hostIP {text:?} is no address"))
-                            .details("use an IPv4 address of the node, or leave it out for all of them"),
+                            .details("use an address of the node, or leave it out for all of them"),
                     );
                 }
             },
@@ -118,19 +110,21 @@ mod tests {
         for mapping in [
             json!({"hostPort": 8080, "containerPort": 80}),
             json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}),
-            json!({"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": "0.0.0.0"}),
             // containerd 2.
             json!({"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}),
         ] {
             assert_eq!(read(mapping), Ok(Some(all)));
         }
-        let one = HostPort {
-            address: Some(Ipv4Addr::LOCALHOST),
-            protocol: Protocol::Udp,
-            ..all
-        };
-        let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": "127.0.0.1"});
-        assert_eq!(read(mapping.clone()), Ok(Some(one)));
+        let mapping = |ip: &str| json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": ip});
+        for ip in ["0.0.0.0", "::", "127.0.0.1", "2001:db8::7"] {
+            let one = HostPort {
+                address: Some(ip.parse().unwrap()),
+                protocol: Protocol::Udp,
+                ..all
+            };
+            assert_eq!(read(mapping(ip)), Ok(Some(one)));
+        }
+        let mapping = mapping("127.0.0.1");
         let read_back: PortMapping = serde_json::from_value(mapping.clone()).unwrap();
         assert_eq!(serde_json::to_value(read_back).unwrap(), mapping);
         assert_eq!(read(json!({"hostPort": 0, "containerPort": 80})), Ok(None));
@@ -143,7 +137,7 @@ mod tests {
             (json!({"hostPort": -1}), Code::BadConfig, "hostPort -1"),
             (json!({"containerPort": 0}), Code::BadConfig, "containerPort 0"),
             (json!({"protocol": "sctp"}), Code::UnsupportedField, "protocol SCTP"),
-            (json!({"hostIP": "::1"}), Code::UnsupportedField, "hostIP ::1 is IPv6"),
+            (json!({"hostIP": "::g"}), Code::BadConfig, "hostIP \"::g\""),
             (json!({"hostIP": "node"}), Code::BadConfig, "hostIP \"node\""),
         ] {
             let mut mapping = json!({"hostPort": 8080, "containerPort": 80});

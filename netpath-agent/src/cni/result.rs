@@ -1,8 +1,8 @@
 //! What ADD answers (CNI SPEC, section 5, "ADD Success"), in the runtime's version.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::IpAddr, path::Path};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netpath_common::abi::Mac;
 use serde_json::{Map, Value, json};
 
@@ -12,6 +12,7 @@ use super::{
     names::Attachment,
     version::Version,
 };
+use crate::family::{Family, V4, V6};
 
 /// A finished attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +23,8 @@ pub struct Attached {
     pub host_mac: Mac,
     /// The pod's MAC address.
     pub pod_mac: Mac,
-    /// The pod's address and the length of its subnet's prefix.
-    pub address: Ipv4Net,
-    /// The pod's gateway.
-    pub gateway: Ipv4Addr,
+    /// The pod's addresses as its interface has them, each with its gateway.
+    pub addresses: Vec<(IpNet, IpAddr)>,
     /// The MTU of both ends, in bytes.
     pub mtu: u32,
 }
@@ -51,13 +50,18 @@ pub fn success(network: &Network, attachment: &Attachment, netns: &Path, attache
     interfaces.push(pod);
     let index = interfaces.len() - 1;
 
-    let mut address =
-        json!({ "address": attached.address.to_string(), "gateway": attached.gateway, "interface": index });
-    if network.version < Version::V1_0_0 {
-        address["version"] = "4".into();
+    for (address, gateway) in &attached.addresses {
+        let (version, everywhere) = match address {
+            IpNet::V4(_) => ("4", V4::ALL),
+            IpNet::V6(_) => ("6", V6::ALL),
+        };
+        let mut entry = json!({ "address": address.to_string(), "gateway": gateway, "interface": index });
+        if network.version < Version::V1_0_0 {
+            entry["version"] = version.into();
+        }
+        list(&mut result, "ips")?.push(entry);
+        list(&mut result, "routes")?.push(json!({ "dst": everywhere, "gw": gateway }));
     }
-    list(&mut result, "ips")?.push(address);
-    list(&mut result, "routes")?.push(json!({ "dst": "0.0.0.0/0", "gw": attached.gateway }));
     let dns = network.dns.clone().map_or_else(|| json!({}), Value::Object);
     result.entry("dns").or_insert(dns);
     Ok(Value::Object(result))
@@ -89,13 +93,16 @@ mod tests {
             bridge_mac: [2, 0, 0, 0, 0, 1],
             host_mac: [2, 0, 0, 0, 0, 2],
             pod_mac: [2, 0, 0, 0, 0, 0xfe],
-            address: "10.244.1.5/24".parse().unwrap(),
-            gateway: "10.244.1.1".parse().unwrap(),
+            addresses: vec![("10.244.1.5/24".parse().unwrap(), "10.244.1.1".parse().unwrap())],
             mtu: 1450,
         }
     }
 
     fn answer(version: &str, more: Value) -> Value {
+        answer_of(&attached(), version, more)
+    }
+
+    fn answer_of(attached: &Attached, version: &str, more: Value) -> Value {
         let mut config = json!({ "cniVersion": version, "name": "netpath" });
         config
             .as_object_mut()
@@ -106,7 +113,26 @@ mod tests {
             container_id: "c0ffee".into(),
             ifname: "eth0".into(),
         };
-        success(&network, &attachment, Path::new("/run/netns/blue"), &attached()).unwrap()
+        success(&network, &attachment, Path::new("/run/netns/blue"), attached).unwrap()
+    }
+
+    #[test]
+    fn each_address_is_told_with_its_own_way_out() {
+        let mut both = attached();
+        let wide = ("fd00:244:1::5/128".parse().unwrap(), "fd00:244:1::1".parse().unwrap());
+        both.addresses.push(wide);
+        let result = answer_of(&both, "0.4.0", json!({}));
+        assert_eq!(
+            result["ips"],
+            json!([
+                {"version": "4", "address": "10.244.1.5/24", "gateway": "10.244.1.1", "interface": 2},
+                {"version": "6", "address": "fd00:244:1::5/128", "gateway": "fd00:244:1::1", "interface": 2},
+            ])
+        );
+        assert_eq!(
+            result["routes"],
+            json!([{"dst": "0.0.0.0/0", "gw": "10.244.1.1"}, {"dst": "::/0", "gw": "fd00:244:1::1"}])
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! STATUS: could ADD work now? Runtimes ask every few seconds, so this reads little and opens no socket.
 
+use std::collections::BTreeSet;
+
 use nix::net::if_::if_nametoindex;
 
 use super::{
     allocate::{Addresses, boot_id},
     config::Network,
     error::{Code, Error},
-    pool::exhausted,
+    pool::{exhausted, families},
     tables::require_datapath,
 };
 use crate::datapath::pins::Pins;
@@ -20,7 +22,9 @@ pub fn status(network: &Network) -> Result<(), Error> {
     let pools = network.pools()?;
     let addresses = Addresses::new(&network.state_dir, &network.name, boot_id()?);
     if let Err(mut error) = ready(network) {
-        let pods = addresses.records()?.len();
+        let records = addresses.records()?;
+        let pods: BTreeSet<_> = records.iter().map(|(_, record)| record.attachment()).collect();
+        let pods = pods.len();
         error.code = Code::NotAvailable;
         if pods > 0 {
             error.code = Code::LimitedConnectivity;
@@ -28,9 +32,11 @@ pub fn status(network: &Network) -> Result<(), Error> {
         }
         return Err(error);
     }
-    if addresses.free(&pools)? == 0 {
-        return Err(Error::new(Code::NotAvailable, exhausted(&pools))
-            .details("delete pods on this node, or give the node a larger or a second pod subnet"));
+    for pools in families(&pools) {
+        if addresses.free(&pools)? == 0 {
+            return Err(Error::new(Code::NotAvailable, exhausted(&pools))
+                .details("delete pods on this node, or give the node a larger or a second pod subnet"));
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! A pod's entries in the tables: `np_endpoint4` says where its address is, `np_bridge` what its port may send.
+//! A pod's entries in the tables: `np_endpoint4` and `np_endpoint6` say where its addresses are, `np_bridge` what its port may
+//! send.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netpath_common::{
     abi::{
@@ -9,18 +10,27 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_POD},
     },
     hook::Hook,
-    names,
 };
 
 use super::error::{Code, Error};
-use crate::datapath::{config::NodeConfig, error::Error as DatapathError, maps::Table, pins::Pins};
+use crate::{
+    datapath::{
+        config::NodeConfig,
+        error::{Error as DatapathError, Result as DatapathResult},
+        maps::Table,
+        pins::Pins,
+        tables,
+    },
+    family::{Family, V4, V6},
+};
 
 /// The hooks of a pod's device, in the order of attachment: what comes to the pod first.
 pub const HOOKS: [Hook; 2] = [Hook::ToPod, Hook::FromPod];
 
 /// The tables that have entries of pods.
 pub struct PodTables {
-    endpoints: Table<[u8; 4], Endpoint>,
+    v4: Table<V4, Endpoint>,
+    v6: Table<V6, Endpoint>,
     ports: Table<u32, Port>,
 }
 
@@ -69,8 +79,9 @@ impl PodTables {
     /// [`DatapathError::MapMissing`], [`DatapathError::Map`].
     pub fn open(pins: &Pins) -> Result<Self, DatapathError> {
         Ok(Self {
-            endpoints: Table::open(pins, names::ENDPOINT4)?,
-            ports: Table::open(pins, names::BRIDGE)?,
+            v4: tables::endpoints(pins)?,
+            v6: tables::endpoints(pins)?,
+            ports: tables::bridge(pins)?,
         })
     }
 
@@ -89,93 +100,128 @@ impl PodTables {
     /// Adds a pod.
     ///
     /// # Errors
-    /// [`Code::BadConfig`] if the address is the node's own; those of the tables.
-    pub fn add(&mut self, address: Ipv4Addr, ifindex: u32, mac: Mac) -> Result<(), Error> {
-        if self
-            .endpoints
-            .get(&address.octets())?
-            .is_some_and(|endpoint| endpoint.kind != KIND_POD)
-        {
-            return Err(
-                Error::new(Code::BadConfig, format!("address {address} is the node's own"))
-                    .details("the node's address lies in its pod subnet: give the node another spec.podCIDR"),
-            );
-        }
-        // The endpoint first: DEL finds the port's entry through it when the device is gone.
-        self.endpoints.insert(
-            &address.octets(),
-            &Endpoint {
-                ifindex,
-                mac,
-                kind: KIND_POD,
-            },
-        )?;
-        let port = Port {
+    /// [`Code::BadConfig`] if one of the addresses is the node's own; those of the tables.
+    pub fn add(&mut self, addresses: &[IpAddr], ifindex: u32, mac: Mac) -> Result<(), Error> {
+        let endpoint = Endpoint {
+            ifindex,
             mac,
-            address4: address.octets(),
-            ..Port::default()
+            kind: KIND_POD,
         };
-        Ok(self.ports.insert(&ifindex, &port)?)
+        // The endpoints first: DEL finds the port's entry through them when the device is gone.
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => add(&mut self.v4, address.octets(), &endpoint),
+                IpAddr::V6(address) => add(&mut self.v6, address.octets(), &endpoint),
+            }?;
+        }
+        Ok(self.ports.insert(&ifindex, &port(addresses, mac))?)
     }
 
     /// Removes a pod: the entries of its addresses, and those of its device where that is still there.
     ///
     /// # Errors
     /// [`DatapathError::Map`].
-    pub fn remove(&mut self, addresses: &[Ipv4Addr], ifindex: Option<u32>) -> Result<(), DatapathError> {
-        for address in addresses.iter().map(Ipv4Addr::octets) {
-            let Some(endpoint) = self
-                .endpoints
-                .get(&address)?
-                .filter(|endpoint| endpoint.kind == KIND_POD)
-            else {
-                continue;
-            };
-            // The kernel may have given the number of a device that is gone to another pod's.
-            if self
-                .ports
-                .get(&endpoint.ifindex)?
-                .is_some_and(|port| port.address4 == address)
-            {
-                self.ports.remove(&endpoint.ifindex)?;
-            }
-            self.endpoints.remove(&address)?;
+    pub fn remove(&mut self, addresses: &[IpAddr], ifindex: Option<u32>) -> DatapathResult<()> {
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => remove(&mut self.v4, &mut self.ports, address.octets()),
+                IpAddr::V6(address) => remove(&mut self.v6, &mut self.ports, address.octets()),
+            }?;
         }
         if let Some(ifindex) = ifindex {
             self.ports.remove(&ifindex)?;
             if addresses.is_empty() {
-                for (address, endpoint) in self.endpoints.entries()? {
-                    if endpoint.kind == KIND_POD && endpoint.ifindex == ifindex {
-                        self.endpoints.remove(&address)?;
-                    }
-                }
+                remove_all_at(&mut self.v4, ifindex)?;
+                remove_all_at(&mut self.v6, ifindex)?;
             }
         }
         Ok(())
     }
 
-    /// What the tables say of an address and of the device it is at.
+    /// What the tables say of an address.
     ///
     /// # Errors
     /// [`DatapathError::Map`].
-    pub fn get(&self, address: Ipv4Addr, ifindex: u32) -> Result<(Option<Endpoint>, Option<Port>), DatapathError> {
-        Ok((self.endpoints.get(&address.octets())?, self.ports.get(&ifindex)?))
+    pub fn endpoint(&self, address: IpAddr) -> DatapathResult<Option<Endpoint>> {
+        match address {
+            IpAddr::V4(address) => self.v4.get(&address.octets()),
+            IpAddr::V6(address) => self.v6.get(&address.octets()),
+        }
+    }
+
+    /// What the tables say of a device.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn port(&self, ifindex: u32) -> DatapathResult<Option<Port>> {
+        self.ports.get(&ifindex)
     }
 
     /// The devices that pods' entries name.
     ///
     /// # Errors
     /// [`DatapathError::Map`].
-    pub fn devices(&self) -> Result<Vec<u32>, DatapathError> {
-        let endpoints = self
-            .endpoints
-            .entries()?
-            .into_iter()
-            .filter(|(_, endpoint)| endpoint.kind == KIND_POD);
-        let ports = self.ports.entries()?.into_iter().map(|(ifindex, _)| ifindex);
-        let mut devices: Vec<u32> = endpoints.map(|(_, endpoint)| endpoint.ifindex).chain(ports).collect();
+    pub fn devices(&self) -> DatapathResult<Vec<u32>> {
+        let mut devices = devices(&self.v4)?;
+        devices.extend(self::devices(&self.v6)?);
+        devices.extend(self.ports.entries()?.into_iter().map(|(ifindex, _)| ifindex));
         devices.sort_unstable();
         devices.dedup();
         Ok(devices)
     }
+}
+
+/// What a port of a pod with these addresses may send.
+pub fn port(addresses: &[IpAddr], mac: Mac) -> Port {
+    let mut port = Port { mac, ..Port::default() };
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => port.address4 = address.octets(),
+            IpAddr::V6(address) => port.address6 = address.octets(),
+        }
+    }
+    port
+}
+
+fn add<F: Family>(endpoints: &mut Table<F, Endpoint>, address: F, endpoint: &Endpoint) -> Result<(), Error> {
+    if endpoints.get(&address)?.is_some_and(|found| found.kind != KIND_POD) {
+        let address = F::Address::from(address);
+        return Err(
+            Error::new(Code::BadConfig, format!("address {address} is the node's own"))
+                .details("the node's address lies in its pod subnet: give the node another spec.podCIDR"),
+        );
+    }
+    Ok(endpoints.insert(&address, endpoint)?)
+}
+
+fn remove<F: Family>(
+    endpoints: &mut Table<F, Endpoint>,
+    ports: &mut Table<u32, Port>,
+    address: F,
+) -> DatapathResult<()> {
+    let found = endpoints.get(&address)?;
+    let Some(endpoint) = found.filter(|endpoint| endpoint.kind == KIND_POD) else {
+        return Ok(());
+    };
+    // The kernel may have given the number of a device that is gone to another pod's.
+    let port = ports.get(&endpoint.ifindex)?;
+    if port.is_some_and(|port| F::of_port(&port) == address) {
+        ports.remove(&endpoint.ifindex)?;
+    }
+    endpoints.remove(&address).map(drop)
+}
+
+fn remove_all_at<F: Family>(endpoints: &mut Table<F, Endpoint>, ifindex: u32) -> DatapathResult<()> {
+    for (address, endpoint) in endpoints.entries()? {
+        if endpoint.kind == KIND_POD && endpoint.ifindex == ifindex {
+            endpoints.remove(&address)?;
+        }
+    }
+    Ok(())
+}
+
+fn devices<F: Family>(endpoints: &Table<F, Endpoint>) -> DatapathResult<Vec<u32>> {
+    let entries = endpoints.entries()?.into_iter();
+    let pods = entries.filter(|(_, endpoint)| endpoint.kind == KIND_POD);
+    Ok(pods.map(|(_, endpoint)| endpoint.ifindex).collect())
 }

@@ -202,8 +202,19 @@ fn bad_configurations_are_refused_with_their_code() {
 #[test]
 fn bad_subnets_are_code_7_and_matter_only_where_they_are_used() {
     let cases = [
-        (json!([]), "network net has no IPv4 subnet"),
-        (json!([{"subnet": "fd00::/64"}]), "network net has no IPv4 subnet"),
+        (json!([]), "network net has no subnet"),
+        (
+            json!([{"subnet": "fd00::/127"}]),
+            "subnet fd00::/127 is too small to give out addresses",
+        ),
+        (
+            json!([{"subnet": "fd00::/64", "gateway": "10.0.0.1"}]),
+            "gateway 10.0.0.1 is not a host's address in subnet fd00::/64",
+        ),
+        (
+            json!([{"subnet": "fd00::/64"}, {"subnet": "10.0.0.0/8"}, {"subnet": "fd00::8:0/112"}]),
+            "subnets fd00::/64 and fd00::8:0/112 overlap",
+        ),
         (
             json!([{"subnet": "10.0.0.0/31"}]),
             "subnet 10.0.0.0/31 is too small to give out addresses",
@@ -235,13 +246,13 @@ fn bad_subnets_are_code_7_and_matter_only_where_they_are_used() {
         assert_eq!((error.code, error.msg.as_str()), (Code::BadConfig, msg));
     }
     let dual = network(json!({"subnets": [{"subnet": "fd00::/64"}, {"subnet": "10.0.0.0/30"}]})).unwrap();
-    let pool = Pool {
-        subnet: "10.0.0.0/30".parse().unwrap(),
-        gateway: "10.0.0.1".parse().unwrap(),
+    let pool = |subnet: &str, gateway: &str| Pool {
+        subnet: subnet.parse().unwrap(),
+        gateway: gateway.parse().unwrap(),
     };
     assert_eq!(
         dual.pools().unwrap(),
-        [pool],
+        [pool("fd00::/64", "fd00::1"), pool("10.0.0.0/30", "10.0.0.1")],
         "the first host is the gateway unless another is named"
     );
 }

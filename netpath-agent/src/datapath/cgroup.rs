@@ -24,7 +24,16 @@ use super::{
 };
 
 /// The hooks of sockets.
-pub const HOOKS: &[Hook] = &[Hook::Connect4, Hook::Sendmsg4, Hook::Recvmsg4, Hook::Getpeername4];
+pub const HOOKS: &[Hook] = &[
+    Hook::Connect4,
+    Hook::Sendmsg4,
+    Hook::Recvmsg4,
+    Hook::Getpeername4,
+    Hook::Connect6,
+    Hook::Sendmsg6,
+    Hook::Recvmsg6,
+    Hook::Getpeername6,
+];
 
 /// The inode of the machine's root: the kernel numbers cgroups from there.
 const ROOT_INODE: u64 = 1;
@@ -36,6 +45,10 @@ pub fn call(hook: Hook) -> Option<CgroupSockAddrAttachType> {
         Hook::Sendmsg4 => Some(CgroupSockAddrAttachType::UDPSendMsg4),
         Hook::Recvmsg4 => Some(CgroupSockAddrAttachType::UDPRecvMsg4),
         Hook::Getpeername4 => Some(CgroupSockAddrAttachType::GetPeerName4),
+        Hook::Connect6 => Some(CgroupSockAddrAttachType::Connect6),
+        Hook::Sendmsg6 => Some(CgroupSockAddrAttachType::UDPSendMsg6),
+        Hook::Recvmsg6 => Some(CgroupSockAddrAttachType::UDPRecvMsg6),
+        Hook::Getpeername6 => Some(CgroupSockAddrAttachType::GetPeerName6),
         Hook::FromPod
         | Hook::ToPod
         | Hook::FromOverlay

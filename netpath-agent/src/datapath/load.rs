@@ -38,6 +38,10 @@ pub const HOOKS: &[Hook] = &[
     Hook::Sendmsg4,
     Hook::Recvmsg4,
     Hook::Getpeername4,
+    Hook::Connect6,
+    Hook::Sendmsg6,
+    Hook::Recvmsg6,
+    Hook::Getpeername6,
 ];
 
 /// What loading did, for the log.

@@ -188,7 +188,8 @@ fn a_new_size_carries_everything_over() {
     };
     let mut loaded = load(pins, &larger).expect("programs that load");
     loaded.created.sort_unstable();
-    assert_eq!(loaded.created, [(names::BRIDGE, 0), (names::ENDPOINT4, 64)]);
+    let created = [(names::BRIDGE, 0), (names::ENDPOINT4, 64), (names::ENDPOINT6, 0)];
+    assert_eq!(loaded.created, created);
     assert_eq!(loaded.kept, []);
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let endpoints = tables::endpoints::<[u8; 4]>(pins).expect("pinned");
@@ -216,7 +217,7 @@ fn maps_that_programs_write_to_keep_their_size_and_say_so() {
         connections.insert(&tuple(port), &connection).expect("room");
     }
     let tracked = connections.entries().expect("read");
-    let maps = [names::CONNTRACK4, names::FRAGMENT4];
+    let maps = [names::CONNTRACK4, names::CONNTRACK6, names::FRAGMENT4, names::FRAGMENT6];
     let before = maps.map(|map| map_id(pins, map));
 
     let other = Sizes {
@@ -231,7 +232,14 @@ fn maps_that_programs_write_to_keep_their_size_and_say_so() {
         entries,
         wanted: 128,
     };
-    assert_eq!(loaded.kept, [kept(names::CONNTRACK4, 1024), kept(names::FRAGMENT4, 64)]);
+    let sizes = [1024, 1024, 64, 64];
+    assert_eq!(
+        loaded.kept,
+        maps.iter()
+            .zip(sizes)
+            .map(|(map, size)| kept(*map, size))
+            .collect::<Vec<_>>()
+    );
     assert_eq!(
         loaded.kept[0].to_string(),
         "map np_conntrack4 keeps its room for 1024 entries, since connections use it: --max-connections 128 takes effect \

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 use serde::{Deserialize, Serialize};
 
-use super::proc::{FORWARD, file, read, sysctl, write};
+use super::proc::{file, read, sysctl, write};
 use super::{Error, Result};
+use crate::family::{Family, V4, V6};
+
+/// What makes every device of its family follow.
+const FORWARD: [&str; 2] = [V4::FORWARD, V6::FORWARD];
 
 /// A sysctl and the value it is given.
 pub(super) type Setting = (String, &'static str);
@@ -75,7 +79,7 @@ pub(super) fn remember(settings: &[Setting], followers: &[Setting], state: &Path
     written.map_err(|error| file(&path, error))
 }
 
-/// The sysctls of this namespace that still have the values that netpath gave them, and had others before; the one that
+/// The sysctls of this namespace that still have the values that netpath gave them, and had others before; those that
 /// others follow first. What somebody else has changed since is left to them.
 ///
 /// # Errors
@@ -94,10 +98,17 @@ pub fn changed(state: &Path) -> Result<Vec<Changed>> {
             _ => {}
         }
     }
-    changed.sort_by_key(|change| change.name != FORWARD);
-    let follow = changed.first().is_some_and(|change| change.name == FORWARD);
-    changed.retain(|change| follow || !change.same);
+    let is_first = |change: &Changed| FORWARD.contains(&change.name.as_str());
+    changed.sort_by_key(|change| !is_first(change));
+    let first = changed.iter().filter(|change| is_first(change));
+    let follow: Vec<String> = first.map(|change| stack(&change.name).to_owned()).collect();
+    changed.retain(|change| !change.same || follow.iter().any(|stack_of| *stack_of == stack(&change.name)));
     Ok(changed)
+}
+
+/// The family's folder that a sysctl is in.
+fn stack(name: &str) -> &str {
+    name.split('/').next().unwrap_or_default()
 }
 
 /// Gives a sysctl back the value that it had.
@@ -131,7 +142,7 @@ fn recorded(state: &Path) -> Result<Record> {
     // A name leads to a file that is written to: none that was not made here.
     record
         .changes
-        .retain(|name, _| name.starts_with("ipv4/") && !name.contains(".."));
+        .retain(|name, _| [V4::SYSCTLS, V6::SYSCTLS].contains(&stack(name)) && !name.contains(".."));
     Ok(record)
 }
 

@@ -10,7 +10,7 @@ use netpath_common::names::BRIDGE_DEVICE;
 use rtnetlink::{LinkBridge, LinkMessageBuilder};
 
 use super::link::{Link, by_index, is_stable_mac, stable_mac};
-use super::{Error, Netlink, Result, kernel};
+use super::{Error, Netlink, Result, kernel, sysctl};
 
 /// What its MAC has of it.
 const LETTER: u8 = b'p';
@@ -69,6 +69,9 @@ impl Netlink {
             let what = format!("set its MTU to {}", wanted.mtu);
             self.change(name, &what, by_index(link.index).mtu(wanted.mtu).build())
                 .await?;
+        }
+        if wanted.gateways.iter().any(|gateway| gateway.addr().is_ipv6()) {
+            sysctl::speak_ipv6(name)?;
         }
         self.set_addresses(&link, &wanted.gateways).await?;
         if !link.up {

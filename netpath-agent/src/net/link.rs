@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netpath_common::abi::Mac;
 use nix::libc::ENODEV;
@@ -124,6 +125,14 @@ pub fn is_stable_mac(letter: u8, mac: Mac) -> bool {
     mac.starts_with(&[b'N', letter])
 }
 
+/// The family of an address, as netlink numbers it.
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
 /// A request's beginning that names a device by its index.
 pub(crate) fn by_index(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)
@@ -203,12 +212,7 @@ impl Netlink {
             .collect();
         for address in wanted {
             if !present.iter().any(|(net, _)| net == address) {
-                let request = self
-                    .handle
-                    .address()
-                    .add(link.index, address.addr(), address.prefix_len());
-                request
-                    .execute()
+                self.add_address(link, *address)
                     .await
                     .map_err(kernel(format!("device {}: add address {address}", link.name)))?;
             }
@@ -223,6 +227,18 @@ impl Netlink {
             }
         }
         Ok(())
+    }
+
+    /// Adds an address, which is there at once: nobody else can have it, so none is asked (RFC 4862, section 5.4).
+    pub(super) async fn add_address(&self, link: &Link, address: IpNet) -> std::result::Result<(), rtnetlink::Error> {
+        let mut request = self
+            .handle
+            .address()
+            .add(link.index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await
     }
 
     /// An address that another device than `name` has already.

@@ -8,9 +8,6 @@ use std::{
 
 use super::{Error, Result};
 
-/// Whether the node forwards; a write makes every device follow.
-pub(super) const FORWARD: &str = "ipv4/ip_forward";
-
 /// Where the kernel shows them.
 pub const PROC_SYS_NET: &str = "/proc/sys/net";
 

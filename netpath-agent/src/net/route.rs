@@ -2,7 +2,7 @@
 //! its protocol; no other is ever touched.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
@@ -13,12 +13,18 @@ use netlink_packet_route::route::{
 };
 use nix::libc::{EEXIST, ESRCH, RT_TABLE_LOCAL};
 
-use super::neighbour::SERVICE_NEXT_HOP;
+use super::link::{Link, family};
+use super::neighbour::service_next_hop;
 use super::{Error, Netlink, Result, is_errno, kernel};
 use crate::plan::{KernelRoute, Way};
 
 /// The protocol that marks a route as netpath's: 'N'. `ip route show proto 78` lists them.
 pub const PROTOCOL: u8 = 78;
+
+/// The metric that a route of IPv6 gets where none is asked for (`IP6_RT_PRIO_USER`); in IPv4 that is none.
+const USUAL_METRIC6: u32 = 1024;
+/// The families that routes are of.
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// A route that is not netpath's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,14 +99,9 @@ impl Netlink {
     /// The routes that are netpath's, as the kernel tells them.
     async fn own_routes(&self) -> Result<Vec<RouteMessage>> {
         let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
         filter.header.protocol = RouteProtocol::Other(PROTOCOL);
         filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        let routes = self.handle.route().get(filter).execute();
-        let routes: Vec<RouteMessage> = routes
-            .try_collect()
-            .await
-            .map_err(kernel("list routes of protocol 78"))?;
+        let routes = self.routes_like(filter, "list routes of protocol 78").await?;
         // An old kernel may ignore the filter; what is not ours must not even be looked at.
         let ours = |route: &RouteMessage| route.header.protocol == RouteProtocol::Other(PROTOCOL) && in_main(route);
         Ok(routes.into_iter().filter(ours).collect())
@@ -108,24 +109,48 @@ impl Netlink {
 
     /// The routes of the main table that are not netpath's.
     pub async fn foreign_routes(&self) -> Result<Vec<ForeignRoute>> {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        let routes = self.handle.route().get(filter).execute();
-        let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel("list routes"))?;
-        let others = |route: &&RouteMessage| route.header.protocol != RouteProtocol::Other(PROTOCOL) && in_main(route);
+        let others = |route: &&RouteMessage| route.header.protocol != RouteProtocol::Other(PROTOCOL);
+        let routes = self.main_routes().await?;
         Ok(routes.iter().filter(others).filter_map(foreign).collect())
+    }
+
+    /// The main table of the namespace, whoever added its routes: destination and gateway.
+    pub async fn routes(&self) -> Result<Vec<(IpNet, Option<IpAddr>)>> {
+        let routes = self.main_routes().await?;
+        Ok(routes
+            .iter()
+            .filter_map(|route| Some((destination(route)?, gateway(route))))
+            .collect())
+    }
+
+    async fn main_routes(&self) -> Result<Vec<RouteMessage>> {
+        let mut filter = RouteMessage::default();
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let mut routes = self.routes_like(filter, "list routes").await?;
+        routes.retain(in_main);
+        Ok(routes)
     }
 
     /// Where the kernel's local table leads to the node itself: its addresses, and what others set there.
     pub async fn local_routes(&self) -> Result<Vec<IpNet>> {
         let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
         filter.header.table = RT_TABLE_LOCAL;
-        let routes = self.handle.route().get(filter).execute();
-        let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel("list local routes"))?;
+        let routes = self.routes_like(filter, "list local routes").await?;
         let local = routes.iter().filter(|route| route.header.kind == RouteType::Local);
         Ok(local.filter_map(destination).collect())
+    }
+
+    /// The routes of both families that a filter lets through.
+    async fn routes_like(&self, mut filter: RouteMessage, action: &str) -> Result<Vec<RouteMessage>> {
+        let mut all = Vec::new();
+        for family in FAMILIES {
+            filter.header.address_family = family;
+            let routes = self.handle.route().get(filter.clone()).execute();
+            let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(kernel(action))?;
+            // A kernel without IPv6 answers with what it has.
+            all.extend(routes.into_iter().filter(|route| route.header.address_family == family));
+        }
+        Ok(all)
     }
 
     async fn add_route(&self, route: &KernelRoute, beside: bool) -> Result<()> {
@@ -147,6 +172,32 @@ impl Netlink {
             }),
             answer => answer.map_err(kernel(format!("add the route to {}", route.destination))),
         }
+    }
+
+    /// Adds a device's way to everywhere. `onlink` if the gateway is in no prefix that the device has.
+    pub(super) async fn add_default_route(
+        &self,
+        device: &Link,
+        gateway: IpAddr,
+        onlink: bool,
+    ) -> std::result::Result<(), rtnetlink::Error> {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: family(gateway),
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Static,
+            scope: RouteScope::Universe,
+            kind: RouteType::Unicast,
+            flags: if onlink {
+                RouteFlags::Onlink
+            } else {
+                RouteFlags::empty()
+            },
+            ..RouteHeader::default()
+        };
+        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+        message.attributes.push(RouteAttribute::Oif(device.index));
+        self.handle.route().add(message).execute().await
     }
 
     async fn delete_routes(&self, routes: Vec<(Option<KernelRoute>, RouteMessage)>, report: &mut RoutesReport) {
@@ -181,15 +232,10 @@ impl Netlink {
 
 /// The request that adds a route.
 fn message(route: &KernelRoute) -> Result<RouteMessage> {
-    let (IpNet::V4(destination), IpAddr::V4(source)) = (route.destination, route.source) else {
-        return Err(Error::Missing {
-            object: format!("an IPv4 destination and source for the route to {}", route.destination),
-            remedy: "give the node an IPv4 podCIDR: IPv6 routes are not served yet".into(),
-        });
-    };
+    let destination = route.destination;
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
-        address_family: AddressFamily::Inet,
+        address_family: family(destination.addr()),
         destination_prefix_length: destination.prefix_len(),
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Other(PROTOCOL),
@@ -199,18 +245,16 @@ fn message(route: &KernelRoute) -> Result<RouteMessage> {
     };
     message
         .attributes
-        .push(RouteAttribute::Destination(RouteAddress::Inet(destination.network())));
-    message
-        .attributes
-        .push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        .push(RouteAttribute::Destination(destination.network().into()));
+    message.attributes.push(RouteAttribute::PrefSource(route.source.into()));
     let (device, gateway) = match route.way {
         Way::Gateway { device, gateway } => (device, Some(gateway)),
-        Way::Link { device } => (device, Some(IpAddr::V4(SERVICE_NEXT_HOP))),
+        Way::Link { device } => (device, Some(service_next_hop(route.source))),
         Way::Tunnel { device, vni, remote } => {
             let IpAddr::V4(remote) = remote else {
                 return Err(Error::Missing {
                     object: format!("an IPv4 tunnel end for the route to {destination}"),
-                    remedy: "give the node an IPv4 InternalIP: IPv6 tunnels are not served yet".into(),
+                    remedy: "give the node an IPv4 InternalIP: tunnels are of IPv4".into(),
                 });
             };
             message.header.scope = RouteScope::Link;
@@ -233,12 +277,12 @@ fn message(route: &KernelRoute) -> Result<RouteMessage> {
 
 /// A route of the kernel's as the plan would write it; `None` if no plan writes such a one.
 fn understood(message: &RouteMessage) -> Option<KernelRoute> {
-    let (mut device, mut gateway, mut source, mut vni, mut remote) = (None, None, None, None, None);
+    let destination = destination(message)?;
+    let (mut device, mut source, mut vni, mut remote) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::PrefSource(found) => source = address(found),
             RouteAttribute::Encap(parts) => {
                 for part in parts {
                     match part {
@@ -248,17 +292,15 @@ fn understood(message: &RouteMessage) -> Option<KernelRoute> {
                     }
                 }
             }
+            RouteAttribute::Priority(USUAL_METRIC6) if destination.addr().is_ipv6() => {}
             RouteAttribute::Priority(_) | RouteAttribute::MultiPath(_) => return None,
             _ => {}
         }
     }
-    let device = device?;
-    let way = match (gateway, vni, remote) {
-        (Some(gateway), None, None) if gateway == SERVICE_NEXT_HOP => Way::Link { device },
-        (Some(gateway), None, None) => Way::Gateway {
-            device,
-            gateway: gateway.into(),
-        },
+    let (device, source) = (device?, source?);
+    let way = match (gateway(message), vni, remote) {
+        (Some(gateway), None, None) if gateway == service_next_hop(source) => Way::Link { device },
+        (Some(gateway), None, None) => Way::Gateway { device, gateway },
         (None, Some(vni), Some(remote)) => Way::Tunnel {
             device,
             vni,
@@ -267,9 +309,9 @@ fn understood(message: &RouteMessage) -> Option<KernelRoute> {
         _ => return None,
     };
     Some(KernelRoute {
-        destination: destination(message)?,
+        destination,
         way,
-        source: source?.into(),
+        source,
     })
 }
 
@@ -285,32 +327,44 @@ fn name(message: &RouteMessage) -> String {
 }
 
 fn destination(message: &RouteMessage) -> Option<IpNet> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+    let found = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(found) => address(found),
         _ => None,
     });
-    IpNet::new(
-        address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
-        message.header.destination_prefix_length,
-    )
-    .ok()
+    let everywhere = match message.header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    IpNet::new(found.unwrap_or(everywhere), message.header.destination_prefix_length).ok()
+}
+
+/// The next hop, if the route has one alone.
+fn gateway(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(found) => address(found),
+        _ => None,
+    })
+}
+
+fn address(found: &RouteAddress) -> Option<IpAddr> {
+    match found {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }
 
 fn foreign(message: &RouteMessage) -> Option<ForeignRoute> {
-    let mut route = ForeignRoute {
+    let device = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    Some(ForeignRoute {
         destination: destination(message)?,
-        gateway: None,
-        device: None,
+        gateway: gateway(message),
+        device,
         protocol: message.header.protocol.into(),
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => route.device = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some((*address).into()),
-            _ => {}
-        }
-    }
-    Some(route)
+    })
 }
 
 fn in_main(message: &RouteMessage) -> bool {

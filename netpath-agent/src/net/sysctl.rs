@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::before::{self, Setting};
 use super::ports::Ports;
-use super::proc::{FORWARD, file, path, read, sysctl, write};
+use super::proc::{file, path, read, sysctl, write};
 use super::{Error, Result};
+use crate::family::{Family, V4, V6};
 
 /// Ports that the kernel gives no socket by itself.
 const RESERVED: &str = "ipv4/ip_local_reserved_ports";
@@ -18,39 +19,76 @@ const ON: &str = "1";
 /// Reverse path filters: a packet's source must be routed over the device it came from, or over any.
 const STRICT: &str = "1";
 const LOOSE: &str = "2";
+/// When a device takes router advertisements.
+const UNLESS_FORWARDING: &str = "1";
+const ALWAYS: &str = "2";
 
-/// Lets the node forward, and lets packets come back another way than the kernel would send them, on each device. What this
-/// changes is remembered in the folder `state`, for [`super::before::changed`].
-pub fn prepare(devices: &[&str], state: &Path) -> Result<()> {
-    let mut settings: Vec<Setting> = vec![(FORWARD.to_owned(), ON)];
-    let strict_everywhere = read("ipv4/conf/all/rp_filter")? == STRICT;
+/// Lets the node forward in a family, and lets packets come back another way than the kernel would send them, on each device.
+/// What this changes is remembered in the folder `state`, for [`super::before::changed`].
+pub fn prepare<F: Family>(devices: &[&str], state: &Path) -> Result<()> {
+    let all = format!("{}/conf", F::SYSCTLS);
+    let followers = followers::<F>()?;
+    // Before the node forwards: it would forget the routes that it has from advertisements.
+    let mut settings = advertised(&followers);
+    settings.push((F::FORWARD.to_owned(), ON));
+    let strict_everywhere = read(&format!("{all}/all/rp_filter")).is_ok_and(|value| value == STRICT);
     for device in devices {
         // Dots in a device's name are no separators in its path; slashes are not allowed in names.
-        settings.push((format!("ipv4/conf/{device}/forwarding"), ON));
-        // The stricter of "all" and the device's own would hold, but 2 (loose) counts as more than 1 (strict).
-        let own = format!("ipv4/conf/{device}/rp_filter");
-        if strict_everywhere || read(&own).is_ok_and(|value| value == STRICT) {
+        settings.push((format!("{all}/{device}/forwarding"), ON));
+        // The stricter of "all" and the device's own would hold, but 2 (loose) counts as more than 1 (strict). IPv6 has none.
+        let own = format!("{all}/{device}/rp_filter");
+        if read(&own).is_ok_and(|value| value == STRICT || strict_everywhere) {
             settings.push((own, LOOSE));
         }
+        // A device that came later. IPv4 has none.
+        let own = format!("{all}/{device}/accept_ra");
+        if read(&own).is_ok_and(|value| value == UNLESS_FORWARDING) {
+            settings.push((own, ALWAYS));
+        }
     }
-    before::remember(&settings, &followers()?, state)?;
+    before::remember(&settings, &followers, state)?;
     settings.iter().try_for_each(|(name, value)| set(name, value))
 }
 
 /// What the kernel sets by itself when it is told to forward: every device does, those to come as well, and redirects are no
-/// longer taken. Nothing, if it forwards already.
-fn followers() -> Result<Vec<Setting>> {
-    if read(FORWARD)? == ON {
+/// longer taken in IPv4. Nothing, if it forwards already.
+fn followers<F: Family>() -> Result<Vec<Setting>> {
+    if read(F::FORWARD)? == ON {
         return Ok(Vec::new());
     }
-    let mut settings: Vec<Setting> = vec![("ipv4/conf/all/accept_redirects".to_owned(), "0")];
-    let folder = path("ipv4/conf");
+    let folder = path(&format!("{}/conf", F::SYSCTLS));
+    let mut settings: Vec<Setting> = Vec::new();
+    if F::SYSCTLS == V4::SYSCTLS {
+        settings.push((format!("{}/conf/all/accept_redirects", F::SYSCTLS), "0"));
+    }
     for entry in fs::read_dir(&folder).map_err(|source| file(&folder, source))?.flatten() {
         if let Some(device) = entry.file_name().to_str().filter(|name| *name != "all") {
-            settings.push((format!("ipv4/conf/{device}/forwarding"), ON));
+            settings.push((format!("{}/conf/{device}/forwarding", F::SYSCTLS), ON));
         }
     }
     Ok(settings)
+}
+
+/// Of devices that are about to forward: those that take a router's word for addresses and routes go on to
+/// (`accept_ra` in the kernel's ip-sysctl). IPv4 has nothing of the kind.
+fn advertised(followers: &[Setting]) -> Vec<Setting> {
+    let devices = followers
+        .iter()
+        .filter_map(|(name, _)| name.strip_suffix("/forwarding"));
+    let devices = devices.filter(|device| !device.ends_with("/default"));
+    let settings = devices.map(|device| format!("{device}/accept_ra"));
+    settings
+        .filter(|name| read(name).is_ok_and(|value| value == UNLESS_FORWARDING))
+        .map(|name| (name, ALWAYS))
+        .collect()
+}
+
+/// Has a device of netpath's take part in IPv6, whatever is the default, and believe nobody behind it who claims to be a
+/// router.
+pub fn speak_ipv6(device: &str) -> Result<()> {
+    let of = |name: &str| format!("{}/conf/{device}/{name}", V6::SYSCTLS);
+    set(&of("disable_ipv6"), "0")?;
+    set(&of("accept_ra"), "0")
 }
 
 /// Keeps the kernel from giving a device an IPv6 link-local address, and from announcing it there. Nothing to do in a kernel

@@ -1,6 +1,6 @@
 //! The uplink: the device that leads out of the node, and the next hops behind it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures::StreamExt;
 use ipnet::IpNet;
@@ -96,26 +96,6 @@ impl Netlink {
             Some(Err(error)) if is_errno(&error, ENETUNREACH) || is_errno(&error, EHOSTUNREACH) => Ok(None),
             Some(Err(error)) => Err(kernel(format!("look up the route to {address}"))(error)),
         }
-    }
-
-    /// The addresses of the node that a service's node port is served on: every one of global scope but those on
-    /// netpath's own devices.
-    pub async fn node_addresses(&self, except: &[&str]) -> Result<Vec<Ipv4Addr>> {
-        let links = self.links().await?;
-        let ours: Vec<u32> = links
-            .iter()
-            .filter(|link| except.contains(&link.name.as_str()))
-            .map(|link| link.index)
-            .collect();
-        let addresses = self.addresses().await?;
-        Ok(addresses
-            .into_iter()
-            .filter(|(index, _)| !ours.contains(index))
-            .filter_map(|(_, net)| match net.addr() {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect())
     }
 }
 

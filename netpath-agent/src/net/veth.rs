@@ -2,24 +2,21 @@
 //! pieces, so that programs and tables are in place before the first packet can pass.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_route::{
-    AddressFamily,
     link::{InfoData, InfoKind, InfoVeth},
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage},
+    neighbour::{NeighbourFlags, NeighbourState},
 };
 use netpath_common::abi::Mac;
-use nix::libc::{EEXIST, ENODEV, ENOENT};
-use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use nix::libc::EEXIST;
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::link::{Link, by_index};
-use super::{Error, Netlink, Result, is_errno, kernel};
+use super::{Error, Netlink, Result, is_errno, kernel, sysctl};
 
 /// A pair to be made.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +90,7 @@ impl Netlink {
 
     /// Makes a bridge know who is behind a port, rather than learn it from what the pod sends: no frame for a MAC that
     /// nobody has goes to a pod, and no pod can claim another's.
-    pub async fn settle_port(&self, port: &Link, bridge: &Link, mac: Mac, address: Ipv4Addr) -> Result<()> {
+    pub async fn settle_port(&self, port: &Link, bridge: &Link, mac: Mac, addresses: &[IpAddr]) -> Result<()> {
         let message = LinkBridgePort::new(port.index).learning(false).flood(false).build();
         let request = self.handle().link().set_port(message);
         request
@@ -109,51 +106,10 @@ impl Netlink {
             .await
             .map_err(kernel(format!("add the pod's MAC to bridge port {}", port.name)))?;
 
-        let neighbour = self.handle().neighbours().add(bridge.index, IpAddr::V4(address));
-        neighbour
-            .link_layer_address(&mac)
-            .replace()
-            .execute()
-            .await
-            .map_err(kernel(format!("set neighbour {address} on device {}", bridge.name)))
-    }
-
-    /// Forgets the neighbour of a pod that goes. Says whether there was one.
-    pub async fn forget_neighbour(&self, bridge: &Link, address: Ipv4Addr) -> Result<bool> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.ifindex = bridge.index;
-        let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet(address));
-        message.attributes.push(destination);
-        match self.handle().neighbours().del(message).execute().await {
-            Ok(()) => Ok(true),
-            Err(error) if is_errno(&error, ENOENT) || is_errno(&error, ENODEV) => Ok(false),
-            Err(error) => Err(kernel(format!("delete neighbour {address} on device {}", bridge.name))(
-                error,
-            )),
+        for address in addresses {
+            self.set_neighbour(bridge, *address, mac).await?;
         }
-    }
-
-    /// The MAC address of a permanent neighbour.
-    pub async fn permanent_neighbour(&self, device: &Link, address: Ipv4Addr) -> Result<Option<Mac>> {
-        let request = self.handle().neighbours().get().set_address_family(AddressFamily::Inet);
-        let neighbours: Vec<_> = request
-            .execute()
-            .try_collect()
-            .await
-            .map_err(kernel("list neighbours"))?;
-        let wanted = NeighbourAttribute::Destination(NeighbourAddress::Inet(address));
-        Ok(neighbours
-            .into_iter()
-            .filter(|neighbour| neighbour.header.ifindex == device.index)
-            .filter(|neighbour| neighbour.header.state == NeighbourState::Permanent)
-            .find(|neighbour| neighbour.attributes.contains(&wanted))
-            .and_then(|neighbour| {
-                neighbour.attributes.into_iter().find_map(|attribute| match attribute {
-                    NeighbourAttribute::LinkLayerAddress(mac) => mac.try_into().ok(),
-                    _ => None,
-                })
-            }))
+        Ok(())
     }
 
     /// Sets a device up.
@@ -162,53 +118,34 @@ impl Netlink {
             .await
     }
 
-    /// In a pod's namespace: gives the interface its address, sets it up and makes it the way to everywhere.
-    pub async fn configure_pod(&self, name: &str, address: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
+    /// In a pod's namespace: gives the interface its addresses, sets it up and makes it the way to everywhere, by a gateway
+    /// of each address's family that has `gateway_mac`.
+    pub async fn configure_pod(&self, name: &str, addresses: &[(IpNet, IpAddr)], gateway_mac: Mac) -> Result<()> {
         let link = self.link(name).await?.ok_or_else(|| Error::Missing {
             object: format!("interface {name} of the pod"),
             remedy: "something else in the pod's network namespace deletes it".into(),
         })?;
-        let request = self
-            .handle()
-            .address()
-            .add(link.index, IpAddr::V4(address.addr()), address.prefix_len());
-        request
-            .execute()
-            .await
-            .map_err(kernel(format!("interface {name} of the pod: add address {address}")))?;
-        self.set_up(&link).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(gateway)
-            .output_interface(link.index)
-            .build();
-        let request = self.handle().route().add(route);
-        request.execute().await.map_err(kernel(format!(
-            "interface {name} of the pod: add default route via {gateway}"
-        )))
-    }
-
-    /// The IPv4 routes of the namespace's main table, whoever added them: destination and gateway.
-    pub async fn routes4(&self) -> Result<Vec<(Ipv4Net, Option<Ipv4Addr>)>> {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        let request = self.handle().route().get(filter).execute();
-        let routes: Vec<RouteMessage> = request.try_collect().await.map_err(kernel("list routes"))?;
-        Ok(routes.iter().filter_map(route4).collect())
-    }
-}
-
-fn route4(route: &RouteMessage) -> Option<(Ipv4Net, Option<Ipv4Addr>)> {
-    let (mut destination, mut gateway) = (Ipv4Addr::UNSPECIFIED, None);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-            _ => {}
+        if addresses.iter().any(|(address, _)| address.addr().is_ipv6()) {
+            sysctl::speak_ipv6(name)?;
         }
+        for (address, _) in addresses {
+            self.add_address(&link, *address)
+                .await
+                .map_err(kernel(format!("interface {name} of the pod: add address {address}")))?;
+        }
+        self.set_up(&link).await?;
+        for (address, gateway) in addresses {
+            // Without a segment in IPv6, nothing there is asked for by neighbour discovery, the gateway's MAC least of all.
+            if gateway.is_ipv6() {
+                self.set_neighbour(&link, *gateway, gateway_mac).await?;
+            }
+            let onlink = !address.contains(gateway);
+            self.add_default_route(&link, *gateway, onlink)
+                .await
+                .map_err(kernel(format!(
+                    "interface {name} of the pod: add default route via {gateway}"
+                )))?;
+        }
+        Ok(())
     }
-    Some((
-        Ipv4Net::new(destination, route.header.destination_prefix_length).ok()?,
-        gateway,
-    ))
 }

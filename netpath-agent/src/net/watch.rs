@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::LinkAttribute;
-use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
@@ -28,6 +29,8 @@ impl Changes {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
         ];
         let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(Error::Socket)?;
         tokio::spawn(connection);
@@ -54,16 +57,31 @@ impl Changes {
 }
 
 fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
-    match payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)) => {
-            route.header.protocol != RouteProtocol::Other(PROTOCOL)
+    let NetlinkPayload::InnerMessage(message) = payload else {
+        // The loss of messages (ENOBUFS) comes as a payload that is not understood: look anew.
+        return true;
+    };
+    match message {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.header.protocol != RouteProtocol::Other(PROTOCOL) && !is_of_one_segment(route)
+        }
+        // Every device has a link-local address, pods' ports too.
+        RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+            address.header.scope != AddressScope::Link
         }
         // Ports come and go with the pods: nothing of the node's own hangs on them.
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => !link
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => !link
             .attributes
             .iter()
             .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if is_pod_device(name))),
-        // Also the loss of messages (ENOBUFS) comes as a payload that is not understood: look anew.
         _ => true,
     }
+}
+
+/// Whether a route is to link-local addresses or groups of IPv6, which each device has by itself.
+fn is_of_one_segment(route: &RouteMessage) -> bool {
+    route.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet6(to)) => to.is_unicast_link_local() || to.is_multicast(),
+        _ => false,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use netpath_common::{
@@ -10,10 +10,10 @@ use netpath_common::{
         ABI_VERSION, Mac,
         config::Config,
         endpoint::{KIND_HOST, KIND_POD},
-        route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
+        route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
         service::{
-            BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT,
-            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, v4::Backend,
+            Backend, BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT,
+            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, Frontend,
         },
     },
     hook::Hook,
@@ -25,12 +25,15 @@ use super::{
     counters,
     state::{LinkLine, MapLine, Node, Pod, RouteLine, ServiceLine, Status},
 };
-use crate::datapath::{
-    cgroup,
-    error::{Error, Result},
-    fill::{self, Fill},
-    pins::Pins,
-    sys, tables,
+use crate::{
+    datapath::{
+        cgroup,
+        error::{Error, Result},
+        fill::{self, Fill},
+        pins::Pins,
+        sys, tables,
+    },
+    family::Family,
 };
 
 /// From this fill level on, in percent, a map is a problem.
@@ -54,8 +57,8 @@ pub fn configuration(config: &Config, status: &mut Status) {
         return;
     }
     status.node = Some(Node {
-        address: config.node4.into(),
-        gateway: config.gateway4.into(),
+        addresses: given(config.node4.into(), config.node6.into()),
+        gateways: given(config.gateway4.into(), config.gateway6.into()),
         uplink: device(config.uplink_ifindex),
         overlay: device(config.overlay_ifindex),
         bridge: device(config.bridge_ifindex),
@@ -67,11 +70,17 @@ pub fn configuration(config: &Config, status: &mut Status) {
     });
 }
 
+/// Those of two addresses that are given: none is all zero.
+fn given(v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<IpAddr> {
+    let both = [IpAddr::V4(v4), IpAddr::V6(v6)];
+    both.into_iter().filter(|address| !address.is_unspecified()).collect()
+}
+
 /// The node's own addresses and its pods.
-pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
+pub fn endpoints<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
     let ports: BTreeMap<u32, _> = tables::bridge(pins)?.entries()?.into_iter().collect();
-    for (address, endpoint) in tables::endpoints::<[u8; 4]>(pins)?.entries()? {
-        let ip = Ipv4Addr::from(address);
+    for (address, endpoint) in tables::endpoints::<F>(pins)?.entries()? {
+        let ip: IpAddr = F::Address::from(address).into();
         if endpoint.kind == KIND_HOST {
             status.host_addresses.push(ip);
         }
@@ -79,12 +88,13 @@ pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
             continue;
         }
         let name = device(endpoint.ifindex);
+        let port = ports.get(&endpoint.ifindex);
         if existing(endpoint.ifindex).is_none() {
             status.problems.push(format!(
                 "pod {ip}: its device (index {}) is gone; the runtime's next CNI DEL or GC clears the entry",
                 endpoint.ifindex
             ));
-        } else if ports.get(&endpoint.ifindex).is_none_or(|port| port.address4 != address) {
+        } else if port.is_none_or(|port| F::of_port(port) != address) {
             status.problems.push(format!(
                 "pod {ip}: np_bridge has no entry of it for {name}, so that all it sends is dropped: delete the pod"
             ));
@@ -99,11 +109,16 @@ pub fn endpoints(pins: &Pins, status: &mut Status) -> Result<()> {
 }
 
 /// The ways to other nodes.
-pub fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
-    for (key, route) in tables::routes::<[u8; 4]>(pins)?.entries()? {
-        let given = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
+pub fn routes<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
+    for (key, route) in tables::routes::<F>(pins)?.entries()? {
+        let (key, route): (RouteKey<F>, Route<F>) = (key.into(), route.into());
+        // A tunnel's end is an IPv4 address in either family.
+        let given = |address: F| {
+            let address: IpAddr = F::Address::from(address).into();
+            (!address.is_unspecified()).then(|| address.to_canonical())
+        };
         status.routes.push(RouteLine {
-            subnet: format!("{}/{}", Ipv4Addr::from(key.address), key.prefix_len),
+            subnet: format!("{}/{}", F::Address::from(key.address), key.prefix_len),
             via: match route.via {
                 VIA_DIRECT => "direct".to_owned(),
                 VIA_TUNNEL => "tunnel".to_owned(),
@@ -119,21 +134,26 @@ pub fn routes(pins: &Pins, status: &mut Status) -> Result<()> {
 }
 
 /// The services, each with who answers.
-pub fn services(pins: &Pins, status: &mut Status) -> Result<()> {
-    let sets: BTreeMap<(u32, u32), Backend> = tables::backends::<[u8; 4]>(pins)?
+pub fn services<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
+    let at = |address: F, port: u16| SocketAddr::new(F::Address::from(address).into(), port).to_string();
+    let sets: BTreeMap<(u32, u32), String> = tables::backends::<F>(pins)?
         .entries()?
         .into_iter()
-        .map(|(BackendKey { set, slot }, backend)| ((set, slot), backend))
+        .map(|(BackendKey { set, slot }, backend)| {
+            let backend: Backend<F> = backend.into();
+            ((set, slot), at(backend.address, backend.port))
+        })
         .collect();
-    let frontends = tables::services::<[u8; 4]>(pins)?.entries()?.into_iter();
+    let frontends = tables::services::<F>(pins)?.entries()?.into_iter();
     for (frontend, service) in frontends.filter(|(_, service)| service.flags & FLAG_ADDRESS == 0) {
-        let name = format!("{}:{}", Ipv4Addr::from(frontend.address), frontend.port);
+        let frontend: Frontend<F> = frontend.into();
+        let name = at(frontend.address, frontend.port);
         let mut list = |set, count| {
             // A broken count must not make this walk four billion places.
             let places = sets.range((set, 0)..=(set, u32::MAX));
             let backends: Vec<String> = places
                 .filter(|((_, slot), _)| *slot < count)
-                .map(|(_, backend)| format!("{}:{}", Ipv4Addr::from(backend.address), backend.port))
+                .map(|(_, backend)| backend.clone())
                 .collect();
             if backends.len() != count as usize {
                 status.problems.push(format!(
@@ -232,9 +252,11 @@ pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
         wanted.push((node.bridge.clone(), &[Hook::FromHost]));
     }
     // Of a device that is gone the pod's own line tells.
-    for pod in status.pods.iter().filter(|pod| !pod.device.starts_with('#')) {
-        wanted.push((pod.device.clone(), &[Hook::FromPod]));
-        wanted.push((pod.device.clone(), &[Hook::ToPod]));
+    let devices = status.pods.iter().map(|pod| &pod.device);
+    let devices: BTreeSet<&String> = devices.filter(|device| !device.starts_with('#')).collect();
+    for device in devices {
+        wanted.push((device.clone(), &[Hook::FromPod]));
+        wanted.push((device.clone(), &[Hook::ToPod]));
     }
     let sockets = cgroup::HOOKS.iter().map(|hook| (CGROUP.to_owned(), *hook));
     let missing: Vec<&str> = sockets

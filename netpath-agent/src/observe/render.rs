@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Display, Formatter},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use super::{
@@ -44,12 +44,17 @@ impl Display for Status {
             fact(
                 f,
                 "node",
-                &format!("{} on {}, MTU {}", node.address, node.uplink, node.uplink_mtu),
+                &format!("{} on {}, MTU {}", list(&node.addresses), node.uplink, node.uplink_mtu),
             )?;
             fact(
                 f,
                 "pods",
-                &format!("gateway {} on {}, MTU {}", node.gateway, node.bridge, node.pod_mtu),
+                &format!(
+                    "gateway {} on {}, MTU {}",
+                    list(&node.gateways),
+                    node.bridge,
+                    node.pod_mtu
+                ),
             )?;
             fact(
                 f,
@@ -59,8 +64,7 @@ impl Display for Status {
             fact(f, "source NAT", &format!("ports {first} to {last}"))?;
         }
         if !self.host_addresses.is_empty() {
-            let own: Vec<String> = self.host_addresses.iter().map(ToString::to_string).collect();
-            fact(f, "own", &own.join(" "))?;
+            fact(f, "own", &list(&self.host_addresses))?;
         }
         self.tables(f)
     }
@@ -73,7 +77,7 @@ impl Status {
         table(f, "Pods", ["ADDRESS", "MAC", "DEVICE"], pods.collect())?;
 
         let routes = self.routes.iter().map(|route| {
-            let shown = |address: Option<Ipv4Addr>| address.map_or("-".to_owned(), |address| address.to_string());
+            let shown = |address: Option<IpAddr>| address.map_or("-".to_owned(), |address| address.to_string());
             [
                 route.subnet.clone(),
                 route.via.clone(),
@@ -122,6 +126,11 @@ impl Status {
         }
         Ok(())
     }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(" ")
 }
 
 fn fact(f: &mut Formatter<'_>, name: &str, text: &str) -> fmt::Result {
@@ -242,7 +251,7 @@ mod tests {
             agent: Agent::Ready(Vec::new()),
             source: None,
             node: None,
-            host_addresses: vec![Ipv4Addr::new(192, 168, 100, 100); 9],
+            host_addresses: vec![IpAddr::from([192, 168, 100, 100]); 9],
             pods: Vec::new(),
             routes: Vec::new(),
             services: vec![ServiceLine {

@@ -1,7 +1,7 @@
 //! A node's state in the shape in which it is shown: for a person by [`super::render`], and as JSON as it stands here.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
@@ -24,7 +24,7 @@ pub struct Status {
     /// The configuration; none if no agent has written any.
     pub node: Option<Node>,
     /// The node's own addresses that the programs know.
-    pub host_addresses: Vec<Ipv4Addr>,
+    pub host_addresses: Vec<IpAddr>,
     /// The pods on this node.
     pub pods: Vec<Pod>,
     /// The ways to other nodes.
@@ -45,10 +45,10 @@ pub struct Status {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
-    /// Its address on the uplink.
-    pub address: Ipv4Addr,
-    /// The bridge's address.
-    pub gateway: Ipv4Addr,
+    /// Its addresses on the uplink, one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// The bridge's addresses.
+    pub gateways: Vec<IpAddr>,
     /// The device that leads out of the node.
     pub uplink: String,
     /// The vxlan device.
@@ -67,12 +67,12 @@ pub struct Node {
     pub nat_ports: (u16, u16),
 }
 
-/// A pod.
+/// A pod's address: one that has two is told twice.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pod {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its MAC address.
+    /// The address.
+    pub address: IpAddr,
+    /// The pod's MAC address.
     pub mac: String,
     /// The node's end of its veth pair.
     pub device: String,
@@ -88,9 +88,9 @@ pub struct RouteLine {
     /// entry takes is nobody's; or a number that none of these is.
     pub via: String,
     /// The node that has it, if one does.
-    pub node: Option<Ipv4Addr>,
+    pub node: Option<IpAddr>,
     /// The next hop, where the agent knows one.
-    pub next_hop: Option<Ipv4Addr>,
+    pub next_hop: Option<IpAddr>,
 }
 
 /// A frontend.

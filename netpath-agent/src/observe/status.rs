@@ -7,7 +7,10 @@ use super::{
     read,
     state::Status,
 };
-use crate::datapath::{error::Result, pins::Pins, tables};
+use crate::{
+    datapath::{error::Result, pins::Pins, tables},
+    family::{V4, V6},
+};
 
 /// Looks at a node. What cannot be read is a problem, and the rest is told.
 pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
@@ -45,10 +48,13 @@ pub fn look(pins: &Pins, agent_address: SocketAddr) -> Status {
         }
         Ok(config) => read::configuration(&config, &mut status),
     }
-    let parts: [fn(&Pins, &mut Status) -> Result<()>; 6] = [
-        read::endpoints,
-        read::routes,
-        read::services,
+    let parts: [fn(&Pins, &mut Status) -> Result<()>; 9] = [
+        read::endpoints::<V4>,
+        read::endpoints::<V6>,
+        read::routes::<V4>,
+        read::routes::<V6>,
+        read::services::<V4>,
+        read::services::<V6>,
         read::maps,
         read::links,
         read::verdicts,

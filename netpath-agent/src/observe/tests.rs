@@ -1,6 +1,6 @@
 //! Status against real maps and links. The programs must be built: `cargo xtask build-ebpf`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use netpath_common::{
     abi::{
@@ -9,11 +9,11 @@ use netpath_common::{
         config::Config,
         endpoint::{Endpoint, KIND_HOST, KIND_POD},
         route::{
-            VIA_TUNNEL,
+            self, VIA_TUNNEL,
             v4::{Route, RouteKey},
         },
         service::{
-            BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
+            self as abi, BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_NODE_PORT, FLAG_NONE_HERE, Service,
             v4::{Backend, Frontend},
         },
     },
@@ -23,7 +23,10 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 use super::{state::Status, status::look};
-use crate::datapath::{attach::attach, cgroup, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables};
+use crate::{
+    datapath::{attach::attach, cgroup, load::load, pins::Pins, scratch::Scratch, sizes::Sizes, tables},
+    family::V6,
+};
 
 /// An address where nobody answers.
 fn nobody() -> SocketAddr {
@@ -70,6 +73,8 @@ fn fill(pins: &Pins) {
         nat_port_max: 65535,
         node4: [192, 0, 2, 1],
         gateway4: [10, 244, 1, 1],
+        node6: wide("2001:db8::1"),
+        gateway6: wide("fd00:244:1::1"),
         ..Config::default()
     };
     tables::config(pins).expect("pinned").set(&config).expect("written");
@@ -89,8 +94,13 @@ fn fill(pins: &Pins) {
     let port = Port {
         mac,
         address4: [10, 244, 1, 2],
+        address6: wide("fd00:244:1::2"),
         ..Port::default()
     };
+    tables::endpoints::<V6>(pins)
+        .expect("pinned")
+        .insert(&wide("fd00:244:1::2"), &pod)
+        .expect("room");
     tables::bridge(pins).expect("pinned").insert(&1, &port).expect("room");
     let key = RouteKey {
         address: [10, 244, 2, 0],
@@ -149,6 +159,49 @@ fn fill(pins: &Pins) {
         .expect("room");
 }
 
+/// A way through a tunnel of IPv4 and a service, in IPv6.
+fn fill_ipv6(pins: &Pins) {
+    let key = route::v6::RouteKey {
+        address: wide("fd00:244:2::"),
+        prefix_len: 64,
+    };
+    let way = route::v6::Route {
+        node: wide("::ffff:198.51.100.7"),
+        via: VIA_TUNNEL,
+        ..route::v6::Route::default()
+    };
+    let mut routes = tables::routes::<V6>(pins).expect("pinned");
+    routes.insert(&key, &way).expect("room");
+    let frontend = abi::v6::Frontend {
+        address: wide("fd00:96::10"),
+        port: 80,
+        protocol: 6,
+        reserved: 0,
+    };
+    let service = Service {
+        set: 5,
+        count: 1,
+        outside_set: 5,
+        outside_count: 1,
+        ..Service::default()
+    };
+    let mut services = tables::services::<V6>(pins).expect("pinned");
+    services.insert(&frontend, &service).expect("room");
+    let backend = abi::v6::Backend {
+        address: wide("fd00:244:1::2"),
+        port: 8080,
+        ..abi::v6::Backend::default()
+    };
+    let mut backends = tables::backends::<V6>(pins).expect("pinned");
+    backends
+        .insert(&BackendKey { set: 5, slot: 0 }, &backend)
+        .expect("room");
+}
+
+fn wide(address: &str) -> V6 {
+    address.parse::<Ipv6Addr>().expect("an address").octets()
+}
+
 #[test]
 fn a_node_without_programs_is_one_problem() {
     let scratch = Scratch::fresh();
@@ -168,6 +221,7 @@ fn a_whole_node_is_told_whole() {
     let scratch = loaded(64);
     let pins = &scratch.0;
     fill(pins);
+    fill_ipv6(pins);
     let hooks = [
         Hook::FromPod,
         Hook::ToPod,
@@ -191,18 +245,24 @@ fn a_whole_node_is_told_whole() {
     assert_eq!(
         told["node"],
         json!({
-            "address": "192.0.2.1", "gateway": "10.244.1.1", "uplink": "lo", "overlay": "lo", "bridge": "lo",
+            "addresses": ["192.0.2.1", "2001:db8::1"], "gateways": ["10.244.1.1", "fd00:244:1::1"], "uplink": "lo", "overlay": "lo", "bridge": "lo",
             "uplinkMtu": 1500, "podMtu": 1450, "vni": 78, "vxlanPort": 4789, "natPorts": [49152, 65535],
         })
     );
     assert_eq!(told["hostAddresses"], json!(["192.0.2.1"]));
     assert_eq!(
         told["pods"],
-        json!([{ "address": "10.244.1.2", "mac": "02:00:00:00:00:aa", "device": "lo" }])
+        json!([
+            { "address": "10.244.1.2", "mac": "02:00:00:00:00:aa", "device": "lo" },
+            { "address": "fd00:244:1::2", "mac": "02:00:00:00:00:aa", "device": "lo" },
+        ])
     );
     assert_eq!(
         told["routes"],
-        json!([{ "subnet": "10.244.2.0/24", "via": "tunnel", "node": "198.51.100.7", "nextHop": null }])
+        json!([
+            { "subnet": "10.244.2.0/24", "via": "tunnel", "node": "198.51.100.7", "nextHop": null },
+            { "subnet": "fd00:244:2::/64", "via": "tunnel", "node": "198.51.100.7", "nextHop": null },
+        ])
     );
     assert_eq!(
         told["services"],
@@ -215,13 +275,17 @@ fn a_whole_node_is_told_whole() {
                 "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
                 "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false, "restricted": true,
             },
+            {
+                "frontend": "[fd00:96::10]:80", "protocol": "tcp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": false,
+                "affinityTimeout": null, "backends": ["[fd00:244:1::2]:8080"], "outside": null, "noneHere": false, "restricted": false,
+            },
         ])
     );
     assert_eq!(
         told["links"].as_array().map(Vec::len),
         Some(hooks.len() + cgroup::HOOKS.len())
     );
-    for (place, device, hook) in [(0, "cgroup", "connect4"), (4, "lo", "from_pod")] {
+    for (place, device, hook) in [(0, "cgroup", "connect4"), (8, "lo", "from_pod")] {
         let line = json!({ "device": device, "hook": hook, "attached": true });
         assert_eq!(told["links"][place], line);
     }
@@ -235,12 +299,16 @@ fn a_whole_node_is_told_whole() {
 
     let text = status.to_string();
     for line in [
-        "node        192.0.2.1 on lo, MTU 1500",
+        "node        192.0.2.1 2001:db8::1 on lo, MTU 1500",
+        "pods        gateway 10.244.1.1 fd00:244:1::1 on lo, MTU 1450",
         "tunnel      VXLAN 78 on UDP port 4789, lo",
-        "  10.244.1.2  02:00:00:00:00:aa  lo",
-        "  10.244.2.0/24  tunnel  198.51.100.7  -",
-        "  10.96.0.1:53/udp  NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
-        "  10.96.0.2:54/udp  externalIP for some      none: refused",
+        "  10.244.1.2     02:00:00:00:00:aa  lo",
+        "  fd00:244:1::2  02:00:00:00:00:aa  lo",
+        "  10.244.2.0/24    tunnel  198.51.100.7  -",
+        "  fd00:244:2::/64  tunnel  198.51.100.7  -",
+        "  10.96.0.1:53/udp      NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
+        "  10.96.0.2:54/udp      externalIP for some      none: refused",
+        "  [fd00:96::10]:80/tcp                           [fd00:244:1::2]:8080",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",
     ] {
@@ -267,7 +335,7 @@ fn what_is_wrong_is_said() {
         attach(pins, hook, "lo").expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");
-    for hook in [Hook::Connect4, Hook::Recvmsg4] {
+    for hook in [Hook::Connect4, Hook::Recvmsg4, Hook::Connect6, Hook::Recvmsg6] {
         cgroup::attach(pins, hook, &root).expect("attached");
     }
     let mut backends = tables::backends::<[u8; 4]>(pins).expect("pinned");
@@ -286,9 +354,9 @@ fn what_is_wrong_is_said() {
             "service 10.96.0.1:53: set 5 has 0 backends where 1 belong; restart netpath-agent, which mends it",
             "map np_route4 holds 1 of 1 entries; beyond, new entries are refused: raise --max-routes and restart \
              netpath-agent",
-            "programs sendmsg4, getpeername4 are on no cgroup: the node's own processes reach services' addresses through the \
-             bridge alone, and no NodePort or hostPort on the node's own addresses; netpath-agent's log says why, see \
-             --cgroup-root",
+            "programs sendmsg4, getpeername4, sendmsg6, getpeername6 are on no cgroup: the node's own processes reach services' \
+             addresses through the bridge alone, and no NodePort or hostPort on the node's own addresses; netpath-agent's log \
+             says why, see --cgroup-root",
             "program from_pod is not on lo: restart netpath-agent; if lo is a pod's, delete the pod",
         ]
     );

@@ -61,21 +61,39 @@ impl Node {
 
     /// Writes a node's object, as an editor would.
     pub fn write_node(&self, name: &str, address: &str, subnet: &str) {
+        self.write_node_of(name, &[address], &[subnet]);
+    }
+
+    /// The same with several addresses and subnets.
+    pub fn write_node_of(&self, name: &str, addresses: &[&str], subnets: &[&str]) {
+        let addresses = addresses.iter();
+        let addresses: Vec<Value> = addresses
+            .map(|address| json!({"type": "InternalIP", "address": address}))
+            .collect();
         let object = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
-            "spec": {"podCIDR": subnet, "podCIDRs": [subnet]},
-            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+            "spec": {"podCIDR": subnets[0], "podCIDRs": subnets},
+            "status": {"addresses": addresses},
         });
         fs::write(self.path("new"), object.to_string()).unwrap();
         fs::rename(self.path("new"), self.path("objects").join(format!("{name}.yaml"))).unwrap();
     }
 
     pub fn start(&mut self) {
-        self.start_from("--folder", "objects");
+        self.start_with(&[]);
+    }
+
+    /// Starts an agent with further flags.
+    pub fn start_with(&mut self, flags: &[&str]) {
+        self.start_as("--folder", "objects", flags);
     }
 
     /// Starts an agent whose objects come from where a flag and one of the node's files say.
     pub fn start_from(&mut self, source: &str, file: &str) {
+        self.start_as(source, file, &[]);
+    }
+
+    fn start_as(&mut self, source: &str, file: &str, flags: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netpath-agent"));
         command.args([
             "--node-name",
@@ -88,6 +106,7 @@ impl Node {
             "64",
         ]);
         command.args(["--startup-taint", "netpath.io/agent-not-ready"]);
+        command.args(flags);
         command.arg("--bpf-root").arg(self.pins.root());
         for (flag, name) in [
             (source, file),
@@ -188,11 +207,15 @@ pub fn routes() -> Vec<String> {
     ip("-4 route show proto 78").lines().map(words).collect()
 }
 
-const LINKS: [&str; 8] = [
+const LINKS: [&str; 12] = [
     "cgroup-connect4",
     "cgroup-sendmsg4",
     "cgroup-recvmsg4",
     "cgroup-getpeername4",
+    "cgroup-connect6",
+    "cgroup-sendmsg6",
+    "cgroup-recvmsg6",
+    "cgroup-getpeername6",
     "netpath-vx-from_overlay",
     "netpath0-from_host",
     "up0-from_wire",
@@ -288,7 +311,7 @@ fn a_node_becomes_ready_once_its_object_is_there_and_stays_so_without_its_agent(
                 "{log}"
             );
             assert!(
-                !log.contains("CNI configuration written") && log.contains("replaced=8"),
+                !log.contains("CNI configuration written") && log.contains("replaced=12"),
                 "{log}"
             );
             node.end(signal);

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+use netpath_agent::family::{V4, V6};
 use netpath_agent::net::bridge::Bridge;
 use netpath_agent::net::overlay::Overlay;
 use netpath_agent::net::uplink::NextHop;
-use netpath_agent::net::{Error, sysctl};
+use netpath_agent::net::{Error, before, sysctl};
 use netpath_agent::plan::{KernelRoute, Way};
 use serde_json::{Value, json};
 
@@ -284,6 +285,7 @@ fn local_routes_are_what_the_node_s_stack_has() {
             "127.0.0.1/32",
             "10.0.1.1/32",
             "203.0.113.8/32",
+            "::1/128",
             "198.51.100.0/28",
         ];
         assert_eq!(found, expected.into_iter().map(net).collect());
@@ -296,7 +298,10 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
         make_uplink();
         let uplink = netlink.uplink(None, NODE).await.unwrap().index;
         let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
-        netlink.ensure_service_next_hop(&bridge).await.unwrap();
+        netlink
+            .ensure_service_next_hops(&bridge, &[net("10.244.1.1/24")])
+            .await
+            .unwrap();
         let overlay = netlink.ensure_overlay(&overlay()).await.unwrap().index;
         ip("route add 10.99.0.0/16 via 10.0.1.9 proto static");
         let others = ip_json("-4 route show proto static");
@@ -377,12 +382,218 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
     });
 }
 
+/// Both families' routes lead the same ways; those of IPv6 through tunnels of IPv4.
+#[test]
+fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
+    in_namespace(async |netlink| {
+        make_uplink();
+        ip("address add 2001:db8:1::1/64 dev up0 nodad");
+        let uplink = netlink.uplink(None, NODE).await.unwrap();
+        assert_eq!(uplink.addresses, [net("10.0.1.1/24"), net("2001:db8:1::1/64")]);
+        let bridge = netlink.ensure_bridge(&dual_bridge()).await.unwrap();
+        netlink
+            .ensure_service_next_hops(&bridge, &dual_bridge().gateways)
+            .await
+            .unwrap();
+        let overlay = netlink.ensure_overlay(&overlay()).await.unwrap().index;
+        ip("route add fd00:99::/64 via 2001:db8:1::9 dev up0 proto static");
+        let others = ip_json("-6 route show proto static");
+        let route = |destination: &str, way| KernelRoute {
+            destination: net(destination),
+            way,
+            source: address("fd00:244:1::1"),
+        };
+        let tunnel = |remote| Way::Tunnel {
+            device: overlay,
+            vni: 78,
+            remote: address(remote),
+        };
+        let direct = |gateway| Way::Gateway {
+            device: uplink.index,
+            gateway: address(gateway),
+        };
+        let shown = || {
+            let routes = ip("-6 route show proto 78");
+            let routes = routes
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+            routes.collect::<Vec<_>>()
+        };
+
+        let four = KernelRoute {
+            destination: net("10.244.2.0/24"),
+            way: direct("10.0.1.2"),
+            source: address("10.244.1.1"),
+        };
+        let first = [
+            route("fd00:244:2::/64", direct("2001:db8:1::2")),
+            route("fd00:244:3::/64", tunnel("10.0.2.1")),
+            route("fd00:96::/108", Way::Link { device: bridge.index }),
+            four.clone(),
+        ];
+        let report = netlink.apply_routes(&first).await.unwrap();
+        assert_eq!((report.set, report.deleted), (4, 0), "{:?}", report.errors);
+        assert_eq!(
+            shown(),
+            [
+                "fd00:96::/108 via fe80::4e:78 dev netpath0 src fd00:244:1::1 metric 1024 onlink linkdown pref medium",
+                "fd00:244:2::/64 via 2001:db8:1::2 dev up0 src fd00:244:1::1 metric 1024 onlink pref medium",
+                "fd00:244:3::/64 encap ip id 78 src 0.0.0.0 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx src fd00:244:1::1 metric 1024 \
+                 pref medium",
+            ]
+        );
+        let report = netlink.apply_routes(&first).await.unwrap();
+        assert_eq!((report.set, report.deleted, report.errors.len()), (0, 0, 0));
+        let known = netlink.own_route_names().await.unwrap();
+        assert!(
+            known.contains(&"fd00:244:3::/64 through the tunnel to 10.0.2.1".to_owned()),
+            "{known:?}"
+        );
+
+        // One node moves behind a router, one comes nearer, one has another address, the service range goes.
+        let second = [
+            route("fd00:244:2::/64", tunnel("10.0.2.2")),
+            route("fd00:244:3::/64", direct("2001:db8:1::3")),
+            four.clone(),
+        ];
+        let report = netlink.apply_routes(&second).await.unwrap();
+        assert_eq!((report.set, report.deleted), (2, 3), "{:?}", report.errors);
+        assert_eq!(shown().len(), 2, "{:?}", shown());
+        let third = [
+            route("fd00:244:2::/64", tunnel("10.0.2.2")),
+            route("fd00:244:3::/64", direct("2001:db8:1::4")),
+            four,
+        ];
+        let report = netlink.apply_routes(&third).await.unwrap();
+        assert_eq!((report.set, report.deleted), (1, 1), "{:?}", report.errors);
+        assert_eq!(
+            members(&ip_json("-6 route get fd00:244:3::7"), &["gateway", "dev"]),
+            json!([{"gateway": "2001:db8:1::4", "dev": "up0"}])
+        );
+
+        let taken = [route("fd00:99::/64", tunnel("10.0.2.3"))];
+        let report = netlink.apply_routes(&taken).await.unwrap();
+        assert_eq!((report.set, report.deleted, report.errors.len()), (0, 3, 1));
+        let said = report.errors[0].to_string();
+        assert!(said.starts_with("route to fd00:99::/64 is in the way"), "{said}");
+        assert_eq!((shown(), ip("-4 route show proto 78")), (vec![], String::new()));
+        assert_eq!(ip_json("-6 route show proto static"), others);
+        let local = netlink.local_routes().await.unwrap();
+        assert!(local.contains(&net("2001:db8:1::1/128")) && local.contains(&net("10.0.1.1/32")));
+    });
+}
+
+fn dual_bridge() -> Bridge {
+    Bridge {
+        gateways: vec![net("10.244.1.1/24"), net("fd00:244:1::1/64")],
+        ..bridge()
+    }
+}
+
+/// Whatever the node's defaults are, and although nothing is connected to the bridge yet.
+#[test]
+fn the_bridge_has_a_gateway_of_each_family_at_once() {
+    in_namespace(async |netlink| {
+        set_sysctl6("conf/default/disable_ipv6", "1");
+        for _ in 0..2 {
+            netlink.ensure_bridge(&dual_bridge()).await.unwrap();
+        }
+        let addresses = &ip_json("address show netpath0 scope global")[0]["addr_info"];
+        assert_eq!(
+            members(addresses, &["local", "prefixlen", "tentative"]),
+            json!([{"local": "10.244.1.1", "prefixlen": 24}, {"local": "fd00:244:1::1", "prefixlen": 64}])
+        );
+        assert_eq!(sysctl_value6("conf/netpath0/accept_ra"), "0");
+        netlink.ensure_bridge(&bridge()).await.unwrap();
+        assert_eq!(
+            members(
+                &ip_json("address show netpath0 scope global")[0]["addr_info"],
+                &["local"]
+            ),
+            json!([{"local": "10.244.1.1"}])
+        );
+    });
+}
+
+fn sysctl_value6(name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/ipv6/{name}")).unwrap();
+    text.trim().to_owned()
+}
+
+fn set_sysctl6(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/ipv6/{name}"), value).unwrap();
+}
+
+/// A node that learns its way out from a router goes on to, when it becomes one.
+#[test]
+fn forwarding_ipv6_does_not_cost_the_node_its_own_routes() {
+    in_namespace(async |_| {
+        make_uplink();
+        set_sysctl6("conf/far0/accept_ra", "0");
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(
+            (
+                sysctl_value6("conf/up0/accept_ra"),
+                sysctl_value6("conf/all/forwarding")
+            ),
+            ("1".into(), "0".into())
+        );
+        sysctl::prepare::<V6>(&["up0"], state.path()).unwrap();
+        let values = [
+            "conf/all/forwarding",
+            "conf/up0/forwarding",
+            "conf/up0/accept_ra",
+            "conf/far0/accept_ra",
+        ];
+        assert_eq!(values.map(sysctl_value6), ["1", "1", "2", "0"]);
+        // A device that comes later than the switch.
+        set_sysctl6("conf/up0/accept_ra", "1");
+        sysctl::prepare::<V6>(&["up0"], state.path()).unwrap();
+        assert_eq!(sysctl_value6("conf/up0/accept_ra"), "2");
+        let changed = before::changed(state.path()).unwrap();
+        let names: Vec<String> = changed.iter().map(before::Changed::name).collect();
+        assert_eq!(names[0], "net.ipv6.conf.all.forwarding");
+        assert!(names.contains(&"net.ipv6.conf.up0.accept_ra".to_owned()), "{names:?}");
+        changed.iter().for_each(|change| before::restore(change).unwrap());
+        assert_eq!(values.map(sysctl_value6), ["0", "0", "1", "0"]);
+    });
+}
+
+#[test]
+fn service_ranges_of_both_families_need_no_neighbour() {
+    in_namespace(async |netlink| {
+        let bridge = netlink.ensure_bridge(&dual_bridge()).await.unwrap();
+        for _ in 0..2 {
+            netlink
+                .ensure_service_next_hops(&bridge, &dual_bridge().gateways)
+                .await
+                .unwrap();
+        }
+        assert_eq!(
+            members(
+                &ip_json("neighbour show dev netpath0 nud permanent"),
+                &["dst", "lladdr"]
+            ),
+            json!([
+                {"dst": "169.254.78.1", "lladdr": "4e:70:0a:00:01:01"},
+                {"dst": "fe80::4e:78", "lladdr": "4e:70:0a:00:01:01"},
+            ])
+        );
+    });
+}
+
 #[test]
 fn the_service_range_needs_no_neighbour() {
     in_namespace(async |netlink| {
         let bridge = netlink.ensure_bridge(&bridge()).await.unwrap();
-        netlink.ensure_service_next_hop(&bridge).await.unwrap();
-        netlink.ensure_service_next_hop(&bridge).await.unwrap();
+        netlink
+            .ensure_service_next_hops(&bridge, &[net("10.244.1.1/24")])
+            .await
+            .unwrap();
+        netlink
+            .ensure_service_next_hops(&bridge, &[net("10.244.1.1/24")])
+            .await
+            .unwrap();
         assert_eq!(
             members(&ip_json("neighbour show dev netpath0"), &["dst", "lladdr", "state"]),
             json!([{"dst": "169.254.78.1", "lladdr": "4e:70:0a:00:01:01", "state": ["PERMANENT"]}])
@@ -409,16 +620,18 @@ fn forwarding_is_on_and_strict_filters_become_loose() {
         set_sysctl("conf/up0/rp_filter", "1");
         set_sysctl("conf/far0/rp_filter", "0");
         let state = tempfile::tempdir().unwrap();
-        sysctl::prepare(&["up0", "far0"], state.path()).unwrap();
+        sysctl::prepare::<V4>(&["up0", "far0"], state.path()).unwrap();
         assert_eq!(sysctl_value("ip_forward"), "1");
         assert_eq!(
             (sysctl_value("conf/up0/rp_filter"), sysctl_value("conf/far0/rp_filter")),
             ("2".into(), "0".into())
         );
         set_sysctl("conf/all/rp_filter", "1");
-        sysctl::prepare(&["up0", "far0"], state.path()).unwrap();
+        sysctl::prepare::<V4>(&["up0", "far0"], state.path()).unwrap();
         assert_eq!(sysctl_value("conf/far0/rp_filter"), "2");
-        let error = sysctl::prepare(&["nowhere"], state.path()).unwrap_err().to_string();
+        let error = sysctl::prepare::<V4>(&["nowhere"], state.path())
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "sysctl net.ipv4.conf.nowhere.forwarding: No such file or directory (os error 2)"

@@ -158,6 +158,81 @@ fn a_node_is_left_as_it_was_found() {
 }
 
 #[test]
+fn a_node_of_both_families_is_left_as_it_was_found() {
+    in_namespace(async |_| {
+        let mut node = Node::new();
+        ip("address add 2001:db8:1::1/64 dev up0 nodad");
+        set("ip_forward", "0");
+        node.until("settled addresses", |_| {
+            let addresses = ip("-6 address show");
+            addresses.matches("scope link").count() == 2 && !addresses.contains("tentative")
+        });
+        let before = state();
+
+        node.write_node_of(
+            "n1",
+            &["10.0.1.1", "2001:db8:1::1"],
+            &["10.244.1.0/24", "fd00:244:1::/64"],
+        );
+        node.write_node_of(
+            "n2",
+            &["10.0.1.2", "2001:db8:1::2"],
+            &["10.244.2.0/24", "fd00:244:2::/64"],
+        );
+        node.write_node_of("n3", &["10.0.2.1"], &["10.244.3.0/24", "fd00:244:3::/64"]);
+        node.start_with(&["--service-cidr", "10.96.0.0/12,fd00:96::/108"]);
+        node.until_ready();
+        node.end(Signal::SIGTERM);
+        let during = state();
+        let changed = [
+            "ipv6/conf/all/forwarding",
+            "ipv6/conf/default/forwarding",
+            "ipv6/conf/far0/accept_ra",
+            "ipv6/conf/far0/forwarding",
+            "ipv6/conf/lo/accept_ra",
+            "ipv6/conf/lo/forwarding",
+            "ipv6/conf/up0/accept_ra",
+            "ipv6/conf/up0/forwarding",
+        ];
+        let differing6: Vec<String> = differing(&before, &during)
+            .into_iter()
+            .filter(|name| name.starts_with("/proc/sys/net/ipv6"))
+            .collect();
+        assert_eq!(differing6, changed.map(|name| format!("/proc/sys/net/{name}")));
+        let conflist = fs::read_to_string(node.path("net.d").join("05-netpath.conflist")).unwrap();
+        let conflist: serde_json::Value = serde_json::from_str(&conflist).unwrap();
+        assert_eq!(
+            conflist["plugins"][0]["subnets"],
+            serde_json::json!([
+                {"subnet": "10.244.1.0/24", "gateway": "10.244.1.1"},
+                {"subnet": "fd00:244:1::/64", "gateway": "fd00:244:1::1"},
+            ])
+        );
+
+        let done = uninstall(&node, &[]);
+        for line in [
+            "removed route fd00:96::/108 on the bridge",
+            "removed route fd00:244:2::/64 via 2001:db8:1::2",
+            "removed route fd00:244:3::/64 through the tunnel to 10.0.2.1",
+            "removed map np_service6",
+            "restored net.ipv6.conf.all.forwarding = 0",
+            "restored net.ipv6.conf.up0.accept_ra = 1",
+        ] {
+            assert!(
+                done.lines().any(|found| found == line),
+                "{line:?} is missing in\n{done}"
+            );
+        }
+        let after = state();
+        assert_eq!(
+            (differing(&before, &after), differing(&after, &before)),
+            (vec![], vec![])
+        );
+        assert_eq!(after.told, before.told);
+    });
+}
+
+#[test]
 fn what_others_changed_since_is_left_to_them() {
     in_namespace(async |_| {
         let mut node = Node::new();

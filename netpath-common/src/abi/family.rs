@@ -6,12 +6,13 @@
 /// The concrete ones are aligned to words: the BPF target reads what is not byte by byte.
 ///
 /// Two kinds are needed because `bytemuck::Pod` proves the absence of padding only for concrete types. Conversions go
-/// both ways and compile to nothing. In the field list, `A` stands for the address.
+/// both ways and compile to nothing: both kinds are laid out alike. In the field list, `A` stands for the address.
 macro_rules! per_family {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty,)* }
      sizes: $size4:literal, $size6:literal) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(C, align(4))]
         pub struct $name<A> { $($(#[$field_meta])* pub $field: $ty,)* }
 
         $crate::abi::family::per_family!(@concrete v4, [u8; 4], $size4, $(#[$meta])* $name { $($(#[$field_meta])* $field: $ty,)* });
@@ -33,7 +34,7 @@ macro_rules! per_family {
                     Self { $($field: value.$field,)* }
                 }
             }
-            assert!(size_of::<$family::$name>() == $size);
+            assert!(size_of::<$family::$name>() == $size && size_of::<$name<A>>() == $size);
         };
     };
 }

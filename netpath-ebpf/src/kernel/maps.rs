@@ -14,7 +14,7 @@ use netpath_common::abi::{
     fragment::FragmentPorts,
     service::{BackendKey, Service},
 };
-use netpath_ebpf::family::Address;
+use netpath_ebpf::{family::Address, scratch::Scratch};
 
 /// Entries take memory when they come, not all of it at once: a lookup costs the same.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -26,11 +26,19 @@ pub static BRIDGE: HashMap<u32, Port, 1024, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_counter")]
 pub static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
 
-/// What the tables write to so that the verifier forgets it. Programs do not interrupt each other on one processor.
+/// The packet logic's working memory. Programs of packets do not interrupt each other on one processor.
 #[btf_map(name = "np_scratch")]
-pub static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
-/// Its words.
-pub const SCRATCH_WORDS: usize = 24;
+static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(size_of::<u64>());
+
+/// This processor's working memory, for as long as the program runs.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    const { assert!(align_of::<Scratch>() <= align_of::<u64>()) };
+    // SAFETY: the entry is large enough, aligned, and this processor's own until the program ends, which asks once. The kernel
+    // made it all zero, which is a value of the type, and nobody writes others.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch.cast() })
+}
 
 /// A key of a family's sources behind its prefix length, as [`netpath_common::abi::source::SourceKey`] has it.
 #[repr(C)]

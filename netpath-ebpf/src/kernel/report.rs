@@ -9,7 +9,11 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use netpath_common::{abi::counter, hook::Hook, reason::Reason};
-use netpath_ebpf::{packet::Packet, verdict::Verdict};
+use netpath_ebpf::{
+    family::{Address, words},
+    packet::Packet,
+    verdict::{Neighbour, NextHop, Verdict},
+};
 
 use super::{maps::COUNTER, skb::SkbPacket, tables::config};
 
@@ -18,12 +22,13 @@ pub const NEXT: i32 = TCX_NEXT;
 
 const DROP: i32 = TCX_DROP;
 const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 /// `PACKET_HOST` and `PACKET_OTHERHOST` of linux/if_packet.h.
 const FOR_US: u32 = 0;
 const FOR_OTHERS: u32 = 3;
 
 /// What a program tells of its verdict in `skb->cb`, in this order: the kind as numbered here, the device, the reason and
-/// the next hop (network order). On a packet's real way the kernel uses none of it; a test run hands it back, and so the
+/// the next hop (its words' xor, as it hashes). On a packet's real way the kernel uses none of it; a test run hands it back, and so the
 /// tests can compare, and `netpath explain` can tell, what the return value alone does not say.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -95,12 +100,13 @@ const fn is_ingress(hook: Hook) -> bool {
         Hook::ToPod | Hook::ToWire | Hook::FromHost => false,
         // No packets come here.
         Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => false,
+        Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => false,
     }
 }
 
-/// Carries a verdict out and gives the program's return value.
+/// Carries a verdict out, out of the uplink to `next_hop`, and gives the program's return value.
 #[inline(always)]
-pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<[u8; 4]>) -> i32 {
+pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict, next_hop: &NextHop) -> i32 {
     let skb = packet.skb;
     let reason = verdict.reason();
     match verdict {
@@ -128,22 +134,22 @@ pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<[u8; 4]>) 
                 }
             }
         }
-        Verdict::Wire { next_hop, .. } => {
+        Verdict::Wire(_) => {
             let Some(uplink) = config().map(|config| config.uplink_ifindex) else {
                 return DROP;
             };
             packet.set_sent(true);
-            let next_hop = u32::from_ne_bytes(next_hop);
-            tell(skb, Kind::Wire, uplink, reason, next_hop);
-            if next_hop == 0 {
+            tell(skb, Kind::Wire, uplink, reason, next_hop.address.word());
+            let family = match next_hop.family {
                 // SAFETY: without parameters the kernel's routes give the next hop.
-                return unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) as i32 };
-            }
+                Neighbour::Routed => return unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) as i32 },
+                Neighbour::V4 => AF_INET,
+                Neighbour::V6 => AF_INET6,
+            };
+            let [a, b, c, d] = words(&next_hop.address);
             let mut neighbour = bpf_redir_neigh {
-                nh_family: AF_INET,
-                __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
-                    ipv6_nh: [next_hop, 0, 0, 0],
-                },
+                nh_family: family,
+                __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [a, b, c, d] },
             };
             // SAFETY: the helper copies the parameters, whose size it is told.
             unsafe { bpf_redirect_neigh(uplink, &raw mut neighbour, size_of_val(&neighbour) as i32, 0) as i32 }

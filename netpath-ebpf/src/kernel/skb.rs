@@ -3,13 +3,15 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
-        BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
+        __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_tunnel_key,
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_get_tunnel_key,
+        bpf_skb_pull_data,
     },
 };
 use core::mem::offset_of;
@@ -22,8 +24,8 @@ use netpath_ebpf::{
 use super::direct::Window;
 
 /// What the logic may look at: VXLAN's headers, and within them an ICMP error that quotes the longest IPv4 header and the
-/// ports behind it.
-const DEEPEST: usize = ETHERNET + VXLAN4 + 20 + 8 + 60 + 8;
+/// ports behind it, or an IPv6 header, with as much room for further headers in between.
+const DEEPEST: usize = ETHERNET + VXLAN4 + 40 + 8 + 40 + 8 + 32;
 
 /// `skb->tc_index` of a packet that a program of ours sent out of the uplink: `to_wire` has nothing to add to it.
 const SENT: u32 = 0x4e50;
@@ -59,19 +61,21 @@ impl SkbPacket {
     fn has_tcp_headers(&self) -> bool {
         const OUTER: usize = ETHERNET;
         const INNER: usize = ETHERNET + VXLAN4;
-        let tcp_at = |ip: usize| {
-            self.view::<{ 20 + 20 }>(ip)
+        let is = |at: usize, ethertype: u16| {
+            self.view::<2>(at - 2)
+                .is_some_and(|bytes| *bytes == ethertype.to_be_bytes())
+        };
+        let tcp4 = |at: usize| {
+            self.view::<{ 20 + 20 }>(at)
                 .is_some_and(|ip| ip[0] == 0x45 && ip[9] == flow::TCP)
         };
+        let tcp6 = |at: usize| self.view::<{ 40 + 20 }>(at).is_some_and(|ip| ip[6] == flow::TCP);
+        let tcp = |at: usize| is(at, ethernet::IPV4) && tcp4(at) || is(at, ethernet::IPV6) && tcp6(at);
         let udp = || {
             self.view::<20>(OUTER)
                 .is_some_and(|ip| ip[0] == 0x45 && ip[9] == flow::UDP)
         };
-        let ethertype = |at: usize| {
-            self.view::<2>(at)
-                .is_some_and(|bytes| *bytes == ethernet::IPV4.to_be_bytes())
-        };
-        ethertype(OUTER - 2) && (tcp_at(OUTER) || udp() && ethertype(INNER - 2) && tcp_at(INNER))
+        tcp(OUTER) || is(OUTER, ethernet::IPV4) && udp() && tcp(INNER)
     }
 
     /// Whether a program of ours sent this packet already.
@@ -181,6 +185,12 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn note_change(&mut self, difference: u32) {
+        // SAFETY: the context is valid. The helper refuses where the hardware gave no sum, and there is nothing to correct then.
+        unsafe { bpf_csum_update(self.skb, csum::fold(difference).into()) };
+    }
+
+    #[inline(always)]
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
         const PLAIN: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // FIXED_GSO: segments stay as large as the sender made them; the pods' MTU leaves room for the headers. The other
@@ -195,8 +205,10 @@ impl Packet for SkbPacket {
         let mut failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
         // The buffer says that it holds a tunnel already. If that is the one we took off, all it says of inner headers is
         // right again once they are back where they were. If it is a pod's own, that is so for whole packets alone: no
-        // buffer can tell segmentation of two tunnels.
-        if failed == -ALREADY && (self.unwrapped() || self.gso_size() == 0) {
+        // buffer can tell segmentation of two tunnels. Without the other flags the kernel would go on taking an IPv6 packet
+        // for one.
+        let is_ipv4 = headers[ETHERNET + VXLAN4 - 2..] == ethernet::IPV4.to_be_bytes();
+        if failed == -ALREADY && is_ipv4 && (self.unwrapped() || self.gso_size() == 0) {
             // SAFETY: as above.
             failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, PLAIN) };
         }
@@ -207,17 +219,26 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
-    fn decapsulate(&mut self) -> Result<(), Reason> {
-        const FLAGS: u64 =
-            BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_DECAP_L3_IPV4 as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
-        // SAFETY: the context is valid, and no view is alive.
-        let failed = unsafe { bpf_skb_adjust_room(self.skb, -(VXLAN4 as i32), BPF_ADJ_ROOM_MAC, FLAGS) };
-        self.set_unwrapped(true);
-        if failed == 0 {
-            Ok(())
+    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
+        const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+        // The kernel changes what it takes the packet for, but not the Ethernet header.
+        let inner = if ethertype == ethernet::IPV6 {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV6
         } else {
-            Err(Reason::RewriteFailed)
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+        };
+        let flags = FLAGS | u64::from(inner);
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_adjust_room(self.skb, -(VXLAN4 as i32), BPF_ADJ_ROOM_MAC, flags) };
+        self.set_unwrapped(true);
+        if failed != 0 {
+            return Err(Reason::RewriteFailed);
         }
+        if ethertype == ethernet::IPV4 {
+            return Ok(());
+        }
+        self.store(ETHERNET - 2, &ethertype.to_be_bytes())
+            .map_err(|_| Reason::RewriteFailed)
     }
 
     #[inline(always)]

@@ -6,7 +6,10 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
-use netpath_ebpf::socket::Socket;
+use netpath_ebpf::{
+    family::{from_words, words},
+    socket::Socket,
+};
 
 use super::{report, tables::KernelTables};
 
@@ -21,7 +24,7 @@ pub struct Call {
     ctx: *mut bpf_sock_addr,
 }
 
-impl Socket<[u8; 4]> for Call {
+impl Call {
     #[inline(always)]
     fn netns_cookie(&self) -> u64 {
         // SAFETY: the kernel hands the program a valid context.
@@ -43,24 +46,74 @@ impl Socket<[u8; 4]> for Call {
     }
 
     #[inline(always)]
+    fn port(&self) -> u16 {
+        // SAFETY: as above; it is in network order, in the first two bytes of its field.
+        let port = unsafe { (&raw const (*self.ctx).user_port).read_volatile() };
+        u16::from_be(port as u16)
+    }
+
+    #[inline(always)]
+    fn set_port(&mut self, port: u16) {
+        // SAFETY: as above; the kernel lets programs of these hooks write it.
+        unsafe { (&raw mut (*self.ctx).user_port).write_volatile(u32::from(port.to_be())) };
+    }
+}
+
+/// A socket's part that depends on nothing but the call.
+macro_rules! call {
+    () => {
+        #[inline(always)]
+        fn netns_cookie(&self) -> u64 {
+            self.netns_cookie()
+        }
+
+        #[inline(always)]
+        fn cookie(&self) -> [u32; 2] {
+            self.cookie()
+        }
+
+        #[inline(always)]
+        fn protocol(&self) -> u32 {
+            self.protocol()
+        }
+    };
+}
+
+impl Socket<[u8; 4]> for Call {
+    call!();
+
+    #[inline(always)]
     fn peer(&self) -> ([u8; 4], u16) {
-        // SAFETY: as above; both fields are in network order, the port in the first two bytes of its own.
-        let (address, port) = unsafe {
-            (
-                (&raw const (*self.ctx).user_ip4).read_volatile(),
-                (&raw const (*self.ctx).user_port).read_volatile(),
-            )
-        };
-        (address.to_ne_bytes(), u16::from_be(port as u16))
+        // SAFETY: the kernel hands the program a valid context; the address is in network order.
+        let address = unsafe { (&raw const (*self.ctx).user_ip4).read_volatile() };
+        (address.to_ne_bytes(), self.port())
     }
 
     #[inline(always)]
     fn set_peer(&mut self, address: [u8; 4], port: u16) {
-        // SAFETY: as above; the kernel lets programs of these hooks write both.
-        unsafe {
-            (&raw mut (*self.ctx).user_ip4).write_volatile(u32::from_ne_bytes(address));
-            (&raw mut (*self.ctx).user_port).write_volatile(u32::from(port.to_be()));
+        // SAFETY: as above; the kernel lets programs of these hooks write it.
+        unsafe { (&raw mut (*self.ctx).user_ip4).write_volatile(u32::from_ne_bytes(address)) };
+        self.set_port(port);
+    }
+}
+
+impl Socket<[u8; 16]> for Call {
+    call!();
+
+    #[inline(always)]
+    fn peer(&self) -> ([u8; 16], u16) {
+        // SAFETY: as above.
+        let word = |index: usize| unsafe { (&raw const (*self.ctx).user_ip6[index]).read_volatile() };
+        (from_words([word(0), word(1), word(2), word(3)]), self.port())
+    }
+
+    #[inline(always)]
+    fn set_peer(&mut self, address: [u8; 16], port: u16) {
+        for (index, word) in words(&address).into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*self.ctx).user_ip6[index]).write_volatile(word) };
         }
+        self.set_port(port);
     }
 }
 

@@ -23,7 +23,7 @@ use netpath_ebpf::{
     tables::{InsertError, Tables},
 };
 
-use super::maps::{BRIDGE, CONFIG, Maps, SCRATCH, SCRATCH_WORDS, Sources};
+use super::maps::{BRIDGE, CONFIG, Maps, Sources};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const EEXIST: i32 = 17;
@@ -112,21 +112,21 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn connection(&self, tuple: &Tuple<A>) -> Option<Connection<A>> {
+    fn connection(&self, tuple: &Tuple<A>, found: &mut Connection<A>) -> bool {
         // SAFETY: of an entry only state and time change in place, each by one store, and neither decides a translation.
-        unsafe {
-            A::conntrack()
-                .get(A::Tuple::from(*tuple))
-                .map(|connection| (*connection).into())
-        }
+        let Some(connection) = (unsafe { A::conntrack().get(in_map::<_, A::Tuple>(tuple)) }) else {
+            return false;
+        };
+        *found = (*connection).into();
+        true
     }
 
     #[inline(always)]
     fn add_connection(&mut self, tuple: &Tuple<A>, connection: &Connection<A>) -> Result<(), InsertError> {
         A::conntrack()
             .insert(
-                A::Tuple::from(*tuple),
-                A::Connection::from(*connection),
+                in_map::<_, A::Tuple>(tuple),
+                in_map::<_, A::Connection>(connection),
                 u64::from(BPF_NOEXIST),
             )
             .map_err(|code| {
@@ -140,7 +140,7 @@ impl<A: Maps> Tables<A> for KernelTables {
 
     #[inline(always)]
     fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) {
-        if let Some(entry) = A::conntrack().get_ptr_mut(A::Tuple::from(*tuple)) {
+        if let Some(entry) = A::conntrack().get_ptr_mut(in_map::<_, A::Tuple>(tuple)) {
             // Several processors may write here at once: each field is one store, and any of the values is right.
             // SAFETY: the kernel keeps the entry's memory until the program ends.
             unsafe { A::touch(entry, state, last_seen) };
@@ -150,7 +150,7 @@ impl<A: Maps> Tables<A> for KernelTables {
     #[inline(always)]
     fn remove_connection(&mut self, tuple: &Tuple<A>) {
         // An error means that there is none: that is what was asked for.
-        let _ = A::conntrack().remove(A::Tuple::from(*tuple));
+        let _ = A::conntrack().remove(in_map::<_, A::Tuple>(tuple));
     }
 
     #[inline(always)]
@@ -210,19 +210,10 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn settle<V: Copy>(&mut self, value: V) -> V {
-        const { assert!(size_of::<V>() <= size_of::<[u64; SCRATCH_WORDS]>() && align_of::<V>() <= align_of::<u64>()) };
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-            return value;
-        };
-        let scratch = scratch.cast::<V>();
-        // SAFETY: the entry is large enough, aligned, and this processor's own until the program ends. The empty statement in
-        // between may change any memory, for all that the compiler knows: it reads what it has just written.
-        unsafe {
-            scratch.write(value);
-            asm!("", options(nostack, preserves_flags));
-            scratch.read()
-        }
+    fn settle<V>(&self, value: &mut V) {
+        // An instruction and not none at all: the kernel refuses two source lines for one.
+        // SAFETY: it does nothing, but may change the value for all that the compiler knows.
+        unsafe { asm!("{value} = {value}", value = in(reg) value, options(nostack, preserves_flags)) };
     }
 
     #[inline(always)]
@@ -236,6 +227,14 @@ impl<A: Maps> Tables<A> for KernelTables {
         unsafe { bpf_loop(times, one_turn::<F> as *mut c_void, (&raw mut work).cast(), 0) };
         work.done
     }
+}
+
+/// A layout as it lies in a map: the generic one and the concrete one have the same fields in the same places.
+#[inline(always)]
+fn in_map<Generic, Concrete: From<Generic>>(value: &Generic) -> &Concrete {
+    const { assert!(size_of::<Generic>() == size_of::<Concrete>() && align_of::<Generic>() >= align_of::<Concrete>()) };
+    // SAFETY: both are `repr(C)` with the same fields in the same order, by their definition in `abi`.
+    unsafe { &*(&raw const *value).cast() }
 }
 
 /// A family's part of `bpf_sock_tuple`; ports in network order.

@@ -2,9 +2,13 @@
 
 use aya_ebpf::programs::TcContext;
 use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
-use netpath_ebpf::{packet::Packet, verdict::Verdict};
+use netpath_ebpf::{
+    packet::Packet,
+    scratch::Scratch,
+    verdict::{NextHop, Verdict},
+};
 
-use super::{report, skb::SkbPacket, tables::KernelTables};
+use super::{maps, report, skb::SkbPacket, tables::KernelTables};
 
 /// What the steps of a hook work on.
 pub struct Work {
@@ -14,6 +18,8 @@ pub struct Work {
     pub tables: KernelTables,
     /// The node.
     pub config: &'static Config,
+    /// The working memory.
+    pub scratch: &'static mut Scratch,
     hook: Hook,
     bytes: usize,
 }
@@ -34,12 +40,13 @@ impl Work {
             packet.set_sent(false);
         }
         let bytes = packet.len();
-        let Some(config) = super::tables::config() else {
+        let (Some(config), Some(scratch)) = (super::tables::config(), maps::scratch()) else {
             report::count(hook, Reason::NotConfigured, bytes);
             return Err(report::answer_tc(
                 hook,
                 &mut packet,
                 Verdict::Pass(Reason::NotConfigured),
+                &NextHop::ROUTED,
             ));
         };
         packet.set_unwrapped(false);
@@ -49,6 +56,7 @@ impl Work {
             packet,
             tables,
             config,
+            scratch,
             hook,
             bytes,
         })
@@ -56,7 +64,7 @@ impl Work {
 
     /// Counts the verdict and carries it out; gives the program's return value.
     #[inline(always)]
-    pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> i32 {
+    pub fn end(mut self, verdict: Verdict) -> i32 {
         report::count(self.hook, verdict.reason(), self.bytes);
         #[cfg(feature = "debug-log")]
         report::log(
@@ -65,6 +73,6 @@ impl Work {
             verdict.reason(),
             self.bytes,
         );
-        report::answer_tc(self.hook, &mut self.packet, verdict)
+        report::answer_tc(self.hook, &mut self.packet, verdict, &self.scratch.next_hop)
     }
 }

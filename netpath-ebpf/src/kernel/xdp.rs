@@ -9,14 +9,17 @@ use aya_ebpf::{
 use core::mem::offset_of;
 use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
 use netpath_ebpf::{
-    csum,
+    csum, ethernet,
+    family::words,
     packet::{Covered, ETHERNET, Packet, VXLAN4},
-    verdict::Verdict,
+    scratch::Scratch,
+    verdict::{Neighbour, NextHop, Verdict},
 };
 
-use super::{direct::Window, report, tables::KernelTables};
+use super::{direct::Window, maps, report, tables::KernelTables};
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// A frame, as an XDP program has it.
 pub struct XdpPacket {
@@ -98,6 +101,10 @@ impl Packet for XdpPacket {
         self.store(offset, &adapted)
     }
 
+    /// Nothing sums up a frame before it has a buffer.
+    #[inline(always)]
+    fn note_change(&mut self, _difference: u32) {}
+
     #[inline(always)]
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
         self.move_head(-(VXLAN4 as i32))?;
@@ -105,8 +112,9 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn decapsulate(&mut self) -> Result<(), Reason> {
-        let outer = *self.view::<ETHERNET>(0).ok_or(Reason::RewriteFailed)?;
+    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
+        let mut outer = *self.view::<ETHERNET>(0).ok_or(Reason::RewriteFailed)?;
+        [outer[12], outer[13]] = ethertype.to_be_bytes();
         self.move_head(VXLAN4 as i32)?;
         self.store(0, &outer).map_err(|_| Reason::RewriteFailed)
     }
@@ -132,6 +140,8 @@ pub struct Work {
     pub tables: KernelTables,
     /// The node.
     pub config: &'static Config,
+    /// The working memory.
+    pub scratch: &'static mut Scratch,
     hook: Hook,
     bytes: usize,
 }
@@ -145,7 +155,7 @@ impl Work {
     pub fn begin(hook: Hook, ctx: &XdpContext) -> Result<Self, u32> {
         let packet = XdpPacket { ctx: ctx.ctx };
         let bytes = packet.len();
-        let Some(config) = super::tables::config() else {
+        let (Some(config), Some(scratch)) = (super::tables::config(), maps::scratch()) else {
             report::count(hook, Reason::NotConfigured, bytes);
             return Err(xdp_action::XDP_PASS);
         };
@@ -154,6 +164,7 @@ impl Work {
             packet,
             tables,
             config,
+            scratch,
             hook,
             bytes,
         })
@@ -161,7 +172,7 @@ impl Work {
 
     /// Counts the verdict and carries it out; gives the program's return value.
     #[inline(always)]
-    pub fn end(mut self, verdict: Verdict<[u8; 4]>) -> u32 {
+    pub fn end(mut self, verdict: Verdict) -> u32 {
         report::count(self.hook, verdict.reason(), self.bytes);
         #[cfg(feature = "debug-log")]
         report::log(
@@ -175,7 +186,7 @@ impl Work {
             Verdict::Pass(_) | Verdict::Endpoint { .. } => xdp_action::XDP_PASS,
             Verdict::Drop(_) => xdp_action::XDP_DROP,
             Verdict::Bounce(_) => xdp_action::XDP_TX,
-            Verdict::Wire { next_hop, .. } => send(&mut self.packet, next_hop, self.config.uplink_ifindex),
+            Verdict::Wire(_) => send(&mut self.packet, &self.scratch.next_hop, self.config.uplink_ifindex),
         }
     }
 }
@@ -183,16 +194,37 @@ impl Work {
 /// Out of the uplink, to the MAC address that the kernel's neighbour table has. Where it has none, the stack gets the
 /// frame and asks for it.
 #[inline(always)]
-fn send(packet: &mut XdpPacket, next_hop: [u8; 4], uplink: u32) -> u32 {
-    const DESTINATION: usize = ETHERNET + 16;
-    let Some(&destination) = packet.view::<4>(DESTINATION) else {
-        return xdp_action::XDP_DROP;
-    };
+fn send(packet: &mut XdpPacket, next_hop: &NextHop, uplink: u32) -> u32 {
     // SAFETY: all fields are integers, or unions of integers.
     let mut fib: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    fib.family = AF_INET;
     fib.ifindex = uplink;
-    fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(if next_hop == [0; 4] { destination } else { next_hop });
+    let routed = next_hop.family == Neighbour::Routed;
+    let ipv6 = match packet.view::<2>(ETHERNET - 2) {
+        Some(ethertype) if routed => *ethertype == ethernet::IPV6.to_be_bytes(),
+        _ => next_hop.family == Neighbour::V6,
+    };
+    if ipv6 {
+        let mut address = next_hop.address;
+        if routed {
+            let Some(&destination) = packet.view::<16>(ETHERNET + 24) else {
+                return xdp_action::XDP_DROP;
+            };
+            address = destination;
+        }
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_4.ipv6_dst = words(&address);
+    } else {
+        let [a, b, c, d, ..] = next_hop.address;
+        let mut address = [a, b, c, d];
+        if routed {
+            let Some(&destination) = packet.view::<4>(ETHERNET + 16) else {
+                return xdp_action::XDP_DROP;
+            };
+            address = destination;
+        }
+        fib.family = AF_INET;
+        fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(address);
+    }
     // SAFETY: the context is the program's own, and the kernel is told the parameters' size.
     let found = unsafe {
         fib_lookup(

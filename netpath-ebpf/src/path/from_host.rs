@@ -7,31 +7,68 @@ use crate::{
     arp, ethernet,
     family::Family,
     forward::{Origin, forward},
+    neighbour::{self, Heard},
     packet::Packet,
-    tables::Tables,
+    scratch::Scratch,
+    tables::BothTables,
     v4::V4,
+    v6::V6,
     verdict::Verdict,
 };
 
 /// Takes a frame from the node to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T, config: &Config) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables, config))
-}
-
-#[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(
+pub fn run<P: Packet, T: BothTables>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+    scratch: &mut Scratch,
+) -> Verdict {
+    super::verdict(steps(packet, tables, config, scratch))
+}
+
+#[inline(always)]
+fn steps<P: Packet, T: BothTables>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Reason> {
     let frame = ethernet::parse(packet)?;
     match frame.ethertype {
         ethernet::IPV4 if !frame.is_multicast() => {
-            let header = V4::parse(packet)?;
-            forward::<V4, P, T>(packet, tables, config, &header, Origin::Host)
+            V4::parse(packet, &mut scratch.v4.header)?;
+            forward::<V4, P, T>(
+                packet,
+                tables,
+                config,
+                &mut scratch.v4,
+                &mut scratch.next_hop,
+                Origin::Host,
+            )
         }
         ethernet::ARP => arp::from_host(packet, tables, config),
+        ethernet::IPV6 => {
+            V6::parse(packet, &mut scratch.v6.header)?;
+            if neighbour::is_message(packet, &scratch.v6.header) {
+                return match neighbour::from_host(packet, tables, config, scratch) {
+                    Heard::Drop(reason) => Err(reason),
+                    Heard::Answered => Ok(Verdict::Bounce(Reason::NeighbourReply)),
+                    Heard::Passed => Ok(Verdict::Pass(Reason::ToStack)),
+                };
+            }
+            if frame.is_multicast() {
+                return Ok(Verdict::Pass(Reason::ToStack));
+            }
+            forward::<V6, P, T>(
+                packet,
+                tables,
+                config,
+                &mut scratch.v6,
+                &mut scratch.next_hop,
+                Origin::Host,
+            )
+        }
         _ => Ok(Verdict::Pass(Reason::ToStack)),
     }
 }

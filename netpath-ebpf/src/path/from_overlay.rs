@@ -8,31 +8,59 @@ use crate::{
     family::Family,
     forward::{Origin, forward},
     packet::Packet,
-    tables::Tables,
+    scratch::Scratch,
+    tables::BothTables,
     v4::V4,
+    v6::V6,
     verdict::Verdict,
     way,
 };
 
 /// Takes an unpacked frame to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T, config: &Config) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables, config))
-}
-
-#[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(
+pub fn run<P: Packet, T: BothTables>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+    scratch: &mut Scratch,
+) -> Verdict {
+    super::verdict(steps(packet, tables, config, scratch))
+}
+
+#[inline(always)]
+fn steps<P: Packet, T: BothTables>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Reason> {
     match packet.tunnel() {
         Some((sender, vni)) if vni == config.vni && way::is_node(tables, sender) => {}
         _ => return Err(Reason::TunnelFromStranger),
     }
-    if ethernet::parse(packet)?.ethertype != ethernet::IPV4 {
-        return Err(Reason::FamilyNotServed);
+    match ethernet::parse(packet)?.ethertype {
+        ethernet::IPV4 => {
+            V4::parse(packet, &mut scratch.v4.header)?;
+            forward::<V4, P, T>(
+                packet,
+                tables,
+                config,
+                &mut scratch.v4,
+                &mut scratch.next_hop,
+                Origin::Tunnel,
+            )
+        }
+        ethernet::IPV6 if super::serves_ipv6(config) => {
+            V6::parse(packet, &mut scratch.v6.header)?;
+            forward::<V6, P, T>(
+                packet,
+                tables,
+                config,
+                &mut scratch.v6,
+                &mut scratch.next_hop,
+                Origin::Tunnel,
+            )
+        }
+        _ => Err(Reason::FamilyNotServed),
     }
-    let header = V4::parse(packet)?;
-    forward::<V4, P, T>(packet, tables, config, &header, Origin::Tunnel)
 }

@@ -1,49 +1,114 @@
 //! tc ingress of a pod's veth: what the pod sends. It is who it says, or goes nowhere.
 
-use netpath_common::{abi::config::Config, reason::Reason};
+use netpath_common::{
+    abi::{bridge::Port, config::Config},
+    reason::Reason,
+};
 
 use crate::{
     arp, ethernet,
-    family::Family,
+    family::{Address, Family, Header},
     forward::{Origin, forward},
+    neighbour::{self, Heard},
     packet::Packet,
-    tables::Tables,
+    scratch::Scratch,
+    tables::{BothTables, Tables},
     v4::V4,
+    v6::V6,
     verdict::Verdict,
 };
 
 /// Takes a frame from a pod to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T, config: &Config) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables, config))
-}
-
-#[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(
+pub fn run<P: Packet, T: BothTables>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+    scratch: &mut Scratch,
+) -> Verdict {
+    super::verdict(steps(packet, tables, config, scratch))
+}
+
+#[inline(always)]
+fn steps<P: Packet, T: BothTables>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Reason> {
     let frame = ethernet::parse(packet)?;
-    let port = tables.port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-    if frame.source != port.mac {
+    scratch.port = Tables::<[u8; 4]>::port(tables, packet.ifindex()).ok_or(Reason::UnknownPort)?;
+    if frame.source != scratch.port.mac {
         return Err(Reason::SpoofedMac);
     }
     match frame.ethertype {
         ethernet::IPV4 => {
-            let header = V4::parse(packet)?;
-            if header.source != V4::pod(&port) {
-                return Err(Reason::SpoofedAddress);
+            V4::parse(packet, &mut scratch.v4.header)?;
+            let Scratch {
+                v4: notes,
+                next_hop,
+                port,
+                ..
+            } = scratch;
+            match check::<V4>(&frame, &notes.header, port)? {
+                Checked::Group => Ok(Verdict::Pass(Reason::ToStack)),
+                Checked::Host => forward::<V4, P, T>(packet, tables, config, notes, next_hop, Origin::Pod),
             }
-            if frame.is_multicast() {
-                return Ok(Verdict::Pass(Reason::ToStack));
-            }
-            forward::<V4, P, T>(packet, tables, config, &header, Origin::Pod)
         }
-        ethernet::ARP => arp::from_pod(packet, tables, config, &port),
-        // Solicitations and reports to groups, which a pod's stack sends unasked: dropped too, or the bridge would flood them.
-        ethernet::IPV6 if frame.is_multicast() => Err(Reason::Ipv6Noise),
-        ethernet::IPV6 => Err(Reason::FamilyNotServed),
+        ethernet::ARP => arp::from_pod(packet, tables, config, &scratch.port),
+        ethernet::IPV6 if scratch.port.address6 == [0; 16] => Err(if frame.is_multicast() {
+            Reason::Ipv6Noise
+        } else {
+            Reason::FamilyNotServed
+        }),
+        ethernet::IPV6 => {
+            V6::parse(packet, &mut scratch.v6.header)?;
+            if neighbour::is_message(packet, &scratch.v6.header) {
+                return match neighbour::from_pod(packet, tables, config, scratch) {
+                    Heard::Drop(reason) => Err(reason),
+                    Heard::Answered => Ok(Verdict::Bounce(Reason::NeighbourReply)),
+                    Heard::Passed => Ok(Verdict::Pass(Reason::ToStack)),
+                };
+            }
+            let Scratch {
+                v6: notes,
+                next_hop,
+                port,
+                ..
+            } = scratch;
+            // Reports of groups, which come from addresses of the link or from none.
+            let report = notes.header.protocol == V6::ICMP && notes.header.destination.is_multicast();
+            if report && notes.header.source != port.address6 {
+                return Err(Reason::Ipv6Noise);
+            }
+            match check::<V6>(&frame, &notes.header, port)? {
+                Checked::Group => Ok(Verdict::Pass(Reason::ToStack)),
+                Checked::Host => forward::<V6, P, T>(packet, tables, config, notes, next_hop, Origin::Pod),
+            }
+        }
         _ => Ok(Verdict::Pass(Reason::NotIp)),
     }
+}
+
+/// Whom a pod's packet is for.
+enum Checked {
+    /// A group, or all.
+    Group,
+    /// One host.
+    Host,
+}
+
+/// Checks the addresses of a pod's packet.
+#[inline(always)]
+fn check<F: Family>(frame: &ethernet::Header, header: &Header<F::Addr>, port: &Port) -> Result<Checked, Reason> {
+    if header.source != F::pod(port) {
+        return Err(Reason::SpoofedAddress);
+    }
+    if frame.is_multicast() {
+        return Ok(Checked::Group);
+    }
+    if header.destination.is_of_link() {
+        return Err(Reason::NoRoute);
+    }
+    Ok(Checked::Host)
 }

@@ -9,39 +9,60 @@ use crate::{
     flow::UDP,
     forward::{Origin, forward},
     packet::{ETHERNET, Packet},
-    tables::Tables,
+    scratch::Scratch,
+    tables::BothTables,
     v4::V4,
+    v6::V6,
     verdict::Verdict,
     way,
 };
 
 /// Takes a frame from the wire to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T, config: &Config) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables, config))
-}
-
-#[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(
+pub fn run<P: Packet, T: BothTables>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-) -> Result<Verdict<[u8; 4]>, Reason> {
+    scratch: &mut Scratch,
+) -> Verdict {
+    super::verdict(steps(packet, tables, config, scratch))
+}
+
+#[inline(always)]
+fn steps<P: Packet, T: BothTables>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Reason> {
     let frame = ethernet::parse(packet)?;
-    if frame.ethertype != ethernet::IPV4 || frame.destination != config.uplink_mac {
+    if frame.destination != config.uplink_mac {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    let mut header = V4::parse(packet)?;
+    let mut ethertype = frame.ethertype;
     let mut origin = Origin::Wire;
-    if is_vxlan(packet, config, &header) {
-        match unwrap(packet, tables, config, &header)? {
-            Unwrapped::Left(reason) => return Ok(Verdict::Pass(reason)),
-            Unwrapped::Done => {}
+    if ethertype == ethernet::IPV4 {
+        V4::parse(packet, &mut scratch.v4.header)?;
+        if is_vxlan(packet, config, &scratch.v4.header) {
+            match unwrap(packet, tables, config, &scratch.v4.header)? {
+                Unwrapped::Left(reason) => return Ok(Verdict::Pass(reason)),
+                Unwrapped::Done => {}
+            }
+            ethertype = ethernet::parse(packet)?.ethertype;
+            origin = Origin::Tunnel;
+            if ethertype == ethernet::IPV4 {
+                V4::parse(packet, &mut scratch.v4.header)?;
+            }
         }
-        header = V4::parse(packet)?;
-        origin = Origin::Tunnel;
     }
-    forward::<V4, P, T>(packet, tables, config, &header, origin)
+    match ethertype {
+        ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, &mut scratch.v4, &mut scratch.next_hop, origin),
+        ethernet::IPV6 if super::serves_ipv6(config) => {
+            V6::parse(packet, &mut scratch.v6.header)?;
+            forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin)
+        }
+        _ => Ok(Verdict::Pass(Reason::ToStack)),
+    }
 }
 
 /// What became of a tunnelled packet.
@@ -68,7 +89,7 @@ fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) ->
 
 /// Ends the tunnel, if the packet comes from a node.
 #[inline(always)]
-fn unwrap<P: Packet, T: Tables<[u8; 4]>>(
+fn unwrap<P: Packet, T: BothTables>(
     packet: &mut P,
     tables: &T,
     config: &Config,
@@ -86,8 +107,10 @@ fn unwrap<P: Packet, T: Tables<[u8; 4]>>(
     if !way::is_node(tables, header.source) {
         return Err(Reason::TunnelFromStranger);
     }
-    if vxlan.ethertype != ethernet::IPV4 {
-        return Err(Reason::FamilyNotServed);
+    match vxlan.ethertype {
+        ethernet::IPV4 => {}
+        ethernet::IPV6 if super::serves_ipv6(config) => {}
+        _ => return Err(Reason::FamilyNotServed),
     }
     // Taking the headers off by hand leaves the marks of a tunnel on a packet that is yet to be segmented. TCP does not
     // mind; UDP is then lost without a trace, so the vxlan device must take it (kernel 6.18).
@@ -95,6 +118,6 @@ fn unwrap<P: Packet, T: Tables<[u8; 4]>>(
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }
     debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
-    packet.decapsulate()?;
+    packet.decapsulate(vxlan.ethertype)?;
     Ok(Unwrapped::Done)
 }

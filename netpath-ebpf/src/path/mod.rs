@@ -9,15 +9,21 @@ pub mod to_pod;
 pub mod to_socket;
 pub mod to_wire;
 
-use netpath_common::reason::Reason;
+use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::verdict::Verdict;
 
 /// A step that failed is a drop, with the step's reason.
 #[inline(always)]
-fn verdict<A>(steps: Result<Verdict<A>, Reason>) -> Verdict<A> {
+fn verdict(steps: Result<Verdict, Reason>) -> Verdict {
     match steps {
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Drop(reason),
     }
+}
+
+/// Whether the node's pods have IPv6 addresses.
+#[inline(always)]
+fn serves_ipv6(config: &Config) -> bool {
+    config.gateway6 != [0; 16]
 }

@@ -10,22 +10,22 @@ use crate::{
     icmp_quote,
     nat::{self, Target},
     packet::Packet,
-    tables::Tables,
+    scratch::{Notes, Scratch},
+    tables::{BothTables, Tables},
     v4::V4,
+    v6::V6,
     verdict::Verdict,
 };
 
 /// Takes a frame to a pod to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables))
+pub fn run<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Verdict {
+    super::verdict(steps(packet, tables, scratch))
 }
 
 #[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Result<Verdict<[u8; 4]>, Reason> {
-    if ethernet::parse(packet)?.ethertype == ethernet::IPV4 {
-        answer::<V4, P, T>(packet, tables)?;
-    }
+fn steps<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Result<Verdict, Reason> {
+    answer_of_stack(packet, tables, scratch)?;
     Ok(Verdict::Pass(Reason::ToEndpoint))
 }
 
@@ -35,21 +35,39 @@ fn steps<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Resul
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
 #[inline(always)]
-pub(super) fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(packet: &mut P, tables: &mut T) -> Result<(), Reason> {
-    let header = F::parse(packet)?;
-    let flow = flow::parse::<F, P, T>(packet, tables, &header)?;
-    let mut to = flow.tuple;
-    let translated = match flow.kind {
+pub(super) fn answer_of_stack<P: Packet, T: BothTables>(
+    packet: &mut P,
+    tables: &mut T,
+    scratch: &mut Scratch,
+) -> Result<(), Reason> {
+    match ethernet::parse(packet)?.ethertype {
+        ethernet::IPV4 => answer::<V4, P, T>(packet, tables, &mut scratch.v4),
+        ethernet::IPV6 => answer::<V6, P, T>(packet, tables, &mut scratch.v6),
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    notes: &mut Notes<F::Addr>,
+) -> Result<(), Reason> {
+    F::parse(packet, &mut notes.header)?;
+    flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
+    notes.to = notes.flow.tuple;
+    tables.settle(notes);
+    let translated = match notes.flow.kind {
         Kind::Other | Kind::LostTail => false,
-        Kind::Error => match icmp_quote::translate::<F, P, T>(packet, tables, &flow, &mut to) {
+        Kind::Error => match icmp_quote::translate::<F, P, T>(packet, tables, notes) {
             Target::Drop(reason) => return Err(reason),
             target => target == Target::New,
         },
-        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, &flow, &mut to),
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, notes),
     };
     // The stack has chosen the way by the destination: only the source may still change.
-    if translated && to.destination == flow.tuple.destination {
-        nat::rewrite::<F, P>(packet, &flow, &to)?;
+    if translated && notes.to.destination == notes.flow.tuple.destination {
+        nat::rewrite::<F, P>(packet, notes)?;
     }
     Ok(())
 }

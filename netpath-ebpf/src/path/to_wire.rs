@@ -3,19 +3,17 @@
 
 use netpath_common::reason::Reason;
 
-use super::to_pod::answer;
-use crate::{ethernet, packet::Packet, tables::Tables, v4::V4, verdict::Verdict};
+use super::to_pod::answer_of_stack;
+use crate::{packet::Packet, scratch::Scratch, tables::BothTables, verdict::Verdict};
 
 /// Takes a frame that leaves the node to its verdict.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Verdict<[u8; 4]> {
-    super::verdict(steps(packet, tables))
+pub fn run<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Verdict {
+    super::verdict(steps(packet, tables, scratch))
 }
 
 #[inline(always)]
-fn steps<P: Packet, T: Tables<[u8; 4]>>(packet: &mut P, tables: &mut T) -> Result<Verdict<[u8; 4]>, Reason> {
-    if ethernet::parse(packet)?.ethertype == ethernet::IPV4 {
-        answer::<V4, P, T>(packet, tables)?;
-    }
+fn steps<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Result<Verdict, Reason> {
+    answer_of_stack(packet, tables, scratch)?;
     Ok(Verdict::Pass(Reason::ToStack))
 }

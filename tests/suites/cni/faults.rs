@@ -233,7 +233,9 @@ fn reconciling_takes_what_is_gone_and_leaves_what_lives_or_is_under_way() -> Res
     let reconcile = || node.netlink(async |_| Ok(collect::reconcile(&network).await?));
     reconcile()?;
     let mut expected = kept;
-    expected.files.insert(format!("netpath/{}", under_way.address).into());
+    expected
+        .files
+        .insert(format!("netpath/{}", under_way.addresses()[0]).into());
     assert_eq!(node.remains()?, expected);
     assert_eq!((two.files.len(), two.links.len()), (2, 4));
 

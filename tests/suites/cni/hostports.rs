@@ -171,7 +171,7 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
         (vec![mapping("127.0.0.1", 30_080, 1, "tcp")], 7, "as its NodePort"),
         (vec![mapping("192.0.2.99", 82, 1, "tcp")], 7, "is not the node's"),
         (vec![mapping("", 83, 1, "sctp")], 2, "SCTP is not served"),
-        (vec![mapping("::", 84, 1, "tcp")], 2, "is IPv6"),
+        (vec![mapping("::", 84, 1, "tcp")], 2, "no address of IPv6"),
         (
             vec![mapping("", 85, 70_000u32 as u16, "tcp"), json!("x")],
             6,

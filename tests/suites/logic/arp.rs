@@ -1,8 +1,7 @@
 //! ARP is answered from the table.
 
 use netpath_common::reason::Reason;
-use netpath_ebpf::verdict::Verdict;
-use netpath_tests::frame::arp;
+use netpath_tests::{frame::arp, verdict::Verdict};
 
 use super::node::*;
 

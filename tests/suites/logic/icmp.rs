@@ -3,10 +3,11 @@
 use anyhow::Result;
 use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader, icmpv4::TimeExceededCode};
 use netpath_common::{abi::service::v4 as service, reason::Reason};
-use netpath_ebpf::{path, verdict::Verdict};
+use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, TcpFlags, ip_packet},
     tables::HostPacket,
+    verdict::Verdict,
 };
 
 use super::node::*;
@@ -71,8 +72,8 @@ fn a_service_without_endpoints_refuses_datagrams_by_icmp() -> Result<()> {
         protocol,
         reserved: 0,
     };
-    let empty = tables.services[&at(6)];
-    tables.services.insert(at(17), empty);
+    let empty = tables.v4.services[&at(6)];
+    tables.v4.services.insert(at(17), empty);
     let sent = from_a().udp(FROM, (EMPTY, 80), b"who")?;
     let (verdict, frame) = pod_a_sends(&mut tables, sent.clone());
     assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
@@ -106,10 +107,12 @@ fn a_packet_yet_to_be_segmented_is_judged_by_its_segments() -> Result<()> {
             gso_size,
             ..HostPacket::new(sent.clone(), PORT_A)
         };
-        let verdict = path::from_pod::run(&mut packet, &mut tables(), &config());
+        let mut scratch = Scratch::default();
+        let verdict = path::from_pod::run(&mut packet, &mut tables(), &config(), &mut scratch);
+        let verdict = Verdict::new(verdict, &scratch);
         let expected = if fits {
             Verdict::Wire {
-                next_hop: ROUTER,
+                next_hop: NextHop::v4(ROUTER),
                 reason: Reason::ToTunnel,
             }
         } else {

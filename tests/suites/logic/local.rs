@@ -6,10 +6,11 @@ use netpath_common::{
     abi::service::{BackendKey, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, Service, v4 as service},
     reason::Reason,
 };
-use netpath_ebpf::verdict::Verdict;
+use netpath_ebpf::verdict::NextHop;
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
     tables::HostTables,
+    verdict::Verdict,
 };
 
 use super::node::*;
@@ -34,7 +35,7 @@ fn serve(tables: &mut HostTables, at: Socket, flags: u16, inside: &[Socket], out
                 port,
                 reserved: [0; 2],
             };
-            tables.backends.insert(key, backend);
+            tables.v4.backends.insert(key, backend);
         }
         (number, backends.len() as u32)
     };
@@ -53,7 +54,7 @@ fn serve(tables: &mut HostTables, at: Socket, flags: u16, inside: &[Socket], out
         flags,
         ..Service::default()
     };
-    tables.services.insert(frontend, service);
+    tables.v4.services.insert(frontend, service);
 }
 
 const OUTSIDE: Socket = (CLIENT, 33_000);
@@ -87,7 +88,7 @@ fn from_outside_without_a_backend_here_nothing_answers() -> Result<()> {
                 wire_brings(&mut tables, sent.clone()),
                 (Verdict::Drop(Reason::NoLocalEndpoint), sent)
             );
-            assert!(tables.connections.is_empty());
+            assert!(tables.v4.connections.is_empty());
         }
     }
     Ok(())
@@ -99,7 +100,7 @@ fn pods_of_this_node_and_the_node_itself_reach_every_backend() -> Result<()> {
         let mut tables = tables();
         serve(&mut tables, at, flags | FLAG_NONE_HERE, &[THERE], &[]);
         let to_tunnel = Verdict::Wire {
-            next_hop: ROUTER,
+            next_hop: NextHop::v4(ROUTER),
             reason: Reason::ToTunnel,
         };
         let (verdict, frame) = pod_a_sends(&mut tables, from_a().tcp((POD_A, 500), at, TcpFlags::SYN, b"")?);
@@ -126,7 +127,7 @@ fn a_cluster_address_that_stays_here_drops_what_finds_nobody() -> Result<()> {
     serve(&mut tables, FRONTEND, 0, &[HERE], &[HERE]);
     let (verdict, _) = pod_a_sends(&mut tables, sent.clone());
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
-    tables.connections.clear();
+    tables.v4.connections.clear();
     serve(&mut tables, FRONTEND, 0, &[], &[]);
     let (verdict, _) = pod_a_sends(&mut tables, sent);
     assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
@@ -141,8 +142,8 @@ fn a_connection_from_outside_is_not_reopened_while_its_set_stands() -> Result<()
     let sent = from_wire().tcp(OUTSIDE, NODE_PORT, TcpFlags::SYN, b"")?;
     wire_brings(&mut tables, sent.clone());
     tables.clock += 3;
-    let before = tables.connections.clone();
+    let before = tables.v4.connections.clone();
     wire_brings(&mut tables, sent);
-    assert_eq!(tables.connections, before);
+    assert_eq!(tables.v4.connections, before);
     Ok(())
 }

@@ -4,8 +4,11 @@
 mod affinity;
 mod arp;
 mod icmp;
+mod icmpv6;
+mod ipv6;
 mod local;
 mod nat;
+mod neighbour_discovery;
 pub mod node;
 mod refusals;
 mod services;

@@ -2,17 +2,18 @@
 
 use anyhow::Result;
 use netpath_common::{abi::conntrack::v4, reason::Reason};
-use netpath_ebpf::verdict::Verdict;
+use netpath_ebpf::verdict::NextHop;
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
     tables::HostTables,
+    verdict::Verdict,
 };
 
 use super::node::*;
 
 const SERVER: Socket = ([198, 51, 100, 7], 443);
 
-fn out(tables: &mut HostTables, port: u16) -> Result<(Verdict<[u8; 4]>, Vec<u8>, u16)> {
+fn out(tables: &mut HostTables, port: u16) -> Result<(Verdict, Vec<u8>, u16)> {
     let (verdict, frame) = pod_a_sends(tables, from_a().tcp((POD_A, port), SERVER, TcpFlags::SYN, b"")?);
     let port = u16::from_be_bytes([frame[34], frame[35]]);
     Ok((verdict, frame, port))
@@ -25,7 +26,7 @@ fn out_and_back() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: [0; 4],
+            next_hop: NextHop::v4([0; 4]),
             reason: Reason::ToOutside
         }
     );
@@ -52,7 +53,7 @@ fn an_echo_and_its_reply() {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: [0; 4],
+            next_hop: NextHop::v4([0; 4]),
             reason: Reason::ToOutside
         }
     );
@@ -72,7 +73,7 @@ fn no_port_twice_and_none_of_the_nodes_own() -> Result<()> {
     let mut tables = tables();
     let (_, _, taken) = out(&mut tables.clone(), 40_000)?;
     // A socket of the node listens on the port that would be first.
-    tables.sockets.insert(v4::Tuple {
+    tables.v4.sockets.insert(v4::Tuple {
         source: SERVER.0,
         destination: NODE,
         source_port: SERVER.1,
@@ -86,7 +87,7 @@ fn no_port_twice_and_none_of_the_nodes_own() -> Result<()> {
         assert_eq!(
             verdict,
             Verdict::Wire {
-                next_hop: [0; 4],
+                next_hop: NextHop::v4([0; 4]),
                 reason: Reason::ToOutside
             }
         );
@@ -109,7 +110,7 @@ fn exhaustion_is_named_and_ends_with_the_connections() -> Result<()> {
     assert_eq!(
         out(&mut tables, last)?.0,
         Verdict::Wire {
-            next_hop: [0; 4],
+            next_hop: NextHop::v4([0; 4]),
             reason: Reason::ToOutside
         }
     );

@@ -1,21 +1,23 @@
-//! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and four services.
+//! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and four services. All of it is there
+//! in both families, an IPv6 address for each of IPv4.
 
 use netpath_common::abi::{
     ABI_VERSION, Mac,
     bridge::Port,
     config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
-    route::{VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
+    route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
     service::{
-        BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, Service,
-        v4 as service,
+        Backend, BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, Frontend,
+        Service, v4 as service,
     },
-    source::{ADMITTED, SOURCES_BITS, v4::SourceKey},
+    source::{self, ADMITTED, SOURCES_BITS, v4::SourceKey},
 };
-use netpath_ebpf::{packet::Packet, verdict::Verdict};
+use netpath_ebpf::{packet::Packet, scratch::Scratch};
 use netpath_tests::{
-    frame::Frame,
+    frame::{Frame, Ip},
     tables::{HostPacket, HostTables},
+    verdict::Verdict,
 };
 
 pub const NODE: [u8; 4] = [192, 168, 50, 11];
@@ -89,11 +91,100 @@ pub fn config() -> Config {
         node4: NODE,
         gateway4: GATEWAY,
         route_prefixes4: [24, 16, 32, 0],
+        node6: six(NODE),
+        gateway6: six(GATEWAY),
+        route_prefixes6: [120, 112, 128, 0],
         ..Config::default()
     }
 }
 
+/// The IPv6 address of whoever has this IPv4 address: each host of the scenarios has both. No address remains none.
+pub fn six(address: [u8; 4]) -> [u8; 16] {
+    let mut six = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    six[12..].copy_from_slice(&address);
+    if address == [0; 4] { [0; 16] } else { six }
+}
+
+/// An address family of the scenarios.
+pub trait At: Ip {
+    /// The address of whoever has this IPv4 address.
+    fn at(address: [u8; 4]) -> Self;
+}
+
+impl At for [u8; 4] {
+    fn at(address: [u8; 4]) -> Self {
+        address
+    }
+}
+
+impl At for [u8; 16] {
+    fn at(address: [u8; 4]) -> Self {
+        six(address)
+    }
+}
+
+/// The IPv4-mapped address by which a route names the end of a tunnel, and the next hop on the way there.
+pub fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let mut mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+    mapped[12..].copy_from_slice(&address);
+    mapped
+}
+
+/// The node's tables, the same in both families.
 pub fn tables() -> HostTables {
+    let mut tables = tables_of_ipv4();
+    for port in tables.bridge.values_mut() {
+        port.address6 = six(port.address4);
+    }
+    let (four, to) = (&tables.v4, &mut tables.v6);
+    to.endpoints = four
+        .endpoints
+        .iter()
+        .map(|(address, end)| (six(*address), *end))
+        .collect();
+    for (key, found) in &four.routes {
+        let hop = if found.via == VIA_TUNNEL { mapped } else { six };
+        let key = RouteKey {
+            address: six(key.address),
+            prefix_len: 96 + key.prefix_len,
+        };
+        let route = Route {
+            node: hop(found.node),
+            next_hop: hop(found.next_hop),
+            via: found.via,
+            reserved: [0; 3],
+        };
+        to.routes.insert(key.into(), route.into());
+    }
+    for (key, service) in &four.services {
+        let frontend = Frontend {
+            address: six(key.address),
+            port: key.port,
+            protocol: key.protocol,
+            reserved: 0,
+        };
+        to.services.insert(frontend.into(), *service);
+    }
+    for (key, found) in &four.backends {
+        let backend = Backend {
+            address: six(found.address),
+            port: found.port,
+            reserved: [0; 2],
+        };
+        to.backends.insert(*key, backend.into());
+    }
+    for (key, value) in &four.sources {
+        let source = source::SourceKey {
+            prefix_len: 96 + key.prefix_len,
+            sources: key.sources,
+            address: six(key.address),
+        };
+        to.sources.insert(source.into(), *value);
+    }
+    tables
+}
+
+fn tables_of_ipv4() -> HostTables {
     let mut tables = HostTables {
         clock: 1_000,
         ..HostTables::default()
@@ -107,7 +198,7 @@ pub fn tables() -> HostTables {
                 ..Port::default()
             },
         );
-        tables.endpoints.insert(
+        tables.v4.endpoints.insert(
             address4,
             Endpoint {
                 ifindex: port,
@@ -117,7 +208,7 @@ pub fn tables() -> HostTables {
         );
     }
     for address in [NODE, GATEWAY] {
-        tables.endpoints.insert(
+        tables.v4.endpoints.insert(
             address,
             Endpoint {
                 ifindex: 0,
@@ -128,7 +219,7 @@ pub fn tables() -> HostTables {
     }
     let mut route = |address: [u8; 4], prefix_len, node, next_hop, via| {
         let key = route::RouteKey { address, prefix_len };
-        tables.routes.insert(
+        tables.v4.routes.insert(
             key,
             route::Route {
                 node,
@@ -154,7 +245,7 @@ pub fn tables() -> HostTables {
                 reserved: 0,
             };
             let count = backends.len() as u32;
-            tables.services.insert(
+            tables.v4.services.insert(
                 frontend,
                 Service {
                     set,
@@ -168,7 +259,7 @@ pub fn tables() -> HostTables {
         }
         for (slot, &(address, port)) in backends.iter().enumerate() {
             let key = BackendKey { set, slot: slot as u32 };
-            tables.backends.insert(
+            tables.v4.backends.insert(
                 key,
                 service::Backend {
                     address,
@@ -206,7 +297,7 @@ pub fn tables() -> HostTables {
             sources: CLIENTS,
             address,
         };
-        tables.sources.insert(key, ADMITTED);
+        tables.v4.sources.insert(key, ADMITTED);
     }
     for address in [WEB, DATABASE, EMPTY, SELF, STICKY] {
         let frontend = service::Frontend {
@@ -217,7 +308,7 @@ pub fn tables() -> HostTables {
             flags: FLAG_ADDRESS,
             ..Service::default()
         };
-        tables.services.insert(frontend, known);
+        tables.v4.services.insert(frontend, known);
     }
     let shared = service::Frontend {
         address: BALANCED,
@@ -227,8 +318,8 @@ pub fn tables() -> HostTables {
         flags: FLAG_ADDRESS | FLAG_OUTSIDE,
         ..Service::default()
     };
-    tables.services.insert(shared, known);
-    for (frontend, service) in &mut tables.services {
+    tables.v4.services.insert(shared, known);
+    for (frontend, service) in &mut tables.v4.services {
         if frontend.address == BALANCED && frontend.port != 0 {
             service.sources = CLIENTS;
         }
@@ -253,35 +344,35 @@ pub fn from_wire() -> Frame {
 }
 
 /// A hook's outcome: the verdict and the frame it left.
-pub type Outcome = (Verdict<[u8; 4]>, Vec<u8>);
+pub type Outcome = (Verdict, Vec<u8>);
 
 macro_rules! hook {
-    ($name:ident, $ifindex:expr, |$packet:ident, $tables:ident, $config:ident| $run:expr) => {
+    ($name:ident, $ifindex:expr, |$packet:ident, $tables:ident, $config:ident, $scratch:ident| $run:expr) => {
         pub fn $name($tables: &mut HostTables, frame: Vec<u8>) -> Outcome {
-            let $config = &config();
+            let ($config, $scratch) = (&config(), &mut Scratch::default());
             let $packet = &mut HostPacket::new(frame, $ifindex);
             let verdict = $run;
             assert_eq!($packet.len(), $packet.bytes.len());
-            (verdict, $packet.bytes.clone())
+            (Verdict::new(verdict, $scratch), $packet.bytes.clone())
         }
     };
 }
 
-hook!(pod_a_sends, PORT_A, |packet, tables, config| {
-    netpath_ebpf::path::from_pod::run(packet, tables, config)
+hook!(pod_a_sends, PORT_A, |packet, tables, config, scratch| {
+    netpath_ebpf::path::from_pod::run(packet, tables, config, scratch)
 });
-hook!(pod_b_sends, PORT_B, |packet, tables, config| {
-    netpath_ebpf::path::from_pod::run(packet, tables, config)
+hook!(pod_b_sends, PORT_B, |packet, tables, config, scratch| {
+    netpath_ebpf::path::from_pod::run(packet, tables, config, scratch)
 });
-hook!(wire_brings, UPLINK, |packet, tables, config| {
-    netpath_ebpf::path::from_wire::run(packet, tables, config)
+hook!(wire_brings, UPLINK, |packet, tables, config, scratch| {
+    netpath_ebpf::path::from_wire::run(packet, tables, config, scratch)
 });
-hook!(host_sends, BRIDGE, |packet, tables, config| {
-    netpath_ebpf::path::from_host::run(packet, tables, config)
+hook!(host_sends, BRIDGE, |packet, tables, config, scratch| {
+    netpath_ebpf::path::from_host::run(packet, tables, config, scratch)
 });
-hook!(stack_sends_to_a, PORT_A, |packet, tables, _config| {
-    netpath_ebpf::path::to_pod::run(packet, tables)
+hook!(stack_sends_to_a, PORT_A, |packet, tables, _config, scratch| {
+    netpath_ebpf::path::to_pod::run(packet, tables, scratch)
 });
-hook!(stack_sends_out, UPLINK, |packet, tables, _config| {
-    netpath_ebpf::path::to_wire::run(packet, tables)
+hook!(stack_sends_out, UPLINK, |packet, tables, _config, scratch| {
+    netpath_ebpf::path::to_wire::run(packet, tables, scratch)
 });

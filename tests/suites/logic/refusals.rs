@@ -4,10 +4,10 @@
 use anyhow::Result;
 use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
 use netpath_common::reason::Reason;
-use netpath_ebpf::verdict::Verdict;
 use netpath_tests::{
     frame::{Frame, TcpFlags, ip_packet},
     tables::HostTables,
+    verdict::Verdict,
 };
 
 use super::node::*;
@@ -65,7 +65,7 @@ fn a_service_s_address_refuses_all_that_it_does_not_serve() -> Result<()> {
                 (Verdict::Bounce(Reason::Refused), answer),
                 "{sent:02x?}"
             );
-            assert!(tables.connections.is_empty());
+            assert!(tables.v4.connections.is_empty());
         }
     }
     Ok(())
@@ -76,7 +76,7 @@ fn a_service_s_address_refuses_all_that_it_does_not_serve() -> Result<()> {
 fn an_address_outside_of_the_range_refuses_too() -> Result<()> {
     for (sent, answer) in strangers(WEB, from_a, POD_A, Frame::new(MAC_BRIDGE, MAC_A))? {
         let mut tables = tables();
-        tables.routes.retain(|key, _| key.prefix_len != 16);
+        tables.v4.routes.retain(|key, _| key.prefix_len != 16);
         let outcome = pod_a_sends(&mut tables, sent);
         assert_eq!(outcome, (Verdict::Bounce(Reason::Refused), answer));
     }
@@ -92,7 +92,7 @@ fn an_address_that_no_service_has_is_dropped() -> Result<()> {
                 hook(&mut tables, sent.clone()),
                 (Verdict::Drop(Reason::NoFrontend), sent)
             );
-            assert!(tables.connections.is_empty());
+            assert!(tables.v4.connections.is_empty());
         }
     }
     Ok(())

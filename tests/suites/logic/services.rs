@@ -8,8 +8,11 @@ use netpath_common::{
     },
     reason::Reason,
 };
-use netpath_ebpf::verdict::Verdict;
-use netpath_tests::frame::{Frame, Socket, TcpFlags};
+use netpath_ebpf::verdict::NextHop;
+use netpath_tests::{
+    frame::{Frame, Socket, TcpFlags},
+    verdict::Verdict,
+};
 
 use super::node::*;
 
@@ -61,7 +64,7 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
         ]
         .into()
     };
-    assert_eq!(tables.connections, expected(STATE_NEW));
+    assert_eq!(tables.v4.connections, expected(STATE_NEW));
 
     let answer = Frame::new(MAC_B, MAC_A).tcp(BACKEND, SEEN, TcpFlags::SYN_ACK, b"")?;
     let (verdict, frame) = pod_b_sends(&mut tables, answer);
@@ -70,10 +73,10 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
         frame,
         Frame::new(MAC_BRIDGE, MAC_A).tcp(FRONTEND, FROM, TcpFlags::SYN_ACK, b"")?
     );
-    assert_eq!(tables.connections, expected(STATE_ESTABLISHED));
+    assert_eq!(tables.v4.connections, expected(STATE_ESTABLISHED));
 
     pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::FIN_ACK, b"")?);
-    assert_eq!(tables.connections, expected(STATE_CLOSING));
+    assert_eq!(tables.v4.connections, expected(STATE_CLOSING));
     Ok(())
 }
 
@@ -84,7 +87,7 @@ fn cluster_ip_through_the_tunnel_over_udp() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: ROUTER,
+            next_hop: NextHop::v4(ROUTER),
             reason: Reason::ToTunnel
         }
     );
@@ -134,7 +137,7 @@ fn node_port_with_a_backend_here_keeps_the_client() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: [0; 4],
+            next_hop: NextHop::v4([0; 4]),
             reason: Reason::ToOutside
         }
     );
@@ -154,7 +157,7 @@ fn node_port_with_a_backend_elsewhere_comes_back_through_this_node() -> Result<(
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: ROUTER,
+            next_hop: NextHop::v4(ROUTER),
             reason: Reason::ToTunnel
         }
     );
@@ -176,7 +179,7 @@ fn node_port_with_a_backend_elsewhere_comes_back_through_this_node() -> Result<(
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: [0; 4],
+            next_hop: NextHop::v4([0; 4]),
             reason: Reason::ToOutside
         }
     );
@@ -275,7 +278,7 @@ fn the_same_port_to_a_service_and_to_its_backend() -> Result<()> {
 fn a_backend_on_the_nodes_network() -> Result<()> {
     let mut tables = tables();
     let key = BackendKey { set: 1, slot: 0 };
-    tables.backends.insert(
+    tables.v4.backends.insert(
         key,
         service::Backend {
             address: NODE,
@@ -316,6 +319,7 @@ fn a_connection_keeps_its_backend_and_a_new_one_takes_the_new() -> Result<()> {
         reserved: 0,
     };
     let moved = *tables
+        .v4
         .services
         .get(&service::Frontend {
             address: DATABASE,
@@ -323,22 +327,22 @@ fn a_connection_keeps_its_backend_and_a_new_one_takes_the_new() -> Result<()> {
             ..frontend
         })
         .unwrap();
-    tables.services.insert(frontend, moved);
+    tables.v4.services.insert(frontend, moved);
     let (verdict, _) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::ACK, b"more")?);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
     let (verdict, _) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: ROUTER,
+            next_hop: NextHop::v4(ROUTER),
             reason: Reason::ToTunnel
         }
     );
     assert_eq!(
-        tables.connections.len(),
+        tables.v4.connections.len(),
         2,
         "the old connection left an entry behind: {:?}",
-        tables.connections
+        tables.v4.connections
     );
     Ok(())
 }
@@ -363,7 +367,7 @@ fn two_frontends_of_one_backend_from_one_port() -> Result<()> {
 #[test]
 fn a_set_without_its_backend_is_named() -> Result<()> {
     let mut tables = tables();
-    tables.backends.remove(&BackendKey { set: 1, slot: 0 });
+    tables.v4.backends.remove(&BackendKey { set: 1, slot: 0 });
     let frame = from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?;
     assert_eq!(
         pod_a_sends(&mut tables, frame.clone()),
@@ -375,13 +379,13 @@ fn a_set_without_its_backend_is_named() -> Result<()> {
 #[test]
 fn a_full_table_refuses_and_leaves_nothing() -> Result<()> {
     let mut tables = tables();
-    tables.max_connections = 1;
+    tables.v4.max_connections = 1;
     let frame = from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?;
     assert_eq!(
         pod_a_sends(&mut tables, frame.clone()),
         (Verdict::Drop(Reason::ConntrackFull), frame)
     );
-    assert!(tables.connections.is_empty());
+    assert!(tables.v4.connections.is_empty());
     Ok(())
 }
 

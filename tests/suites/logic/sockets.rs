@@ -12,6 +12,8 @@ use netpath_common::{
 use netpath_ebpf::{
     path::{from_socket, to_socket},
     socket::Keeps,
+    v4::V4,
+    v6::V6,
 };
 use netpath_tests::{
     frame::TcpFlags,
@@ -37,7 +39,7 @@ fn socket(protocol: u32, peer: Peer) -> HostSocket {
 
 /// The verdict on a call, and the peer that it is left with.
 fn call(tables: &mut HostTables, mut socket: HostSocket, keeps: Keeps) -> (Result<Reason, Reason>, Peer) {
-    let verdict = from_socket::run(&mut socket, tables, &config(), keeps);
+    let verdict = from_socket::run::<V4, _, _>(&mut socket, tables, &config(), keeps);
     (verdict, socket.peer)
 }
 
@@ -84,7 +86,7 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
         reserved: 0,
     };
     let count = backends.len() as u32;
-    tables.services.insert(
+    tables.v4.services.insert(
         key,
         Service {
             set,
@@ -98,7 +100,7 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
             port,
             reserved: [0; 2],
         };
-        tables.backends.insert(BackendKey { set, slot }, backend);
+        tables.v4.backends.insert(BackendKey { set, slot }, backend);
     }
 }
 
@@ -108,8 +110,8 @@ fn a_connection_goes_to_the_backend_and_is_shown_the_service() {
     let led = connect(&mut tables, TCP, (WEB, 80));
     assert_eq!(led, (Ok(Reason::ToBackend), (POD_B, 8080)));
     let remembered = [(key((POD_B, 8080), TO_FRONTEND), entry((WEB, 80), 0))];
-    assert_eq!(tables.socket_peers, remembered.into());
-    assert!(tables.connections.is_empty(), "no packet is to be translated");
+    assert_eq!(tables.v4.socket_peers, remembered.into());
+    assert!(tables.v4.connections.is_empty(), "no packet is to be translated");
 
     let backend = socket(TCP, (POD_B, 8080));
     assert_eq!(is_shown(&tables, backend), (Reason::AsFrontend, (WEB, 80)));
@@ -212,7 +214,7 @@ fn a_node_port_is_on_every_address_of_the_node() {
     let left = (Ok(Reason::SocketLeft), ([127, 0, 0, 1], 54_323));
     assert_eq!(connect(&mut tables, UDP, left.1), left);
     let mut is_now = |flags| {
-        let service = tables.services.values_mut().find(|service| service.set == 90);
+        let service = tables.v4.services.values_mut().find(|service| service.set == 90);
         service.expect("just added").flags = flags;
         connect(&mut tables, UDP, left.1)
     };
@@ -225,9 +227,9 @@ fn a_port_of_a_loopback_address_is_for_sockets_alone() -> anyhow::Result<()> {
     let mut tables = tables();
     let loopback = ([127, 0, 0, 1], 80);
     serve(&mut tables, loopback, 91, &[(POD_A, 53)]);
-    let tcp = tables.services.iter().find(|(_, service)| service.set == 91);
+    let tcp = tables.v4.services.iter().find(|(_, service)| service.set == 91);
     let (frontend, service) = tcp.map(|(key, value)| (*key, *value)).expect("just added");
-    tables.services.insert(
+    tables.v4.services.insert(
         service::Frontend {
             protocol: 6,
             ..frontend
@@ -240,9 +242,9 @@ fn a_port_of_a_loopback_address_is_for_sockets_alone() -> anyhow::Result<()> {
     );
     let frame = from_wire().tcp((CLIENT, 40_000), loopback, TcpFlags::SYN, b"")?;
     let (verdict, left) = wire_brings(&mut tables, frame.clone());
-    assert_eq!(verdict, netpath_ebpf::verdict::Verdict::Pass(Reason::ToStack));
+    assert_eq!(verdict, netpath_tests::verdict::Verdict::Pass(Reason::ToStack));
     assert_eq!(left, frame);
-    assert!(tables.connections.is_empty());
+    assert!(tables.v4.connections.is_empty());
     Ok(())
 }
 
@@ -251,10 +253,10 @@ fn without_a_backend_the_call_fails() {
     let mut tables = tables();
     let refused = (Err(Reason::Refused), (EMPTY, 80));
     assert_eq!(connect(&mut tables, TCP, refused.1), refused);
-    tables.backends.clear();
+    tables.v4.backends.clear();
     let broken = (Err(Reason::NoBackend), (WEB, 80));
     assert_eq!(connect(&mut tables, TCP, broken.1), broken);
-    assert!(tables.socket_peers.is_empty());
+    assert!(tables.v4.socket_peers.is_empty());
 }
 
 #[test]
@@ -271,7 +273,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
         (key(DNS, TO_BACKEND), entry(first, 70)),
         (key(first, TO_FRONTEND), entry(DNS, 0)),
     ];
-    assert_eq!(tables.socket_peers, remembered.into());
+    assert_eq!(tables.v4.socket_peers, remembered.into());
 
     // Wherever it stands in whatever set.
     for (set, others) in [(71, 1), (72, 3), (73, 6)] {
@@ -279,7 +281,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
         let list: Vec<Peer> = others.chain([first]).collect();
         serve(&mut tables, DNS, set, &list);
         assert_eq!(sends(&mut tables, DNS), (Ok(Reason::ToBackend), first), "{set}");
-        assert_eq!(tables.socket_peers[&key(DNS, TO_BACKEND)], entry(first, set));
+        assert_eq!(tables.v4.socket_peers[&key(DNS, TO_BACKEND)], entry(first, set));
     }
     // The set without it, and without it for good.
     let others: Vec<Peer> = all.iter().copied().filter(|peer| *peer != first).collect();
@@ -287,7 +289,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
     let (verdict, second) = sends(&mut tables, DNS);
     assert_eq!(verdict, Ok(Reason::ToBackend));
     assert!(others.contains(&second));
-    assert_eq!(tables.socket_peers[&key(DNS, TO_BACKEND)], entry(second, 74));
+    assert_eq!(tables.v4.socket_peers[&key(DNS, TO_BACKEND)], entry(second, 74));
     assert_eq!(is_shown(&tables, socket(UDP, second)), (Reason::AsFrontend, DNS));
     // An answer of the first that comes late is still the service's.
     assert_eq!(is_shown(&tables, socket(UDP, first)), (Reason::AsFrontend, DNS));
@@ -303,7 +305,7 @@ fn what_was_shown_is_remembered_again_where_it_made_room() {
     let led = (Ok(Reason::ToBackend), (POD_FAR, 5353));
     assert_eq!(sends(&mut tables, (DATABASE, 53)), led);
     let whole = tables.clone();
-    tables.socket_peers.remove(&key((POD_FAR, 5353), TO_FRONTEND));
+    tables.v4.socket_peers.remove(&key((POD_FAR, 5353), TO_FRONTEND));
     assert_eq!(sends(&mut tables, (DATABASE, 53)), led);
     assert_eq!(tables, whole);
 }
@@ -325,6 +327,80 @@ fn sockets_spread_over_the_backends() {
     }
     // Within five standard deviations (sqrt(3000 p (1 - p)) = 26) of a third.
     assert!(hits.iter().all(|count| (870..=1130).contains(count)), "{hits:?}");
-    let distinct: BTreeSet<_> = tables.socket_peers.keys().map(|key| key.cookie).collect();
+    let distinct: BTreeSet<_> = tables.v4.socket_peers.keys().map(|key| key.cookie).collect();
     assert_eq!(distinct.len(), 3_000);
+}
+
+/// A socket of IPv6 that names, or is connected to, this peer.
+fn socket6(protocol: u32, peer: ([u8; 16], u16)) -> HostSocket<[u8; 16]> {
+    HostSocket {
+        netns: NETNS,
+        cookie: COOKIE,
+        protocol,
+        peer,
+    }
+}
+
+#[test]
+fn a_socket_of_ipv6_is_led_and_shown_by_ipv6() {
+    let mut tables = tables();
+    let (service, backend) = ((six(WEB), 80), (six(POD_B), 8080));
+    let mut socket = socket6(TCP, service);
+    let verdict = from_socket::run_either(&mut socket, &mut tables, &config(), Keeps::Connection);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    let reason = to_socket::run_either(&mut socket, &tables, &config());
+    assert_eq!((reason, socket.peer), (Reason::AsFrontend, service));
+    assert!(tables.v4.socket_peers.is_empty());
+    // Datagrams, which the kernel asks about for this family alone.
+    let web = tables.v6.services.keys().find(|frontend| frontend.port == 80).copied();
+    let served = web.map(|frontend| tables.v6.services[&frontend]).expect("a service");
+    let over_udp = netpath_common::abi::service::v6::Frontend {
+        address: six(WEB),
+        port: 53,
+        protocol: 17,
+        reserved: 0,
+    };
+    let served = Service {
+        set: 1,
+        count: 1,
+        ..served
+    };
+    tables.v6.services.insert(over_udp, served);
+    let mut socket = HostSocket {
+        cookie: COOKIE + 1,
+        ..socket6(UDP, (six(WEB), 53))
+    };
+    let verdict = from_socket::run::<V6, _, _>(&mut socket, &mut tables, &config(), Keeps::Datagrams);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    assert_eq!(
+        tables.v6.socket_peers.len(),
+        3,
+        "one way of the connection, both of the datagrams"
+    );
+}
+
+#[test]
+fn a_mapped_peer_is_one_of_ipv4() {
+    let mut tables = tables();
+    let (service, backend) = ((mapped(WEB), 80), (mapped(POD_B), 8080));
+    let mut socket = socket6(TCP, service);
+    let verdict = from_socket::run_either(&mut socket, &mut tables, &config(), Keeps::Connection);
+    assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), backend));
+    assert_eq!(
+        tables.v4.socket_peers.keys().copied().collect::<Vec<_>>(),
+        [key((POD_B, 8080), TO_FRONTEND)]
+    );
+    assert!(tables.v6.socket_peers.is_empty());
+    let reason = to_socket::run_either(&mut socket, &tables, &config());
+    assert_eq!((reason, socket.peer), (Reason::AsFrontend, service));
+}
+
+#[test]
+fn a_node_port_is_on_the_loopback_address_and_on_none() {
+    let localhost = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    for address in [localhost, [0; 16], six(NODE), six(GATEWAY)] {
+        let mut socket = socket6(TCP, (address, 30_080));
+        let verdict = from_socket::run_either(&mut socket, &mut tables(), &config(), Keeps::Connection);
+        assert_eq!((verdict, socket.peer), (Ok(Reason::ToBackend), (six(POD_B), 8080)));
+    }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use netpath_common::{abi::service::v4 as service, reason::Reason};
-use netpath_ebpf::{path::from_socket, socket::Keeps, verdict::Verdict};
+use netpath_ebpf::{path::from_socket, socket::Keeps, v4::V4};
+use netpath_tests::verdict::Verdict;
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
     tables::HostSocket,
@@ -40,7 +41,7 @@ fn no_other_client_does() -> Result<()> {
             wire_brings(&mut tables, sent.clone()),
             (Verdict::Drop(Reason::SourceDenied), sent)
         );
-        assert!(tables.connections.is_empty());
+        assert!(tables.v4.connections.is_empty());
     }
     let sent = Frame::new(MAC_B, MAC_BRIDGE).tcp((POD_B, 40_000), BALANCER, TcpFlags::SYN, b"")?;
     let (verdict, _) = pod_b_sends(&mut tables(), sent);
@@ -51,7 +52,7 @@ fn no_other_client_does() -> Result<()> {
         protocol: 6,
         peer: BALANCER,
     };
-    let call = from_socket::run(&mut socket, &mut tables(), &config(), Keeps::Connection);
+    let call = from_socket::run::<V4, _, _>(&mut socket, &mut tables(), &config(), Keeps::Connection);
     assert_eq!((call, socket.peer), (Err(Reason::SourceDenied), BALANCER));
     Ok(())
 }
@@ -73,7 +74,7 @@ fn the_ranges_are_asked_before_all_else() -> Result<()> {
             protocol: 6,
             reserved: 0,
         };
-        let service = tables.services.get_mut(&at).expect("there");
+        let service = tables.v4.services.get_mut(&at).expect("there");
         (service.outside_count, service.flags) = (0, flags);
         let from = |client| from_wire().tcp((client, 50_000), BALANCER, TcpFlags::SYN, b"");
         assert_eq!(wire_brings(&mut tables, from(CLIENT)?).0, admitted);
@@ -91,7 +92,7 @@ fn a_connection_that_was_let_in_stays() -> Result<()> {
     let mut tables = tables();
     let client = (CLIENT, 50_000);
     wire_brings(&mut tables, from_wire().tcp(client, BALANCER, TcpFlags::SYN, b"")?);
-    tables.sources.clear();
+    tables.v4.sources.clear();
     let (verdict, _) = wire_brings(&mut tables, from_wire().tcp(client, BALANCER, TcpFlags::ACK, b"more")?);
     assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
     let (verdict, _) = wire_brings(

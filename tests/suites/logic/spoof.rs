@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use netpath_common::reason::Reason;
-use netpath_ebpf::verdict::Verdict;
-use netpath_tests::frame::Frame;
+use netpath_tests::{frame::Frame, verdict::Verdict};
 
 use super::node::*;
 

@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use netpath_common::reason::Reason;
-use netpath_ebpf::verdict::Verdict;
-use netpath_tests::frame::{Frame, TcpFlags};
+use netpath_ebpf::verdict::NextHop;
+use netpath_tests::{
+    frame::{Frame, TcpFlags},
+    verdict::Verdict,
+};
 
 use super::node::*;
 
@@ -15,7 +18,7 @@ fn same_node_changes_no_byte() -> Result<()> {
         pod_a_sends(&mut tables, frame.clone()),
         (Verdict::Endpoint { ifindex: PORT_B }, frame)
     );
-    assert!(tables.connections.is_empty());
+    assert!(tables.v4.connections.is_empty());
     Ok(())
 }
 
@@ -29,7 +32,7 @@ fn a_node_on_the_segment_directly() -> Result<()> {
         assert_eq!(
             verdict,
             Verdict::Wire {
-                next_hop: PEER,
+                next_hop: NextHop::v4(PEER),
                 reason: Reason::ToPeer
             }
         );
@@ -60,7 +63,7 @@ fn a_node_behind_a_router_through_the_tunnel() -> Result<()> {
     assert_eq!(
         verdict,
         Verdict::Wire {
-            next_hop: ROUTER,
+            next_hop: NextHop::v4(ROUTER),
             reason: Reason::ToTunnel
         }
     );
@@ -197,16 +200,17 @@ fn pod_to_its_node_and_to_groups_through_the_stack() -> Result<()> {
 }
 
 #[test]
-fn ipv6_is_named_and_dropped() {
+fn ipv6_of_a_pod_that_has_none_is_named_and_dropped() {
+    let mut tables = tables();
+    for port in tables.bridge.values_mut() {
+        port.address6 = [0; 16];
+    }
     let all_routers = [0x33, 0x33, 0, 0, 0, 2];
     for (destination, reason) in [(MAC_BRIDGE, Reason::FamilyNotServed), (all_routers, Reason::Ipv6Noise)] {
         let mut frame = vec![0; 54];
         frame[..6].copy_from_slice(&destination);
         frame[6..12].copy_from_slice(&MAC_A);
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-        assert_eq!(
-            pod_a_sends(&mut tables(), frame.clone()),
-            (Verdict::Drop(reason), frame)
-        );
+        assert_eq!(pod_a_sends(&mut tables, frame.clone()), (Verdict::Drop(reason), frame));
     }
 }

@@ -12,17 +12,17 @@ use aya::{
 use netpath_agent::datapath::{abi::Abi, load::object};
 use netpath_common::{
     abi::{
-        affinity::v4::{Affinity, Client},
+        Layouts,
         config::Config,
-        conntrack::v4::{Connection, Tuple},
         counter::{COUNTERS, Counter},
-        fragment::{FragmentPorts, v4::FragmentKey},
-        source::v4::SourceKey,
+        source::SourceKey,
     },
     hook::Hook,
     names,
 };
-use netpath_tests::tables::HostTables;
+use netpath_tests::tables::{FamilyTables, HostTables};
+
+use super::Remembered;
 
 /// The size of `struct __sk_buff` and the places of its fields, in bytes (include/uapi/linux/bpf.h of 6.18).
 const CONTEXT: usize = 192;
@@ -76,14 +76,8 @@ impl Kernel {
         let mut array: Array<&mut MapData, Abi<Config>> = Array::try_from(self.map(names::CONFIG)?)?;
         array.set(0, Abi(*config), 0)?;
         fill(self.map(names::BRIDGE)?, &tables.bridge)?;
-        fill(self.map(names::ENDPOINT4)?, &tables.endpoints)?;
-        fill(self.map(names::ROUTE4)?, &tables.routes)?;
-        fill(self.map(names::SERVICE4)?, &tables.services)?;
-        fill(self.map(names::BACKEND4)?, &tables.backends)?;
-        fill_trie(self.map(names::SOURCE4)?, &tables.sources)?;
-        fill(self.map(names::AFFINITY4)?, &tables.affinities)?;
-        fill(self.map(names::CONNTRACK4)?, &tables.connections)?;
-        fill(self.map(names::FRAGMENT4)?, &tables.fragments)?;
+        self.fill_family(&tables.v4)?;
+        self.fill_family(&tables.v6)?;
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
         let mut counters: PerCpuArray<&mut MapData, Abi<Counter>> = PerCpuArray::try_from(self.map(names::COUNTER)?)?;
         for index in 0..COUNTERS {
@@ -92,19 +86,27 @@ impl Kernel {
         Ok(())
     }
 
-    /// The connections.
-    pub fn connections(&mut self) -> Result<BTreeMap<Tuple, Connection>> {
-        read(self.map(names::CONNTRACK4)?)
+    fn fill_family<A: Layouts>(&mut self, tables: &FamilyTables<A>) -> Result<()> {
+        let names = A::NAMES;
+        fill(self.map(names.endpoint)?, &tables.endpoints)?;
+        fill(self.map(names.route)?, &tables.routes)?;
+        fill(self.map(names.service)?, &tables.services)?;
+        fill(self.map(names.backend)?, &tables.backends)?;
+        fill_trie::<A>(self.map(names.source)?, &tables.sources)?;
+        fill(self.map(names.affinity)?, &tables.affinities)?;
+        fill(self.map(names.conntrack)?, &tables.connections)?;
+        fill(self.map(names.fragment)?, &tables.fragments)
     }
 
-    /// The clients that are remembered.
-    pub fn affinities(&mut self) -> Result<BTreeMap<Client, Affinity>> {
-        read(self.map(names::AFFINITY4)?)
-    }
-
-    /// The fragmented datagrams.
-    pub fn fragments(&mut self) -> Result<BTreeMap<FragmentKey, FragmentPorts>> {
-        read(self.map(names::FRAGMENT4)?)
+    /// What packets left behind in the maps of the family whose tables these are.
+    pub fn remembered<A: Layouts>(&mut self, _tables: &FamilyTables<A>) -> Result<Remembered<A>> {
+        let names = A::NAMES;
+        Ok(super::remembered(&FamilyTables::<A> {
+            connections: read(self.map(names.conntrack)?)?,
+            affinities: read(self.map(names.affinity)?)?,
+            fragments: read(self.map(names.fragment)?)?,
+            ..FamilyTables::default()
+        }))
     }
 
     /// What was counted, by index, without what was not.
@@ -187,16 +189,28 @@ fn fill<K: bytemuck::Pod + Ord + Hash, V: bytemuck::Pod>(map: &mut Map, entries:
     Ok(())
 }
 
-fn fill_trie(map: &mut Map, entries: &BTreeMap<SourceKey, u32>) -> Result<()> {
-    let mut map: LpmTrie<&mut MapData, [u8; 8], u32> = LpmTrie::try_from(map)?;
+fn fill_trie<A: Layouts>(map: &mut Map, entries: &BTreeMap<A::SourceKey, u32>) -> Result<()> {
+    /// A key behind its prefix length.
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Range<A> {
+        sources: [u8; 4],
+        address: A,
+    }
+    // SAFETY: two fields of bytes, one after the other.
+    unsafe impl<A: Layouts> aya::Pod for Range<A> {}
+    let mut map: LpmTrie<&mut MapData, Range<A>, u32> = LpmTrie::try_from(map)?;
     let old: Vec<_> = map.keys().collect::<Result<_, _>>()?;
     for key in old {
         map.remove(&key)?;
     }
     for (key, value) in entries {
-        let [s0, s1, s2, s3] = key.sources.to_ne_bytes();
-        let [a0, a1, a2, a3] = key.address;
-        map.insert(&Key::new(key.prefix_len, [s0, s1, s2, s3, a0, a1, a2, a3]), value, 0)?;
+        let key: SourceKey<A> = (*key).into();
+        let range = Range {
+            sources: key.sources.to_ne_bytes(),
+            address: key.address,
+        };
+        map.insert(&Key::new(key.prefix_len, range), value, 0)?;
     }
     Ok(())
 }

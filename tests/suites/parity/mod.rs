@@ -14,18 +14,20 @@ use std::{
 use anyhow::{Result, ensure};
 use netpath_common::{
     abi::{
-        Mac,
-        affinity::v4::{Affinity, Client},
-        conntrack::v4::{Connection, Tuple},
+        Layouts, Mac,
+        affinity::Affinity,
+        conntrack::Connection,
         counter::{self, Counter},
+        fragment::FragmentPorts,
     },
     hook::Hook,
     reason::Reason,
 };
-use netpath_ebpf::{packet::Packet as _, path, verdict::Verdict};
+use netpath_ebpf::{family::Address as _, packet::Packet as _, path, scratch::Scratch};
 use netpath_tests::{
     lab::namespace::Namespace,
-    tables::{HostPacket, HostTables},
+    tables::{FamilyTables, HostPacket, HostTables},
+    verdict::Verdict,
 };
 use nix::time::{ClockId, clock_gettime};
 use rtnetlink::{LinkMessageBuilder, packet_route::link::InfoKind};
@@ -108,57 +110,38 @@ impl Pair {
             "{visit:02x?}\nhost: {:?}\nkernel: {counters:?}",
             self.counters
         );
-        let connections = timeless(&self.kernel.connections()?);
-        let on_host = timeless(&self.host.connections);
-        ensure!(
-            connections == on_host,
-            "{visit:02x?}\nhost: {on_host:?}\nkernel: {connections:?}"
-        );
-        let affinities = ageless(self.kernel.affinities()?);
-        let on_host = ageless(self.host.affinities.clone());
-        ensure!(
-            affinities == on_host,
-            "{visit:02x?}\nhost: {on_host:?}\nkernel: {affinities:?}"
-        );
-        let fragments = self.kernel.fragments()?;
-        ensure!(
-            fragments == self.host.fragments,
-            "{visit:02x?}\nhost: {:?}\nkernel: {fragments:?}",
-            self.host.fragments
-        );
+        let here = self.kernel.remembered(&self.host.v4)?;
+        same(visit, remembered(&self.host.v4), here)?;
+        let here = self.kernel.remembered(&self.host.v6)?;
+        same(visit, remembered(&self.host.v6), here)?;
         Ok(packet.bytes)
     }
 }
 
-fn host(hook: Hook, packet: &mut HostPacket, tables: &mut HostTables) -> Verdict<[u8; 4]> {
-    let config = &node::config();
-    match hook {
-        Hook::FromPod => path::from_pod::run(packet, tables, config),
-        Hook::ToPod => path::to_pod::run(packet, tables),
-        Hook::FromOverlay => path::from_overlay::run(packet, tables, config),
-        Hook::FromWire | Hook::FromWireXdp => path::from_wire::run(packet, tables, config),
-        Hook::ToWire => path::to_wire::run(packet, tables),
-        Hook::FromHost => path::from_host::run(packet, tables, config),
-        Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => {
-            unreachable!("no frame comes to a socket's hook")
-        }
-    }
+fn host(hook: Hook, packet: &mut HostPacket, tables: &mut HostTables) -> Verdict {
+    let (config, scratch) = (&node::config(), &mut Scratch::default());
+    let verdict = match hook {
+        Hook::FromPod => path::from_pod::run(packet, tables, config, scratch),
+        Hook::ToPod => path::to_pod::run(packet, tables, scratch),
+        Hook::FromOverlay => path::from_overlay::run(packet, tables, config, scratch),
+        Hook::FromWire | Hook::FromWireXdp => path::from_wire::run(packet, tables, config, scratch),
+        Hook::ToWire => path::to_wire::run(packet, tables, scratch),
+        Hook::FromHost => path::from_host::run(packet, tables, config, scratch),
+        _ => unreachable!("no frame comes to a socket's hook"),
+    };
+    Verdict::new(verdict, scratch)
 }
 
 /// What the program must have answered. Of a dropped frame the bytes are nobody's; XDP sends to the wire by itself only
 /// where the kernel knows a neighbour, and here it knows none.
-fn expected(visit: &Visit, verdict: &Verdict<[u8; 4]>, packet: &HostPacket, answer: &Answer) -> Answer {
+fn expected(visit: &Visit, verdict: &Verdict, packet: &HostPacket, answer: &Answer) -> Answer {
     let reason = verdict.reason() as u32;
     let uplink = node::config().uplink_ifindex;
     let (tc, xdp, told) = match *verdict {
         Verdict::Pass(_) => (TCX_NEXT, XDP_PASS, [0, 1, reason, 0]),
         Verdict::Drop(_) => (TCX_DROP, XDP_DROP, [0, 2, reason, 0]),
         Verdict::Endpoint { ifindex } => (TCX_REDIRECT, XDP_PASS, [ifindex, 3, reason, 0]),
-        Verdict::Wire { next_hop, .. } => (
-            TCX_REDIRECT,
-            XDP_PASS,
-            [uplink, 4, reason, u32::from_ne_bytes(next_hop)],
-        ),
+        Verdict::Wire { next_hop, .. } => (TCX_REDIRECT, XDP_PASS, [uplink, 4, reason, next_hop.address.word()]),
         Verdict::Bounce(_) => (TCX_REDIRECT, XDP_TX, [packet.ifindex(), 5, reason, 0]),
     };
     let dropped = matches!(verdict, Verdict::Drop(_));
@@ -182,22 +165,43 @@ fn expected(visit: &Visit, verdict: &Verdict<[u8; 4]>, packet: &HostPacket, answ
     }
 }
 
-fn timeless(connections: &BTreeMap<Tuple, Connection>) -> BTreeMap<Tuple, Connection> {
-    let strip = |(tuple, connection): (&Tuple, &Connection)| {
-        (
-            *tuple,
-            Connection {
-                last_seen: 0,
-                ..*connection
-            },
-        )
-    };
-    connections.iter().map(strip).collect()
+/// What packets leave behind in a family's tables, without the times.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remembered<A: Layouts> {
+    connections: BTreeMap<A::Tuple, A::Connection>,
+    affinities: BTreeMap<A::Client, A::Affinity>,
+    fragments: BTreeMap<A::FragmentKey, FragmentPorts>,
 }
 
-fn ageless(mut affinities: BTreeMap<Client, Affinity>) -> BTreeMap<Client, Affinity> {
-    affinities.values_mut().for_each(|affinity| affinity.last_used = 0);
-    affinities
+fn remembered<A: Layouts>(tables: &FamilyTables<A>) -> Remembered<A> {
+    let timeless = |connection: A::Connection| -> A::Connection {
+        let connection: Connection<A> = connection.into();
+        Connection {
+            last_seen: 0,
+            ..connection
+        }
+        .into()
+    };
+    let ageless = |affinity: A::Affinity| -> A::Affinity {
+        let affinity: Affinity<A> = affinity.into();
+        Affinity {
+            last_used: 0,
+            ..affinity
+        }
+        .into()
+    };
+    let connections = tables.connections.iter();
+    let affinities = tables.affinities.iter();
+    Remembered {
+        connections: connections.map(|(key, value)| (*key, timeless(*value))).collect(),
+        affinities: affinities.map(|(key, value)| (*key, ageless(*value))).collect(),
+        fragments: tables.fragments.clone(),
+    }
+}
+
+fn same<A: Layouts>(visit: &Visit, host: Remembered<A>, kernel: Remembered<A>) -> Result<()> {
+    ensure!(host == kernel, "{visit:02x?}\nhost: {host:?}\nkernel: {kernel:?}");
+    Ok(())
 }
 
 /// The programs' clock, in seconds.

@@ -2,6 +2,7 @@
 //! some are broken on the way.
 
 use anyhow::{Result, anyhow};
+use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{abi::Mac, hook::Hook};
 use netpath_tests::frame::{Frame, Socket, TcpFlags};
 use proptest::{
@@ -12,8 +13,9 @@ use proptest::{
 
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
-    BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK, NODE,
-    OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB,
+    At, BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK,
+    NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UNKNOWN, UPLINK, VNI,
+    WEB,
 };
 
 /// What is carried.
@@ -26,6 +28,8 @@ enum Load {
     EchoReply,
     Error(u8),
     Fragment(u16, bool),
+    /// UDP behind options for the destination; IPv6 alone has them.
+    Optional,
     Other(u8),
 }
 
@@ -33,6 +37,7 @@ enum Load {
 #[derive(Clone, Debug)]
 struct Plan {
     place: (Hook, u32, Mac, Mac),
+    ipv6: bool,
     source: Socket,
     destination: Socket,
     load: Load,
@@ -102,9 +107,10 @@ fn loads() -> impl Strategy<Value = Load> {
         1 => Just(Load::UdpWithoutChecksum),
         1 => Just(Load::Echo),
         1 => Just(Load::EchoReply),
-        2 => select(vec![6, 17, 1, 132]).prop_map(Load::Error),
+        2 => select(vec![6, 17, 1, 58, 132]).prop_map(Load::Error),
         1 => (0u16..3, any::<bool>()).prop_map(|(offset, more)| Load::Fragment(offset, more)),
-        1 => select(vec![2, 47, 50, 132]).prop_map(Load::Other),
+        1 => Just(Load::Optional),
+        1 => select(vec![2, 43, 44, 47, 50, 60, 132]).prop_map(Load::Other),
     ]
 }
 
@@ -121,12 +127,13 @@ fn plans() -> impl Strategy<Value = Plan> {
     );
     let spoilt = (
         any::<bool>(),
-        prop_oneof![9 => Just(None), 1 => (12usize..90, any::<u8>()).prop_map(Some)],
-        prop_oneof![9 => Just(None), 1 => (34usize..110).prop_map(Some)],
+        prop_oneof![9 => Just(None), 1 => (12usize..150, any::<u8>()).prop_map(Some)],
+        prop_oneof![9 => Just(None), 1 => (34usize..170).prop_map(Some)],
     );
-    (places(), sockets(), sockets(), loads(), rest, spoilt).prop_map(
+    (places(), any::<bool>(), sockets(), sockets(), loads(), rest, spoilt).prop_map(
         |(
             place,
+            ipv6,
             source,
             destination,
             load,
@@ -135,6 +142,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         )| {
             Plan {
                 place,
+                ipv6,
                 source,
                 destination,
                 load,
@@ -157,7 +165,8 @@ impl Plan {
         let (hook, ifindex, from, to) = self.place;
         let mut frame = match answer(before, from, to) {
             Some(answer) if self.answers => answer,
-            _ => self.frame(from, to)?,
+            _ if self.ipv6 => self.frame::<[u8; 16]>(from, to)?,
+            _ => self.frame::<[u8; 4]>(from, to)?,
         };
         if let (Some((sender, vni)), Hook::FromWire | Hook::FromWireXdp) = (self.tunnel, hook) {
             frame = Frame::new(from, to).vxlan((sender, 51_000), (NODE, 4789), vni, &frame)?;
@@ -167,7 +176,13 @@ impl Plan {
         {
             *byte = value;
         }
-        frame.truncate(self.cut.unwrap_or(usize::MAX));
+        // The kernel takes no shorter packet for a test run.
+        let least = if frame.get(12..14) == Some(&[0x86, 0xdd]) {
+            54
+        } else {
+            34
+        };
+        frame.truncate(self.cut.map_or(usize::MAX, |cut| cut.max(least)));
         // XDP knows no segments to be, and in a test run the kernel takes no headers off them. An answer may be tunnelled too.
         let is_vxlan = frame.get(36..38) == Some(&4789u16.to_be_bytes());
         let whole = hook == Hook::FromWireXdp || is_vxlan;
@@ -180,12 +195,13 @@ impl Plan {
         })
     }
 
-    fn frame(&self, from: Mac, to: Mac) -> Result<Vec<u8>> {
+    fn frame<A: Drawn>(&self, from: Mac, to: Mac) -> Result<Vec<u8>> {
         let mut frame = Frame::new(from, to).ttl(self.ttl);
         if !self.dont_fragment {
             frame = frame.may_fragment();
         }
-        let (source, destination) = (self.source, self.destination);
+        let of = |(address, port): Socket| (A::at(address), port);
+        let (source, destination) = (of(self.source), of(self.destination));
         let payload = &vec![0xa5; self.payload][..];
         match self.load {
             Load::Tcp(flags) => {
@@ -210,32 +226,79 @@ impl Plan {
                     [0x12, 0x34],
                 ]
                 .concat();
-                let quote = Frame::new(from, to).ipv4(destination.0, source.0, protocol, &ports);
-                let error =
-                    etherparse::Icmpv4Type::TimeExceeded(etherparse::icmpv4::TimeExceededCode::TtlExceededInTransit);
-                Ok(frame.icmp(source.0, destination.0, error, &quote[14..]))
+                let quote = A::packet(&Frame::new(from, to), destination.0, source.0, protocol, &ports);
+                Ok(A::expired(&frame, source.0, destination.0, &quote[14..]))
             }
             Load::Fragment(offset, more) => {
                 let frame = frame.fragment(7, offset, more || offset == 0);
                 frame.udp(source, destination, payload)
             }
-            Load::Other(protocol) => Ok(frame.ipv4(source.0, destination.0, protocol, payload)),
+            Load::Optional => A::behind_options(&frame, source, destination, payload),
+            Load::Other(protocol) => Ok(A::packet(&frame, source.0, destination.0, protocol, payload)),
         }
+    }
+}
+
+/// A family whose frames are drawn.
+trait Drawn: At {
+    /// An error about a packet whose time ran out.
+    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8>;
+    /// A datagram behind options for the destination, where there are such.
+    fn behind_options(
+        frame: &Frame,
+        source: Socket<Self>,
+        destination: Socket<Self>,
+        payload: &[u8],
+    ) -> Result<Vec<u8>>;
+}
+
+impl Drawn for [u8; 4] {
+    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
+        let kind = Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit);
+        frame.icmp(source, destination, kind, quote)
+    }
+
+    fn behind_options(frame: &Frame, source: Socket, destination: Socket, payload: &[u8]) -> Result<Vec<u8>> {
+        frame.udp(source, destination, payload)
+    }
+}
+
+impl Drawn for [u8; 16] {
+    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
+        let kind = Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
+        frame.icmpv6(source, destination, kind, quote)
+    }
+
+    fn behind_options(
+        frame: &Frame,
+        source: Socket<Self>,
+        destination: Socket<Self>,
+        payload: &[u8],
+    ) -> Result<Vec<u8>> {
+        let udp = frame.udp(source, destination, payload)?;
+        let options = [17, 0, 1, 4, 0, 0, 0, 0];
+        Ok(frame.ipv6_behind(source.0, destination.0, 60, &options, &udp[54..]))
     }
 }
 
 /// The frame that its receiver would send back: addresses and ports are exchanged, which changes no checksum.
 fn answer(frame: &[u8], from: Mac, to: Mac) -> Option<Vec<u8>> {
     let mut answer = frame.to_vec();
-    if answer.get(12..15)? != [8, 0, 0x45] || answer.len() < 38 {
+    let (addresses, protocol, ports) = match answer.get(12..15)? {
+        [0x08, 0x00, 0x45] => (26..34, 23, 34..38),
+        [0x86, 0xdd, _] => (22..54, 20, 54..58),
+        _ => return None,
+    };
+    if answer.len() < ports.end {
         return None;
     }
     answer[..6].copy_from_slice(&to);
     answer[6..12].copy_from_slice(&from);
-    let (source, destination) = answer[26..34].split_at_mut(4);
+    let addresses = &mut answer[addresses];
+    let (source, destination) = addresses.split_at_mut(addresses.len() / 2);
     source.swap_with_slice(destination);
-    if matches!(answer[23], 6 | 17) {
-        let (source, destination) = answer[34..38].split_at_mut(2);
+    if matches!(answer[protocol], 6 | 17) {
+        let (source, destination) = answer[ports].split_at_mut(2);
         source.swap_with_slice(destination);
     }
     Some(answer)

@@ -22,8 +22,16 @@ fn record(number: usize) -> Record {
     }
 }
 
-fn address(text: &str) -> Ipv4Addr {
+fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// The only address of a reservation.
+fn only(reservation: Reservation) -> IpAddr {
+    let [address] = reservation.addresses()[..] else {
+        panic!("one address: {reservation:?}")
+    };
+    address
 }
 
 struct Scratch {
@@ -58,7 +66,7 @@ fn addresses_come_in_order_and_skip_network_gateway_and_broadcast() {
     let addresses = scratch.addresses("boot");
     let pools = [pool("10.0.0.0/29", "10.0.0.3")];
     let given: Vec<_> = (0..5)
-        .map(|n| addresses.reserve(&pools, record(n)).unwrap().address.to_string())
+        .map(|n| only(addresses.reserve(&pools, record(n)).unwrap()).to_string())
         .collect();
     assert_eq!(given, ["10.0.0.1", "10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
     let error = addresses.reserve(&pools, record(5)).unwrap_err();
@@ -87,7 +95,7 @@ fn an_address_rests_before_it_is_used_again() {
         .enumerate()
     {
         let reservation = addresses.reserve(&pools, record(number)).unwrap();
-        assert_eq!(reservation.address.to_string(), *expected);
+        assert_eq!(only(reservation).to_string(), *expected);
         addresses.release(&record(number).attachment()).unwrap();
     }
     assert_eq!(scratch.names(), [".last", ".lock"]);
@@ -103,7 +111,7 @@ fn without_the_hint_the_first_free_address_serves() {
         fs::remove_file(scratch.path(LAST)).unwrap();
         symlink(hint, scratch.path(LAST)).unwrap();
         let reservation = addresses.reserve(&pools, record(1)).unwrap();
-        assert_eq!(reservation.address, address("10.0.0.3"), "{hint}");
+        assert_eq!(only(reservation), address("10.0.0.3"), "{hint}");
         addresses.release(&record(1).attachment()).unwrap();
     }
 }
@@ -120,7 +128,7 @@ fn all_subnets_are_used_in_turn() {
     let given: Vec<_> = (0..3).map(|n| addresses.reserve(&pools, record(n)).unwrap()).collect();
     let given: Vec<_> = given
         .iter()
-        .map(|given| (given.pool, given.address.to_string()))
+        .flat_map(|given| given.given.iter().map(|(pool, address)| (*pool, address.to_string())))
         .collect();
     assert_eq!(
         given,
@@ -137,10 +145,7 @@ fn all_subnets_are_used_in_turn() {
         "no address is free: all 1 of 10.0.0.0/30 and all 1 of 10.1.0.0/30 and all 1 of 10.2.0.0/30 are in use"
     );
     addresses.release(&record(0).attachment()).unwrap();
-    assert_eq!(
-        addresses.reserve(&pools, record(3)).unwrap().address,
-        address("10.0.0.2")
-    );
+    assert_eq!(only(addresses.reserve(&pools, record(3)).unwrap()), address("10.0.0.2"));
 }
 
 #[test]
@@ -155,7 +160,7 @@ fn a_reboot_frees_everything_at_the_next_add() {
     assert_eq!(after.records().unwrap(), []);
     assert_eq!(after.free(&pools).unwrap(), 5);
     let reservation = after.reserve(&pools, record(9)).unwrap();
-    assert_eq!(reservation.address, address("10.0.0.2"));
+    assert_eq!(only(reservation), address("10.0.0.2"));
     let expected = Record {
         boot_id: "after".into(),
         ..record(9)
@@ -178,7 +183,7 @@ fn torn_files_are_free_once_the_others_are_used_up() {
         fs::write(scratch.path(name), content).unwrap();
     }
     let given: Vec<_> = (1..5)
-        .map(|n| addresses.reserve(&pools, record(n)).unwrap().address.to_string())
+        .map(|n| only(addresses.reserve(&pools, record(n)).unwrap()).to_string())
         .collect();
     assert_eq!(given, ["10.0.0.6", "10.0.0.3", "10.0.0.4", "10.0.0.5"]);
     assert_eq!(addresses.reserve(&pools, record(5)).unwrap_err().code, Code::TryAgain);
@@ -191,10 +196,7 @@ fn what_is_no_address_file_is_left_alone() {
     let pools = [pool("10.0.0.0/29", "10.0.0.1")];
     fs::create_dir_all(scratch.path("10.0.0.2")).unwrap();
     fs::write(scratch.path("README"), "notes").unwrap();
-    assert_eq!(
-        addresses.reserve(&pools, record(0)).unwrap().address,
-        address("10.0.0.3")
-    );
+    assert_eq!(only(addresses.reserve(&pools, record(0)).unwrap()), address("10.0.0.3"));
     addresses.release(&record(0).attachment()).unwrap();
     assert!(scratch.path("10.0.0.2").is_dir() && scratch.path("README").is_file());
 }
@@ -208,12 +210,12 @@ fn release_is_for_one_attachment_and_can_be_repeated() {
     assert!(!scratch.path("").exists(), "release makes no folder");
     let pools = [pool("10.0.0.0/24", "10.0.0.1")];
     addresses.reserve(&pools, record(0)).unwrap();
-    let kept = addresses.reserve(&pools, record(1)).unwrap();
+    let kept = only(addresses.reserve(&pools, record(1)).unwrap());
     // What an ADD leaves that is killed between writing and linking.
     fs::write(scratch.path(&format!("{}77-address", staged_prefix(&gone))), "{").unwrap();
     for _ in 0..2 {
         addresses.release(&gone).unwrap();
-        assert_eq!(scratch.names(), [".last", ".lock", &kept.address.to_string()]);
+        assert_eq!(scratch.names(), [".last", ".lock", &kept.to_string()]);
     }
 }
 
@@ -224,7 +226,7 @@ fn an_address_is_under_way_as_long_as_its_reservation_is_held() {
     let reservation = addresses
         .reserve(&[pool("10.0.0.0/24", "10.0.0.1")], record(0))
         .unwrap();
-    let given = reservation.address;
+    let given = reservation.addresses()[0];
     assert!(addresses.is_under_way(given).unwrap());
     drop(reservation);
     assert!(!addresses.is_under_way(given).unwrap());
@@ -235,7 +237,7 @@ fn an_address_is_under_way_as_long_as_its_reservation_is_held() {
 fn a_hundred_threads_get_a_hundred_addresses_while_others_come_and_go() {
     let scratch = Scratch::new();
     let pools = [pool("10.0.0.0/26", "10.0.0.1"), pool("10.0.1.0/26", "10.0.1.1")];
-    let kept: Vec<Ipv4Addr> = thread::scope(|scope| {
+    let kept: Vec<IpAddr> = thread::scope(|scope| {
         let threads: Vec<_> = (0..100)
             .map(|number| {
                 let (addresses, pools) = (scratch.addresses("boot"), &pools);
@@ -243,7 +245,7 @@ fn a_hundred_threads_get_a_hundred_addresses_while_others_come_and_go() {
                     // Each makes room and takes it again, so that removing races with giving out.
                     addresses.reserve(pools, record(number)).unwrap();
                     addresses.release(&record(number).attachment()).unwrap();
-                    addresses.reserve(pools, record(number)).unwrap().address
+                    only(addresses.reserve(pools, record(number)).unwrap())
                 })
             })
             .collect();
@@ -270,14 +272,67 @@ fn threads_that_find_a_full_folder_of_another_boot_do_not_give_one_address_twice
         for number in 0..13 {
             before.reserve(&pools, record(100 + number)).unwrap();
         }
-        let given: Vec<Ipv4Addr> = thread::scope(|scope| {
+        let given: Vec<IpAddr> = thread::scope(|scope| {
             let reserve = |number| {
                 let (addresses, pools) = (scratch.addresses("after"), &pools);
-                scope.spawn(move || addresses.reserve(pools, record(number)).unwrap().address)
+                scope.spawn(move || only(addresses.reserve(pools, record(number)).unwrap()))
             };
             let threads: Vec<_> = (0..13).map(reserve).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 13, "{given:?}");
     }
+}
+
+#[test]
+fn a_pod_has_an_address_of_each_family_or_none() {
+    let scratch = Scratch::new();
+    let addresses = scratch.addresses("boot");
+    let pools = [
+        pool("fd00:244:1::/64", "fd00:244:1::1"),
+        pool("10.0.0.0/29", "10.0.0.1"),
+    ];
+    let first = addresses.reserve(&pools, record(0)).unwrap();
+    assert_eq!(
+        first.given,
+        [(pools[1], address("10.0.0.2")), (pools[0], address("fd00:244:1::2"))]
+    );
+    assert!(addresses.is_under_way(address("fd00:244:1::2")).unwrap());
+    drop(first);
+    let expected = Record {
+        boot_id: "boot".into(),
+        ..record(0)
+    };
+    let of = addresses.of(&record(0).attachment()).unwrap();
+    assert_eq!(
+        of,
+        [
+            (address("10.0.0.2"), expected.clone()),
+            (address("fd00:244:1::2"), expected)
+        ]
+    );
+    addresses.release(&record(0).attachment()).unwrap();
+    assert_eq!(scratch.names(), [".last", ".lock"]);
+    // Both rest.
+    let second = addresses.reserve(&pools, record(1)).unwrap().addresses();
+    assert_eq!(second, [address("10.0.0.3"), address("fd00:244:1::3")]);
+    for number in 2..6 {
+        addresses.reserve(&pools, record(number)).unwrap();
+    }
+    assert_eq!(
+        (
+            addresses.free(&pools[1..]).unwrap(),
+            addresses.free(&pools[..1]).unwrap()
+        ),
+        (0, (1 << 64) - 3 - 5)
+    );
+    let narrow = [pool("10.9.0.0/24", "10.9.0.1"), pool("fd00:9::/126", "fd00:9::1")];
+    addresses.reserve(&narrow, record(6)).unwrap();
+    let before = scratch.names();
+    let error = addresses.reserve(&narrow, record(7)).unwrap_err();
+    assert_eq!(
+        (error.code, error.msg.as_str()),
+        (Code::TryAgain, "no address is free: all 1 of fd00:9::/126 are in use")
+    );
+    assert_eq!(scratch.names(), before, "that of the other family is given back");
 }

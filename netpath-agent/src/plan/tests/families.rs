@@ -177,7 +177,7 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
     let alone: Nodes<'_> = &[
         ("a", "'2001:db8:1::11'", "'fd00:244:1::/64'"),
         ("b", "'2001:db8:1::12'", "'fd00:244:2::/64'"),
-        ("c", "'2001:db8:2::13'", "'fd00:244:3::/64'"),
+        ("c", "192.168.2.13, '2001:db8:2::13'", "'fd00:244:3::/64'"),
     ];
     let plan = planned(alone, "");
     assert_eq!(
@@ -217,6 +217,15 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
     );
     let frontends: Vec<_> = plan.v6.services.keys().map(|frontend| frontend.address).collect();
     assert_eq!((frontends, plan.v4.services.len()), (vec![octets("fd00:96::10")], 0));
+}
+
+#[test]
+fn a_tunnel_has_ipv4_at_both_ends() {
+    let far = ("e", "'2001:db8:2::15'", "'fd00:244:5::/64'");
+    let plan = planned(&[DUAL[0], far], "");
+    assert_eq!(said(&plan.problems).len(), 1);
+    assert!(said(&plan.problems)[0].starts_with("Node e: spec.podCIDRs: fd00:244:5::/64 is not reached"));
+    assert!(!plan.v6.routes.contains_key(&key6("fd00:244:5::/64")));
 }
 
 #[test]

@@ -1,0 +1,346 @@
+//! The hostPorts of one family.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use netpath_common::abi::{
+    endpoint::KIND_HOST,
+    service::{Backend, BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT, Frontend, HOST_PORT_SETS, Service},
+};
+
+use super::{Pod, is_of};
+use crate::{
+    apply::forget::forget,
+    cni::{
+        error::{Code, Error},
+        portmap::HostPort,
+    },
+    datapath::{config::NodeConfig, error::Result as DatapathResult, maps::Table, pins::Pins, sys, tables},
+    family::Family,
+    fnv,
+    model::Protocol,
+};
+
+/// How many numbers are tried for a set. With 1,000 in use the first is free but for one time in two million.
+const TRIES: u32 = 16;
+
+/// A family's tables that have entries of hostPorts.
+pub struct Ports<F: Family> {
+    services: Table<F::Frontend, Service>,
+    backends: Table<BackendKey, F::Backend>,
+    connections: Table<F::Tuple, F::Connection>,
+    own: BTreeSet<F::Address>,
+    vxlan_port: u16,
+}
+
+/// Frontends that are gone, each with the backend it had.
+type Gone<F, B> = BTreeSet<(F, B)>;
+
+impl<F: Family> Ports<F> {
+    /// Opens the tables.
+    ///
+    /// # Errors
+    /// [`crate::datapath::error::Error::MapMissing`], [`crate::datapath::error::Error::Map`].
+    pub fn open(pins: &Pins) -> DatapathResult<Self> {
+        let entries = tables::endpoints::<F>(pins)?.entries()?.into_iter();
+        let own = entries.filter(|(_, endpoint)| endpoint.kind == KIND_HOST);
+        Ok(Self {
+            services: tables::services::<F>(pins)?,
+            backends: tables::backends::<F>(pins)?,
+            connections: tables::connections::<F>(pins)?,
+            own: own.map(|(address, _)| address.into()).collect(),
+            vxlan_port: NodeConfig::open(pins)?.get()?.vxlan_port,
+        })
+    }
+
+    /// Adds a pod's ports of the family. What is there of them already stays. What fails is for the caller to undo.
+    ///
+    /// # Errors
+    /// As [`super::HostPorts::add`].
+    pub fn add(&mut self, ports: &[HostPort], pod: F::Address) -> Result<(), Error> {
+        ports.iter().filter(|port| is_of::<F>(port)).try_for_each(|port| {
+            self.check(port)?;
+            let frontends = self.frontends(port);
+            frontends
+                .into_iter()
+                .try_for_each(|(frontend, flags)| self.add_one(frontend, flags, backend::<F>(port, pod)))
+        })
+    }
+
+    /// Removes a pod's ports, and forgets the connections to them.
+    ///
+    /// # Errors
+    /// As [`super::HostPorts::remove`].
+    pub fn remove(&mut self, ports: &[HostPort], pod: F::Address) -> DatapathResult<()> {
+        let mut gone = BTreeSet::new();
+        for port in ports {
+            let backend = backend::<F>(port, pod);
+            for (frontend, _) in self.frontends(port) {
+                let found = self.services.get(&frontend)?;
+                if let Some(service) = found.filter(is_host_port)
+                    && self.backends.get(&place(service.set))? == Some(backend)
+                {
+                    self.services.remove(&frontend)?;
+                    gone.insert((frontend, backend));
+                }
+            }
+        }
+        self.forget(&gone)?;
+        for port in ports {
+            if let Some(set) = self.set(backend::<F>(port, pod))? {
+                self.backends.remove(&place(set))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a pod's ports the tables have not, a line each.
+    ///
+    /// # Errors
+    /// As [`super::HostPorts::differences`].
+    pub fn differences(&self, ports: &[HostPort], pod: F::Address) -> DatapathResult<Vec<String>> {
+        let mut differences = Vec::new();
+        for port in ports {
+            let backend = backend::<F>(port, pod);
+            for (frontend, flags) in self.frontends(port) {
+                let found = self.services.get(&frontend)?;
+                let right = match found.filter(|service| service.flags == flags && service.count == 1) {
+                    Some(service) => self.backends.get(&place(service.set))? == Some(backend),
+                    None => false,
+                };
+                if !right {
+                    let (map, port) = (F::NAMES.service, describe::<F>(frontend));
+                    differences.push(format!("{map} has not the pod's hostPort {port}"));
+                }
+            }
+        }
+        Ok(differences)
+    }
+
+    /// Brings the entries to those of these pods, which are all that the node has. Goes on past errors, and says what they
+    /// were.
+    ///
+    /// # Errors
+    /// As [`super::HostPorts::reconcile`].
+    pub fn reconcile(&mut self, pods: &[Pod]) -> DatapathResult<Vec<String>> {
+        let mut wanted = BTreeMap::new();
+        for pod in pods {
+            let Some(address) = F::address(pod.address) else {
+                continue;
+            };
+            for port in &pod.ports {
+                let frontends = self.frontends(port).into_iter();
+                wanted.extend(
+                    frontends
+                        .map(|(frontend, flags)| ((frontend, backend::<F>(port, address)), (flags, pod.under_way))),
+                );
+            }
+        }
+        let mut left = Vec::new();
+        let mut gone = BTreeSet::new();
+        for (frontend, service) in self
+            .services
+            .entries()?
+            .into_iter()
+            .filter(|(_, service)| is_host_port(service))
+        {
+            let backend = self.backends.get(&place(service.set))?.unwrap_or_default();
+            if wanted.contains_key(&(frontend, backend)) {
+                continue;
+            }
+            left.extend(self.services.remove(&frontend).err().map(|error| error.to_string()));
+            gone.insert((frontend, backend));
+        }
+        self.forget(&gone)?;
+        let needed: BTreeSet<F::Backend> = wanted.keys().map(|(_, backend)| *backend).collect();
+        for (place, backend) in self.backends.entries()? {
+            if place.set >= HOST_PORT_SETS && !needed.contains(&backend) {
+                left.extend(self.backends.remove(&place).err().map(|error| error.to_string()));
+            }
+        }
+        for ((frontend, backend), (flags, _)) in wanted.into_iter().filter(|(_, (_, under_way))| !under_way) {
+            left.extend(
+                self.add_one(frontend, flags, backend)
+                    .err()
+                    .map(|error| error.to_string()),
+            );
+        }
+        Ok(left)
+    }
+
+    /// Whether a port can be had at all.
+    fn check(&self, port: &HostPort) -> Result<(), Error> {
+        let refused = |what: &str, remedy: &str| {
+            let text = format!("hostPort {}/{} {what}", port.port, port.protocol);
+            Err(Error::new(Code::BadConfig, text).details(remedy))
+        };
+        match address::<F>(port) {
+            // To lead other addresses elsewhere would be to take them from whoever has them.
+            Some(address) if !is_loopback::<F>(address) && !self.own.contains(&address) => refused(
+                &format!("has the hostIP {address}, which is not the node's"),
+                "use the node's InternalIP, a loopback address, or none for all of them",
+            ),
+            Some(address) if is_loopback::<F>(address) => {
+                for own in &self.own {
+                    let everywhere = frontend::<F>(*own, port);
+                    match self.services.get(&everywhere)? {
+                        Some(found) if found.flags & FLAG_NODE_PORT != 0 => {
+                            return Err(self.taken(everywhere, found)?);
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+            _ if port.protocol == Protocol::Udp && port.port == self.vxlan_port => {
+                refused("is the tunnel's port", "use another")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The frontends of a port in the family, with their flags. One without an address is on every address of the node, and
+    /// for the node's own sockets on its loopback addresses too.
+    fn frontends(&self, port: &HostPort) -> Vec<(F::Frontend, u16)> {
+        match address::<F>(port) {
+            _ if !is_of::<F>(port) => Vec::new(),
+            Some(address) => vec![(frontend::<F>(address, port), FLAG_HOST_PORT)],
+            None => {
+                let all = self.own.iter().copied().chain([F::LOOPBACK]);
+                all.map(|address| (frontend::<F>(address, port), FLAG_HOST_PORT | FLAG_NODE_PORT))
+                    .collect()
+            }
+        }
+    }
+
+    fn add_one(&mut self, frontend: F::Frontend, flags: u16, backend: F::Backend) -> Result<(), Error> {
+        let set = match self.set(backend)? {
+            Some(set) => set,
+            None => self.add_set(backend)?,
+        };
+        let service = Service {
+            set,
+            count: 1,
+            outside_set: set,
+            outside_count: 1,
+            affinity: 0,
+            affinity_timeout: 0,
+            sources: 0,
+            flags,
+            reserved: [0; 2],
+        };
+        if self.services.insert_new(&frontend, &service)? {
+            return Ok(());
+        }
+        match self.services.get(&frontend)? {
+            Some(found) if found == service => Ok(()),
+            found => Err(self.taken(frontend, found.unwrap_or_default())?),
+        }
+    }
+
+    /// Why a frontend cannot be had.
+    fn taken(&self, frontend: F::Frontend, by: Service) -> DatapathResult<Error> {
+        let text = format!("hostPort {} is taken", describe::<F>(frontend));
+        if !is_host_port(&by) {
+            return Ok(Error::new(Code::BadConfig, text).details(
+                "a service has it as its NodePort: use a port outside of the API server's --service-node-port-range",
+            ));
+        }
+        let pod: Backend<F> = self.backends.get(&place(by.set))?.unwrap_or_default().into();
+        let pod = F::Address::from(pod.address);
+        Ok(Error::new(Code::TryAgain, text).details(format!(
+            "the pod with the address {pod} has it: wait until that is gone"
+        )))
+    }
+
+    /// The set of a backend, if there is one.
+    fn set(&self, backend: F::Backend) -> DatapathResult<Option<u32>> {
+        for set in numbers::<F>(backend) {
+            if self.backends.get(&place(set))? == Some(backend) {
+                return Ok(Some(set));
+            }
+        }
+        Ok(None)
+    }
+
+    fn add_set(&mut self, backend: F::Backend) -> Result<u32, Error> {
+        for set in numbers::<F>(backend) {
+            if self.backends.insert_new(&place(set), &backend)? {
+                return Ok(set);
+            }
+        }
+        Err(
+            Error::new(Code::TryAgain, "no number is free for a hostPort's set of backends")
+                .details("delete other pods with hostPorts on this node"),
+        )
+    }
+
+    fn forget(&mut self, gone: &Gone<F::Frontend, F::Backend>) -> DatapathResult<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // A program that found the frontend before it went has made its connection known by then.
+        sys::grace_period();
+        forget::<F>(&mut self.connections, |frontend, backend, _| {
+            gone.contains(&(*frontend, *backend))
+        })
+        .map(drop)
+    }
+}
+
+fn is_host_port(service: &Service) -> bool {
+    service.flags & FLAG_HOST_PORT != 0
+}
+
+/// The address of the family that a port is on; `None` for all of them.
+fn address<F: Family>(port: &HostPort) -> Option<F::Address> {
+    let address = port.address.filter(|address| !address.is_unspecified());
+    address.and_then(F::address)
+}
+
+fn is_loopback<F: Family>(address: F::Address) -> bool {
+    let address: IpAddr = address.into();
+    address.is_loopback()
+}
+
+fn frontend<F: Family>(address: F::Address, port: &HostPort) -> F::Frontend {
+    let frontend = Frontend {
+        address: F::octets(address),
+        port: port.port,
+        protocol: port.protocol.number(),
+        reserved: 0,
+    };
+    frontend.into()
+}
+
+fn backend<F: Family>(port: &HostPort, pod: F::Address) -> F::Backend {
+    let backend = Backend {
+        address: F::octets(pod),
+        port: port.target,
+        reserved: [0; 2],
+    };
+    backend.into()
+}
+
+/// The only place in a set.
+fn place(set: u32) -> BackendKey {
+    BackendKey { set, slot: 0 }
+}
+
+/// The numbers that a backend's set may have, in their order: from its hash on (FNV-1a).
+fn numbers<F: Family>(backend: F::Backend) -> impl Iterator<Item = u32> {
+    let hash = fnv::hash32(bytemuck::bytes_of(&backend).iter().copied());
+    (0..TRIES).map(move |number| hash.wrapping_add(number) | HOST_PORT_SETS)
+}
+
+fn describe<F: Family>(frontend: F::Frontend) -> String {
+    let frontend: Frontend<F> = frontend.into();
+    let protocol = [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .find(|protocol| protocol.number() == frontend.protocol);
+    let protocol = protocol.map_or_else(|| frontend.protocol.to_string(), |protocol| protocol.to_string());
+    let address: IpAddr = F::Address::from(frontend.address).into();
+    format!("{}/{protocol}", SocketAddr::new(address, frontend.port))
+}

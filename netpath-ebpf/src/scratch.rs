@@ -1,0 +1,52 @@
+//! What the steps work out about the packet at hand, and where. In the kernel this is memory of the processor's own: a
+//! program's stack has 512 bytes, of which a few IPv6 tuples would take all, and what goes through this memory the verifier
+//! forgets ([`crate::tables::Tables::settle`]).
+
+use netpath_common::abi::{
+    bridge::Port,
+    conntrack::{Connection, Tuple},
+};
+
+use crate::{family::Header, flow::Flow, nat::Target, verdict::NextHop, way::Way};
+
+/// The working memory. All zero is a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scratch {
+    /// The pod that a packet comes from.
+    pub port: Port,
+    /// Whom a frame that leaves through the uplink is for.
+    pub next_hop: NextHop,
+    /// For IPv4.
+    pub v4: Notes<[u8; 4]>,
+    /// For IPv6.
+    pub v6: Notes<[u8; 16]>,
+}
+
+/// What is known of a packet so far. All zero is a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Notes<A> {
+    /// What its IP header says.
+    pub header: Header<A>,
+    /// Which connection it belongs to.
+    pub flow: Flow<A>,
+    /// What it must become: the tuple is in `to`, if it is another.
+    pub target: Target,
+    /// The tuple that it must have.
+    pub to: Tuple<A>,
+    /// Where it must go.
+    pub way: Way<A>,
+    /// For a lookup in the connection table.
+    pub look: Look<A>,
+}
+
+/// A lookup in the connection table: its key, and what was found or is to be written. Nothing stays here from one step to the
+/// next.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<A> {
+    /// The tuple that is looked up.
+    pub tuple: Tuple<A>,
+    /// That of the other direction.
+    pub other: Tuple<A>,
+    /// The entry.
+    pub connection: Connection<A>,
+}

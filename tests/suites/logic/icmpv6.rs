@@ -1,0 +1,119 @@
+//! Errors of ICMPv6: those the node makes, and those that pass.
+
+use anyhow::Result;
+use etherparse::{
+    Icmpv6Type,
+    icmpv6::{DestUnreachableCode, TimeExceededCode},
+};
+use netpath_common::{abi::service::v6::Frontend, reason::Reason};
+use netpath_tests::{
+    frame::{Frame, TcpFlags, ip_packet},
+    verdict::Verdict,
+};
+
+use super::{
+    ipv6::{PORT, SEEN, SERVER, at, in_tunnel, masqueraded},
+    node::*,
+};
+
+/// What is quoted of a frame by an error of ours: the header and 8 bytes.
+fn quote(frame: &[u8]) -> &[u8] {
+    &ip_packet(frame)[..48]
+}
+
+/// An ICMPv6 error as a tunnelled or plain answer has it, under the hop limit of its maker.
+fn unreachable(frame: Frame, source: [u8; 16], destination: [u8; 16], quoted: &[u8]) -> Vec<u8> {
+    let kind = Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port);
+    frame.icmpv6(source, destination, kind, quoted)
+}
+
+#[test]
+fn nobody_home_is_told_by_reset_or_icmp() -> Result<()> {
+    let back = Frame::new(MAC_BRIDGE, MAC_A);
+    let mut tables = tables();
+    let syn = from_a().tcp(at(POD_A, PORT), at(EMPTY, 80), TcpFlags::SYN, b"early")?;
+    let reset = back.reset(at(EMPTY, 80), at(POD_A, PORT), 0, Some(0x1006))?;
+    assert_eq!(pod_a_sends(&mut tables, syn), (Verdict::Bounce(Reason::Refused), reset));
+    let late = from_a().tcp(at(POD_A, PORT), at(EMPTY, 80), TcpFlags::ACK, b"late")?;
+    let reset = back.reset(at(EMPTY, 80), at(POD_A, PORT), 0x2000, None)?;
+    assert_eq!(
+        pod_a_sends(&mut tables, late),
+        (Verdict::Bounce(Reason::Refused), reset)
+    );
+    let frontend = |protocol| Frontend {
+        address: six(EMPTY),
+        port: 80,
+        protocol,
+        reserved: 0,
+    };
+    let empty = tables.v6.services[&frontend(6)];
+    tables.v6.services.insert(frontend(17), empty);
+    let datagram = from_a().udp(at(POD_A, PORT), at(EMPTY, 80), b"anyone there?")?;
+    let error = unreachable(back, six(EMPTY), six(POD_A), quote(&datagram));
+    assert_eq!(
+        pod_a_sends(&mut tables, datagram),
+        (Verdict::Bounce(Reason::Refused), error)
+    );
+    Ok(())
+}
+
+#[test]
+fn too_large_and_too_old_are_told() -> Result<()> {
+    let back = Frame::new(MAC_BRIDGE, MAC_A);
+    let large = from_a().udp(at(POD_A, PORT), at(POD_FAR, 80), &[1; 1420])?;
+    let too_big = Icmpv6Type::PacketTooBig { mtu: 1450 };
+    let error = back.icmpv6(six(GATEWAY), six(POD_A), too_big, quote(&large));
+    assert_eq!(
+        pod_a_sends(&mut tables(), large),
+        (Verdict::Bounce(Reason::TooBig), error)
+    );
+    let old = from_a()
+        .ttl(1)
+        .udp(at(POD_A, PORT), at(POD_PEER, 33_434), b"trace it")?;
+    let expired = Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded);
+    let error = back.icmpv6(six(GATEWAY), six(POD_A), expired, quote(&old));
+    assert_eq!(
+        pod_a_sends(&mut tables(), old),
+        (Verdict::Bounce(Reason::Expired), error)
+    );
+    Ok(())
+}
+
+/// A backend has closed its port: the client hears of the service, about the packet that it sent.
+#[test]
+fn an_error_about_a_service_quotes_the_service() -> Result<()> {
+    let mut tables = tables();
+    let limited = Frame::new([0; 6], [0; 6]).ttl(63);
+    pod_a_sends(&mut tables, from_a().udp(at(POD_A, PORT), at(DATABASE, 53), b"who")?);
+    let received = limited.udp(at(POD_A, SEEN), at(POD_FAR, 5353), b"who")?;
+    let error = unreachable(
+        Frame::new([9; 6], [8; 6]),
+        six(POD_FAR),
+        six(POD_A),
+        ip_packet(&received),
+    );
+    let as_sent = limited.udp(at(POD_A, PORT), at(DATABASE, 53), b"who")?;
+    let shown = unreachable(
+        Frame::new(MAC_BRIDGE, MAC_A),
+        six(DATABASE),
+        six(POD_A),
+        ip_packet(&as_sent),
+    );
+    let outcome = wire_brings(&mut tables, in_tunnel(&error)?);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+    Ok(())
+}
+
+/// As above, about an echo: its checksum is quoted, and covers addresses.
+#[test]
+fn an_error_about_an_echo_quotes_its_checksum() -> Result<()> {
+    let mut tables = tables();
+    let (frame, _) = masqueraded(&mut tables, from_a().echo(six(POD_A), six(SERVER), 77, b"abcd"), 58);
+    let router = six([198, 51, 100, 1]);
+    let error = unreachable(from_wire(), router, six(NODE), ip_packet(&frame));
+    let as_sent = from_a().ttl(63).echo(six(POD_A), six(SERVER), 77, b"abcd");
+    let shown = unreachable(Frame::new(MAC_BRIDGE, MAC_A), router, six(POD_A), ip_packet(&as_sent));
+    let outcome = wire_brings(&mut tables, error);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! IPv6: that the same scenarios end the same, and what it alone has: checksums of ICMP over addresses, headers behind the
+//! header, tunnels over the other family, addresses of one link.
+
+use anyhow::Result;
+use netpath_common::{
+    abi::{config::Config, service::v6::Frontend},
+    reason::Reason,
+};
+use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
+use netpath_tests::{
+    frame::{Frame, Socket, TcpFlags},
+    tables::{HostPacket, HostTables},
+    verdict::Verdict,
+};
+
+use super::node::*;
+
+/// The same port at the IPv6 address of whoever has this IPv4 address.
+pub fn at(address: [u8; 4], port: u16) -> Socket<[u8; 16]> {
+    (six(address), port)
+}
+
+/// An ephemeral port, and under which a backend sees it.
+pub const PORT: u16 = 40_000;
+pub const SEEN: u16 = PORT - 32_768 + 1_024;
+/// A host that no table knows.
+pub const SERVER: [u8; 4] = [198, 51, 100, 7];
+
+pub fn in_tunnel(inner: &[u8]) -> Result<Vec<u8>> {
+    from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, inner)
+}
+
+/// The first packet of a connection as it leaves, and the port that source NAT gave it.
+pub fn masqueraded(tables: &mut HostTables, sent: Vec<u8>, port_at: usize) -> (Vec<u8>, u16) {
+    let (verdict, frame) = pod_a_sends(tables, sent);
+    let out = Verdict::Wire {
+        reason: Reason::ToOutside,
+        next_hop: NextHop::ROUTED,
+    };
+    assert_eq!(verdict, out);
+    let port = u16::from_be_bytes([frame[port_at], frame[port_at + 1]]);
+    assert!(NAT.contains(&port), "{port}");
+    (frame, port)
+}
+
+#[test]
+fn between_pods_of_a_node_no_byte_changes() -> Result<()> {
+    let sent = Frame::new(MAC_A, MAC_B).tcp(at(POD_A, PORT), at(POD_B, 80), TcpFlags::SYN, b"")?;
+    let outcome = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_B }, sent));
+    Ok(())
+}
+
+#[test]
+fn a_pod_of_a_peer_is_next_hop_by_ipv6() -> Result<()> {
+    let sent = from_a().tcp(at(POD_A, PORT), at(POD_PEER, 80), TcpFlags::SYN, b"")?;
+    let direct = Verdict::Wire {
+        reason: Reason::ToPeer,
+        next_hop: NextHop::v6(six(PEER)),
+    };
+    let aged = from_a()
+        .ttl(63)
+        .tcp(at(POD_A, PORT), at(POD_PEER, 80), TcpFlags::SYN, b"")?;
+    assert_eq!(pod_a_sends(&mut tables(), sent), (direct, aged));
+    Ok(())
+}
+
+#[test]
+fn a_pod_far_away_is_reached_through_a_tunnel_of_ipv4() -> Result<()> {
+    let sent = from_a().udp(at(POD_A, PORT), at(POD_FAR, 80), b"hello")?;
+    let (verdict, frame) = pod_a_sends(&mut tables(), sent);
+    let tunnel = Verdict::Wire {
+        reason: Reason::ToTunnel,
+        next_hop: NextHop::v4(ROUTER),
+    };
+    assert_eq!(verdict, tunnel);
+    let inner =
+        Frame::new(MAC_OVERLAY, [2, b'n', b'p', 0, 0, 0])
+            .ttl(63)
+            .udp(at(POD_A, PORT), at(POD_FAR, 80), b"hello")?;
+    let port = u16::from_be_bytes([frame[34], frame[35]]);
+    assert!(port >= 0xc000, "{port}");
+    let expected = Frame::new([0; 6], [0; 6]).vxlan((NODE, port), (FAR, 4789), VNI, &inner)?;
+    assert_eq!(frame[12..], expected[12..]);
+
+    // The way back.
+    let back = Frame::new(MAC_OVERLAY, MAC_BRIDGE).udp(at(POD_FAR, 80), at(POD_A, PORT), b"there")?;
+    let delivered = Frame::new(MAC_BRIDGE, MAC_A).udp(at(POD_FAR, 80), at(POD_A, PORT), b"there")?;
+    let outcome = wire_brings(&mut tables(), in_tunnel(&back)?);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, delivered));
+    Ok(())
+}
+
+#[test]
+fn the_kernel_s_tunnel_brings_it_too() -> Result<()> {
+    let frame = Frame::new(MAC_OVERLAY, MAC_BRIDGE).udp(at(POD_FAR, 80), at(POD_A, PORT), b"there")?;
+    let delivered = Frame::new(MAC_BRIDGE, MAC_A).udp(at(POD_FAR, 80), at(POD_A, PORT), b"there")?;
+    for (sender, verdict, expected) in [
+        (FAR, Verdict::Endpoint { ifindex: PORT_A }, &delivered),
+        (CLIENT, Verdict::Drop(Reason::TunnelFromStranger), &frame),
+    ] {
+        let mut packet = HostPacket {
+            tunnel: Some((sender, VNI)),
+            ..HostPacket::new(frame.clone(), OVERLAY)
+        };
+        let mut scratch = Scratch::default();
+        let found = path::from_overlay::run(&mut packet, &mut tables(), &config(), &mut scratch);
+        assert_eq!((Verdict::new(found, &scratch), &packet.bytes), (verdict, expected));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_is_translated_there_and_back() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_a().tcp(at(POD_A, PORT), at(WEB, 80), TcpFlags::SYN, b"")?;
+    let translated = Frame::new(MAC_BRIDGE, MAC_B).tcp(at(POD_A, SEEN), at(POD_B, 8080), TcpFlags::SYN, b"")?;
+    let outcome = pod_a_sends(&mut tables, sent);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_B }, translated));
+    let answer = Frame::new(MAC_B, MAC_BRIDGE).tcp(at(POD_B, 8080), at(POD_A, SEEN), TcpFlags::SYN_ACK, b"hi")?;
+    let shown = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(WEB, 80), at(POD_A, PORT), TcpFlags::SYN_ACK, b"hi")?;
+    let outcome = pod_b_sends(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+    assert!(tables.v4.connections.is_empty(), "the other family knows nothing of it");
+    Ok(())
+}
+
+#[test]
+fn a_pod_reaches_itself_by_its_service() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_a().tcp(at(POD_A, PORT), at(SELF, 80), TcpFlags::SYN, b"")?;
+    let (verdict, frame) = pod_a_sends(&mut tables, sent);
+    assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
+    let port = u16::from_be_bytes([frame[54], frame[55]]);
+    let expected = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(GATEWAY, port), at(POD_A, 8080), TcpFlags::SYN, b"")?;
+    assert_eq!(frame, expected);
+    Ok(())
+}
+
+#[test]
+fn a_node_port_is_served_from_the_wire() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_wire().tcp(at(CLIENT, 33_000), at(NODE, 30_080), TcpFlags::SYN, b"")?;
+    let translated = Frame::new(MAC_BRIDGE, MAC_B).tcp(at(CLIENT, 33_000), at(POD_B, 8080), TcpFlags::SYN, b"")?;
+    let outcome = wire_brings(&mut tables, sent);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_B }, translated));
+    let answer = Frame::new(MAC_B, MAC_BRIDGE).tcp(at(POD_B, 8080), at(CLIENT, 33_000), TcpFlags::SYN_ACK, b"")?;
+    let (verdict, frame) = pod_b_sends(&mut tables, answer);
+    let out = Verdict::Wire {
+        reason: Reason::ToOutside,
+        next_hop: NextHop::ROUTED,
+    };
+    let shown =
+        Frame::new(MAC_B, MAC_BRIDGE)
+            .ttl(63)
+            .tcp(at(NODE, 30_080), at(CLIENT, 33_000), TcpFlags::SYN_ACK, b"")?;
+    assert_eq!((verdict, frame), (out, shown));
+    Ok(())
+}
+
+#[test]
+fn who_may_not_connect_is_told_by_its_address() -> Result<()> {
+    let asks = |client| -> Result<Verdict> {
+        let sent = from_wire().tcp(at(client, 33_000), at(BALANCED, 80), TcpFlags::SYN, b"")?;
+        Ok(wire_brings(&mut tables(), sent).0)
+    };
+    assert_eq!(asks(CLIENT)?, Verdict::Endpoint { ifindex: PORT_B });
+    assert_eq!(asks(PEER)?, Verdict::Drop(Reason::SourceDenied));
+    Ok(())
+}
+
+#[test]
+fn a_client_keeps_its_backend() -> Result<()> {
+    let mut tables = tables();
+    let mut chosen = |port| -> Result<Vec<u8>> {
+        let sent = from_wire().tcp(at(CLIENT, port), at(NODE, 30_081), TcpFlags::SYN, b"")?;
+        wire_brings(&mut tables, sent);
+        let of_port = |tuple: &netpath_common::abi::conntrack::v6::Tuple| tuple.source_port == port;
+        let known = tables.v6.connections.iter().find(|(tuple, _)| of_port(tuple));
+        Ok(known
+            .map(|(_, becomes)| becomes.destination.to_vec())
+            .unwrap_or_default())
+    };
+    let first = chosen(33_000)?;
+    for port in 33_001..33_020 {
+        assert_eq!(chosen(port)?, first, "port {port}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_leaves_the_cluster_is_masqueraded() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_a().udp(at(POD_A, PORT), at(SERVER, 53), b"who")?;
+    let (frame, port) = masqueraded(&mut tables, sent, 54);
+    assert_eq!(frame, from_a().ttl(63).udp(at(NODE, port), at(SERVER, 53), b"who")?);
+    let answer = from_wire().udp(at(SERVER, 53), at(NODE, port), b"me")?;
+    let shown = Frame::new(MAC_BRIDGE, MAC_A).udp(at(SERVER, 53), at(POD_A, PORT), b"me")?;
+    let outcome = wire_brings(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+    Ok(())
+}
+
+/// The checksum of ICMPv6 covers the addresses, which change.
+#[test]
+fn an_echo_is_masqueraded_with_its_checksum() {
+    let mut tables = tables();
+    let sent = from_a().echo(six(POD_A), six(SERVER), 77, b"abcdefghi");
+    let (frame, id) = masqueraded(&mut tables, sent, 58);
+    assert_eq!(frame, from_a().ttl(63).echo(six(NODE), six(SERVER), id, b"abcdefghi"));
+    let answer = from_wire().echo_reply(six(SERVER), six(NODE), id, b"abcdefghi");
+    let shown = Frame::new(MAC_BRIDGE, MAC_A).echo_reply(six(SERVER), six(POD_A), 77, b"abcdefghi");
+    let outcome = wire_brings(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+}
+
+#[test]
+fn a_node_without_an_address_leads_nowhere() -> Result<()> {
+    let config = Config {
+        node6: [0; 16],
+        ..config()
+    };
+    let frame = from_a().udp(at(POD_A, PORT), at(SERVER, 53), b"who")?;
+    let (mut packet, mut scratch) = (HostPacket::new(frame, PORT_A), Scratch::default());
+    let verdict = path::from_pod::run(&mut packet, &mut tables(), &config, &mut scratch);
+    assert_eq!(Verdict::new(verdict, &scratch), Verdict::Drop(Reason::NoRoute));
+    Ok(())
+}
+
+#[test]
+fn fragments_follow_their_first() -> Result<()> {
+    let mut tables = tables();
+    let datagram = from_a().udp(at(POD_A, PORT), at(WEB, 53), &[7; 64])?;
+    let part = |frame: Frame, source, destination, bytes: &[u8]| frame.ipv6(source, destination, 17, bytes);
+    let (head, tail) = datagram[54..].split_at(40);
+    let first = from_a().fragment(9, 0, true);
+    let later = from_a().fragment(9, 5, false);
+    let backend = tables.v6.services[&Frontend {
+        address: six(WEB),
+        port: 80,
+        protocol: 6,
+        reserved: 0,
+    }];
+    let over_udp = Frontend {
+        address: six(WEB),
+        port: 53,
+        protocol: 17,
+        reserved: 0,
+    };
+    tables.v6.services.insert(over_udp, backend);
+    // A fragment that overtakes the first is refused with the address, and not translated.
+    let alone = part(later, six(POD_A), six(SERVER), tail);
+    assert_eq!(
+        pod_a_sends(&mut tables, alone).0,
+        Verdict::Drop(Reason::FragmentWithoutHead)
+    );
+    let whole = Frame::new(MAC_BRIDGE, MAC_B).udp(at(POD_A, SEEN), at(POD_B, 8080), &[7; 64])?;
+    let to_b = Frame::new(MAC_BRIDGE, MAC_B);
+    for (frame, sent, received) in [(first, head, &whole[54..94]), (later, tail, &whole[94..])] {
+        let outcome = pod_a_sends(&mut tables, part(frame, six(POD_A), six(WEB), sent));
+        let expected = part(
+            to_b.fragment(9, frame.offset, frame.more),
+            six(POD_A),
+            six(POD_B),
+            received,
+        );
+        assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_B }, expected));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_transport_is_found_behind_other_headers() -> Result<()> {
+    let udp = from_a().udp(at(POD_A, PORT), at(SERVER, 53), b"who")?;
+    // Hop-by-hop options, then 16 bytes of destination options: all of them padding.
+    let options = [
+        60, 0, 1, 4, 0, 0, 0, 0, //
+        17, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let sent = from_a().ipv6_behind(six(POD_A), six(SERVER), 0, &options, &udp[54..]);
+    let (frame, port) = masqueraded(&mut tables(), sent, 54 + 24);
+    let plain = from_a().udp(at(NODE, port), at(SERVER, 53), b"who")?;
+    let expected = from_a()
+        .ttl(63)
+        .ipv6_behind(six(NODE), six(SERVER), 0, &options, &plain[54..]);
+    assert_eq!(frame, expected);
+    Ok(())
+}
+
+#[test]
+fn headers_without_end_are_malformed() -> Result<()> {
+    let udp = from_a().udp(at(POD_A, PORT), at(POD_B, 53), b"who")?;
+    let verdict = |next, options: &[u8]| {
+        let sent = from_a().ipv6_behind(six(POD_A), six(POD_B), next, options, &udp[54..]);
+        pod_a_sends(&mut tables(), sent).0
+    };
+    // One that is longer than the packet, and one beyond what is stepped over.
+    assert_eq!(
+        verdict(60, &[17, 4, 1, 4, 0, 0, 0, 0]),
+        Verdict::Drop(Reason::Malformed)
+    );
+    let long = [&[17, 16, 1, 4, 0, 0, 0, 0][..], &[0; 128]].concat();
+    assert_eq!(verdict(60, &long), Verdict::Drop(Reason::Malformed));
+    // Of more headers than four nothing is known: such a packet passes between pods as one of a strange protocol.
+    let five = [60, 0, 1, 4, 0, 0, 0, 0].repeat(5);
+    assert_eq!(verdict(60, &five), Verdict::Endpoint { ifindex: PORT_B });
+    Ok(())
+}
+
+#[test]
+fn a_checksum_of_zero_stays_and_none_becomes_zero() -> Result<()> {
+    let mut tables = tables();
+    let sent = from_a().udp_without_checksum(at(POD_A, PORT), at(SERVER, 53), b"who")?;
+    let (frame, port) = masqueraded(&mut tables, sent, 54);
+    let expected = from_a()
+        .ttl(63)
+        .udp_without_checksum(at(NODE, port), at(SERVER, 53), b"who")?;
+    assert_eq!(frame, expected);
+    // A payload that makes the new sum zero, which is then written as 0xffff (RFC 8200, section 8.1).
+    let found = (0..=u16::MAX).find_map(|word| {
+        let payload = word.to_be_bytes();
+        let out = from_a().ttl(63).udp(at(NODE, port), at(SERVER, 53), &payload).ok()?;
+        (out[60..62] == [0xff, 0xff]).then_some((payload, out))
+    });
+    let (payload, out) = found.expect("one of all words");
+    let sent = from_a().udp(at(POD_A, PORT), at(SERVER, 53), &payload)?;
+    assert_eq!(pod_a_sends(&mut tables, sent).1, out);
+    Ok(())
+}
+
+#[test]
+fn a_pod_sends_from_its_own_address_alone() -> Result<()> {
+    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 1, 2];
+    for source in [six(POD_B), link, [0; 16]] {
+        let sent = from_a().udp((source, PORT), at(POD_B, 53), b"who")?;
+        let outcome = pod_a_sends(&mut tables(), sent.clone());
+        assert_eq!(outcome, (Verdict::Drop(Reason::SpoofedAddress), sent));
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_forwarded_to_or_from_an_address_of_a_link() -> Result<()> {
+    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let sent = from_a().udp(at(POD_A, PORT), (link, 53), b"who")?;
+    let outcome = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Drop(Reason::NoRoute), sent));
+    let sent = from_wire().udp((link, 53), at(POD_A, PORT), b"who")?;
+    let outcome = wire_brings(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), sent));
+    Ok(())
+}
+
+#[test]
+fn groups_are_left_to_the_bridge_and_reports_are_noise() -> Result<()> {
+    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb];
+    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 1, 2];
+    let frame = Frame::new(MAC_A, [0x33, 0x33, 0, 0, 0, 0xfb]);
+    let sent = frame.udp(at(POD_A, 5353), (group, 5353), b"name")?;
+    let outcome = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), sent));
+    // Of a group (RFC 3810, section 5.2), behind the option that makes routers look.
+    let report = [&[143, 0, 0, 0, 0, 0, 0, 1][..], &[0; 20]].concat();
+    let sent = frame.ipv6_behind(link, group, 0, &[58, 0, 5, 2, 0, 0, 1, 0], &report);
+    let outcome = pod_a_sends(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Drop(Reason::Ipv6Noise), sent));
+    Ok(())
+}
+
+#[test]
+fn where_pods_have_no_ipv6_none_passes() -> Result<()> {
+    let mut tables = tables();
+    for port in tables.bridge.values_mut() {
+        port.address6 = [0; 16];
+    }
+    let sent = from_a().udp(at(POD_A, PORT), at(POD_B, 53), b"who")?;
+    assert_eq!(pod_a_sends(&mut tables, sent).0, Verdict::Drop(Reason::FamilyNotServed));
+    let config = Config {
+        gateway6: [0; 16],
+        ..config()
+    };
+    let run = |frame: Vec<u8>| {
+        let (mut packet, mut scratch) = (HostPacket::new(frame, UPLINK), Scratch::default());
+        let verdict = path::from_wire::run(&mut packet, &mut self::tables(), &config, &mut scratch);
+        Verdict::new(verdict, &scratch)
+    };
+    let inner = Frame::new(MAC_OVERLAY, MAC_BRIDGE).udp(at(POD_FAR, 80), at(POD_A, PORT), b"there")?;
+    assert_eq!(run(in_tunnel(&inner)?), Verdict::Drop(Reason::FamilyNotServed));
+    let plain = from_wire().udp(at(CLIENT, 80), at(NODE, PORT), b"there")?;
+    assert_eq!(run(plain), Verdict::Pass(Reason::ToStack));
+    Ok(())
+}
+
+/// The node's own answers, on their way to a pod and out of the node.
+#[test]
+fn answers_of_the_stack_come_from_the_service() -> Result<()> {
+    let mut tables = tables();
+    pod_a_sends(
+        &mut tables,
+        from_a().tcp(at(POD_A, PORT), at(WEB, 80), TcpFlags::SYN, b"")?,
+    );
+    let answer = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(POD_B, 8080), at(POD_A, SEEN), TcpFlags::SYN_ACK, b"")?;
+    let shown = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(WEB, 80), at(POD_A, PORT), TcpFlags::SYN_ACK, b"")?;
+    let outcome = stack_sends_to_a(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToEndpoint), shown));
+    let sent = from_wire().tcp(at(CLIENT, 33_000), at(NODE, 30_080), TcpFlags::SYN, b"")?;
+    wire_brings(&mut tables, sent);
+    let answer = Frame::new(MAC_UPLINK, MAC_ROUTER).tcp(at(POD_B, 8080), at(CLIENT, 33_000), TcpFlags::SYN_ACK, b"")?;
+    let shown = Frame::new(MAC_UPLINK, MAC_ROUTER).tcp(at(NODE, 30_080), at(CLIENT, 33_000), TcpFlags::SYN_ACK, b"")?;
+    let outcome = stack_sends_out(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), shown));
+    Ok(())
+}
