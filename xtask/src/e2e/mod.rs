@@ -77,7 +77,10 @@ pub fn command(arguments: &Arguments) -> Result<()> {
             let _down = lab.down_at_the_end(arguments.keep)?;
             let nodes = arguments.nodes.to_string();
             let (underlay, families) = (arguments.underlay.name(), arguments.families.name());
-            lab.script("up", &["--underlay", underlay, "--families", families, "--nodes", &nodes])?;
+            lab.script(
+                "up",
+                &["--underlay", underlay, "--families", families, "--nodes", &nodes],
+            )?;
             lab.script("netpath", &[&image.to_string_lossy()])?;
             test(&lab, arguments)
         }
