@@ -1,10 +1,16 @@
 //! Pods of both families, and of IPv6 alone: an address of each that the node has, and all else in each.
 
+use std::{
+    net::{Ipv6Addr, UdpSocket},
+    time::Duration,
+};
+
 use anyhow::{Context, Result, ensure};
 use netpath_agent::{datapath::tables, net::bridge::Bridge};
 use netpath_common::abi::{
     ABI_VERSION,
     bridge::Port,
+    config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
     service::{
         BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT,
@@ -25,7 +31,7 @@ const NODE6: &str = "2001:db8:50::1";
 const GATEWAY6: &str = "fd00:244:1::1";
 
 fn wide(address: &str) -> Result<Wide> {
-    Ok(address.parse::<std::net::Ipv6Addr>()?.octets())
+    Ok(address.parse::<Ipv6Addr>()?.octets())
 }
 
 /// A node of both families, with its own addresses in the tables.
@@ -40,6 +46,13 @@ fn node() -> Result<Node> {
         Ok(netlink.ensure_bridge(&bridge).await?)
     })?;
     node.configure(&bridge, ABI_VERSION)?;
+    let mut config = tables::config(&node.pins)?;
+    let both = Config {
+        node6: wide(NODE6)?,
+        gateway6: wide(GATEWAY6)?,
+        ..config.get()?
+    };
+    config.set(&both)?;
     let host = Endpoint {
         kind: KIND_HOST,
         ..Endpoint::default()
@@ -166,6 +179,40 @@ fn a_pod_has_an_address_of_each_family_and_all_that_goes_with_it() -> Result<()>
     Ok(())
 }
 
+/// Straight after ADD, as in IPv4: from the new pod to the older one and back, and from the node to it.
+#[test]
+fn the_first_packet_of_ipv6_after_add_arrives() -> Result<()> {
+    let node = node()?;
+    let mut older: Option<UdpSocket> = None;
+    let mut echo = [0; 16];
+    for name in ["p", "q"] {
+        let pod = node.pod(name)?;
+        node.call("ADD", name, Some(&pod), dual(json!({})))?.ok()?;
+        let number = if older.is_none() { 2 } else { 3 };
+        let own = Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, number);
+        let client = pod.run(|| Ok(UdpSocket::bind((own, 7000))?))?;
+        client.set_read_timeout(Some(Duration::from_millis(500)))?;
+        if let Some(server) = &older {
+            for (from, to) in [(&client, server), (server, &client)] {
+                from.send_to(b"first", to.local_addr()?)?;
+                let (length, source) = to.recv_from(&mut echo).context("from pod to pod")?;
+                assert_eq!((&echo[..length], source), (&b"first"[..], from.local_addr()?));
+            }
+        }
+        let host = node
+            .namespace
+            .run(|| Ok(UdpSocket::bind((GATEWAY6.parse::<Ipv6Addr>()?, 0))?))?;
+        host.set_read_timeout(Some(Duration::from_millis(500)))?;
+        for (from, to) in [(&host, &client), (&client, &host)] {
+            from.send_to(b"probe", to.local_addr()?)?;
+            let (length, source) = to.recv_from(&mut echo).context("between node and pod")?;
+            assert_eq!((&echo[..length], source), (&b"probe"[..], from.local_addr()?));
+        }
+        older = Some(client);
+    }
+    Ok(())
+}
+
 /// Nothing of a pod stays in either family, whether it went by DEL, by GC or without a word.
 #[test]
 fn what_a_pod_had_goes_with_it_in_both_families() -> Result<()> {
@@ -243,12 +290,7 @@ fn served(node: &Node) -> Result<Vec<(String, u16, u16, Backend)>> {
             slot: 0,
         };
         let backend = backends.get(&place)?.context("no backend")?;
-        Ok((
-            std::net::Ipv6Addr::from(address).to_string(),
-            port,
-            service.flags,
-            backend,
-        ))
+        Ok((Ipv6Addr::from(address).to_string(), port, service.flags, backend))
     });
     let mut served = served.collect::<Result<Vec<_>>>()?;
     served.sort();
