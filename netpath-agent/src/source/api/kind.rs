@@ -84,8 +84,8 @@ impl<T: PartialEq> Known<T> {
     }
 
     /// The objects. Of one that cannot be understood any more, its earlier self.
-    pub fn objects(&self) -> impl Iterator<Item = (&ObjectName, &Arc<T>)> {
-        self.current.objects.iter()
+    pub fn objects(&self) -> &BTreeMap<ObjectName, Arc<T>> {
+        &self.current.objects
     }
 
     /// What is wrong with objects as a whole.
