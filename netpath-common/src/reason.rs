@@ -46,7 +46,7 @@ reasons! {
     ToTunnel = 3, forward, "to_tunnel", "sent to another node inside VXLAN";
     ToHost = 4, forward, "to_host", "passed to the node's own stack";
     ToOutside = 5, forward, "to_outside", "sent out of the cluster";
-    ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps UDP segmentation whole";
+    ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps segmentation whole";
     ArpReply = 7, forward, "arp_reply", "answered an ARP request from the table";
     Refused = 8, forward, "refused", "answered with a reset, an ICMP error or a call's error: the service has no endpoints, or not this port";
     TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";

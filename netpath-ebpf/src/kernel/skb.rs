@@ -10,8 +10,8 @@ use aya_ebpf::{
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_get_tunnel_key,
-        bpf_skb_pull_data,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail,
+        bpf_skb_get_tunnel_key, bpf_skb_pull_data,
     },
 };
 use core::mem::offset_of;
@@ -97,6 +97,35 @@ impl SkbPacket {
     pub(super) fn set_unwrapped(&mut self, unwrapped: bool) {
         // SAFETY: as above; tc programs may write the field.
         unsafe { (*self.skb).cb[0] = u32::from(unwrapped) };
+    }
+
+    /// Makes room behind the Ethernet header, and leaves all that the buffer says of the packet. Returns what the kernel does.
+    #[inline(always)]
+    fn grow(&mut self, by: usize) -> i64 {
+        const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+        // SAFETY: the context is valid, and no view is alive.
+        unsafe { bpf_skb_adjust_room(self.skb, by as i32, BPF_ADJ_ROOM_MAC, FLAGS) }
+    }
+
+    /// Makes room for a tunnel's headers before a whole IPv6 packet, and has the kernel take it for IPv4 then. Only the
+    /// translation of one into the other changes that without a tunnel's marks; it takes the beginning of the header away,
+    /// which is put back. Returns what the kernel does.
+    #[inline(always)]
+    fn grow_to_ipv4(&mut self) -> i64 {
+        const TAKEN: usize = 40 - 20;
+        let Some(taken) = self.view::<TAKEN>(ETHERNET).copied() else {
+            return -ALREADY;
+        };
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_change_proto(self.skb, ethernet::IPV4.to_be(), 0) };
+        if failed != 0 {
+            return failed;
+        }
+        let failed = self.grow(VXLAN4 + TAKEN);
+        if failed != 0 || self.store(ETHERNET + VXLAN4, &taken).is_err() {
+            return -ALREADY;
+        }
+        0
     }
 
     /// Marks the packet as sent by a program of ours, or not.
@@ -192,7 +221,6 @@ impl Packet for SkbPacket {
 
     #[inline(always)]
     fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
-        const PLAIN: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // FIXED_GSO: segments stay as large as the sender made them; the pods' MTU leaves room for the headers. The other
         // flags tell segmentation where the inner headers begin.
         const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
@@ -205,12 +233,14 @@ impl Packet for SkbPacket {
         let mut failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
         // The buffer says that it holds a tunnel already. If that is the one we took off, all it says of inner headers is
         // right again once they are back where they were. If it is a pod's own, that is so for whole packets alone: no
-        // buffer can tell segmentation of two tunnels. Without the other flags the kernel would go on taking an IPv6 packet
-        // for one.
+        // buffer can tell segmentation of two tunnels.
         let is_ipv4 = headers[ETHERNET + VXLAN4 - 2..] == ethernet::IPV4.to_be_bytes();
-        if failed == -ALREADY && is_ipv4 && (self.unwrapped() || self.gso_size() == 0) {
-            // SAFETY: as above.
-            failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, PLAIN) };
+        if failed == -ALREADY && (self.gso_size() == 0 || is_ipv4 && self.unwrapped()) {
+            failed = if is_ipv4 {
+                self.grow(VXLAN4)
+            } else {
+                self.grow_to_ipv4()
+            };
         }
         if failed != 0 {
             return Err(Reason::RewriteFailed);

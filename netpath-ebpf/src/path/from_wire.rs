@@ -1,16 +1,19 @@
 //! tc ingress of the uplink, and the XDP program there: tunnels end, node ports are served, answers find their pods. What
 //! is not ours passes untouched.
 
-use netpath_common::{abi::config::Config, reason::Reason};
+use netpath_common::{
+    abi::{config::Config, endpoint::KIND_POD},
+    reason::Reason,
+};
 
 use crate::{
     encap, ethernet,
-    family::{Family, Fragment, Header},
+    family::{Address, Family, Fragment, Header},
     flow::UDP,
     forward::{Origin, forward},
     packet::{ETHERNET, Packet},
     scratch::Scratch,
-    tables::BothTables,
+    tables::{BothTables, Tables},
     v4::V4,
     v6::V6,
     verdict::Verdict,
@@ -113,11 +116,22 @@ fn unwrap<P: Packet, T: BothTables>(
         _ => return Err(Reason::FamilyNotServed),
     }
     // Taking the headers off by hand leaves the marks of a tunnel on a packet that is yet to be segmented. TCP does not
-    // mind; UDP is then lost without a trace, so the vxlan device must take it (kernel 6.18).
-    if packet.gso_size() != 0 && vxlan.protocol == UDP {
+    // mind; UDP is then lost without a trace, so the vxlan device must take it (kernel 6.18). So it must what may go out of
+    // one tunnel into another over IPv6: with those marks it cannot be wrapped again.
+    if packet.gso_size() != 0
+        && (vxlan.protocol == UDP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod(packet, tables)?)
+    {
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }
     debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
     packet.decapsulate(vxlan.ethertype)?;
     Ok(Unwrapped::Done)
+}
+
+/// Whether a tunnelled IPv6 packet is for a pod of this node.
+#[inline(always)]
+fn is_for_pod<P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
+    let destination = <[u8; 16]>::read(packet, encap::INNER + ETHERNET + V6::DESTINATION)?;
+    let endpoint = Tables::<[u8; 16]>::endpoint(tables, destination);
+    Ok(endpoint.is_some_and(|endpoint| endpoint.kind == KIND_POD))
 }

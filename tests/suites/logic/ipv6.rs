@@ -110,6 +110,33 @@ fn the_kernel_s_tunnel_brings_it_too() -> Result<()> {
     Ok(())
 }
 
+/// What receive offload put together and may leave through another tunnel, which only the kernel's device makes possible.
+#[test]
+fn segments_in_a_tunnel_are_left_to_the_kernel_s_unless_for_a_pod() -> Result<()> {
+    let inner = Frame::new(MAC_OVERLAY, MAC_BRIDGE);
+    let to = |to| inner.tcp(at(POD_FAR, 33_000), to, TcpFlags::ACK, &[7; 3000]);
+    let delivered = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(POD_FAR, 33_000), at(POD_A, 80), TcpFlags::ACK, &[7; 3000])?;
+    let node_port = in_tunnel(&to(at(NODE, 30_080))?)?;
+    for (sent, gso_size, verdict, expected) in [
+        (
+            in_tunnel(&to(at(POD_A, 80))?)?,
+            1358,
+            Verdict::Endpoint { ifindex: PORT_A },
+            delivered,
+        ),
+        (node_port.clone(), 1358, Verdict::Pass(Reason::ToOverlay), node_port),
+    ] {
+        let mut packet = HostPacket {
+            gso_size,
+            ..HostPacket::new(sent, UPLINK)
+        };
+        let mut scratch = Scratch::default();
+        let found = path::from_wire::run(&mut packet, &mut tables(), &config(), &mut scratch);
+        assert_eq!((Verdict::new(found, &scratch), packet.bytes), (verdict, expected));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_service_is_translated_there_and_back() -> Result<()> {
     let mut tables = tables();
