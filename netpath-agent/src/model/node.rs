@@ -30,7 +30,12 @@ pub struct Node {
 
 impl Reduce for Node {
     type Object = core::Node;
+    type Key = String;
     const KIND: &'static str = "Node";
+
+    fn key(name: &ObjectName) -> String {
+        name.name.clone()
+    }
 
     fn convert(name: &ObjectName, object: &core::Node) -> Result<Option<Self>, Problem> {
         let refused = |what: String, remedy: &str| Problem::refused("Node", name, what, remedy);

@@ -89,7 +89,12 @@ pub struct ServicePort {
 
 impl Reduce for Service {
     type Object = core::Service;
+    type Key = ObjectName;
     const KIND: &'static str = "Service";
+
+    fn key(name: &ObjectName) -> ObjectName {
+        name.clone()
+    }
 
     /// `None` for a service that has no address of its own (headless, ExternalName, not allocated yet) or belongs to
     /// another proxy. A port that cannot be read or served is left out alone, see [`Service::problems`].

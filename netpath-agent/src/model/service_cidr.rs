@@ -15,7 +15,12 @@ pub struct ServiceCidr {
 
 impl Reduce for ServiceCidr {
     type Object = networking::ServiceCIDR;
+    type Key = String;
     const KIND: &'static str = "ServiceCIDR";
+
+    fn key(name: &ObjectName) -> String {
+        name.name.clone()
+    }
 
     fn convert(name: &ObjectName, object: &networking::ServiceCIDR) -> Result<Option<Self>, Problem> {
         let written = object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref());

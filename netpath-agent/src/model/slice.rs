@@ -63,7 +63,12 @@ pub struct SlicePort {
 
 impl Reduce for Slice {
     type Object = discovery::EndpointSlice;
+    type Key = ObjectName;
     const KIND: &'static str = "EndpointSlice";
+
+    fn key(name: &ObjectName) -> ObjectName {
+        name.clone()
+    }
 
     /// `None` for a slice that belongs to no service or to another proxy, or whose endpoints are domain names. An endpoint
     /// or a port that cannot be read or served is left out alone, see [`Slice::problems`].

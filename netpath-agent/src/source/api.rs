@@ -7,7 +7,7 @@
 mod kind;
 pub mod trouble;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::serde::de::DeserializeOwned;
@@ -168,23 +168,15 @@ impl Follower {
         problems.extend(self.slices.problems().cloned());
         problems.extend(self.service_cidrs.problems().cloned());
         Cluster {
-            nodes: without_namespace(&self.nodes),
+            nodes: self.nodes.objects().clone(),
             services: self.services.objects().clone(),
             slices: self.slices.objects().clone(),
-            service_cidrs: without_namespace(&self.service_cidrs),
+            service_cidrs: self.service_cidrs.objects().clone(),
             problems,
             // Of a server nothing is published before all of it came.
             unread: Vec::new(),
         }
     }
-}
-
-/// The objects of a kind that is the whole cluster's, by their names alone.
-fn without_namespace<T: PartialEq>(known: &Known<T>) -> BTreeMap<String, Arc<T>> {
-    let objects = known.objects().iter();
-    objects
-        .map(|(name, object)| (name.name.clone(), Arc::clone(object)))
-        .collect()
 }
 
 /// Lists and watches one kind until nobody wants to know any more.

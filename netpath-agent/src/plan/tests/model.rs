@@ -224,7 +224,12 @@ fn sockets<F: Family>(list: &[F::Backend]) -> BTreeSet<Socket> {
         .collect()
 }
 
-fn reduce<K: Ord, V: Reduce>(objects: &mut BTreeMap<K, Arc<V>>, key: K, name: &ObjectName, object: Option<&V::Object>) {
+fn reduce<K: Ord + Clone, V: Reduce>(
+    objects: &mut imbl::OrdMap<K, Arc<V>>,
+    key: K,
+    name: &ObjectName,
+    object: Option<&V::Object>,
+) {
     match object.and_then(|object| V::convert(name, object).unwrap()) {
         Some(reduced) => objects.insert(key, Arc::new(reduced)),
         None => objects.remove(&key),

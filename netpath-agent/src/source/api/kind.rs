@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use imbl::OrdMap;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::{Resource, ResourceExt, api::DynamicObject, runtime::watcher::Event};
 
@@ -44,7 +45,7 @@ where
 }
 
 /// What is known of a kind's objects.
-pub(super) struct Known<T> {
+pub(super) struct Known<T: Reduce> {
     current: Objects<T>,
     /// The list that is coming in.
     listing: Option<Objects<T>>,
@@ -53,21 +54,21 @@ pub(super) struct Known<T> {
 }
 
 #[derive(PartialEq)]
-struct Objects<T> {
-    objects: BTreeMap<ObjectName, Arc<T>>,
+struct Objects<T: Reduce> {
+    objects: OrdMap<T::Key, Arc<T>>,
     problems: BTreeMap<ObjectName, Problem>,
 }
 
-impl<T> Default for Objects<T> {
+impl<T: Reduce> Default for Objects<T> {
     fn default() -> Self {
         Self {
-            objects: BTreeMap::new(),
+            objects: OrdMap::new(),
             problems: BTreeMap::new(),
         }
     }
 }
 
-impl<T> Default for Known<T> {
+impl<T: Reduce> Default for Known<T> {
     fn default() -> Self {
         Self {
             current: Objects::default(),
@@ -77,14 +78,14 @@ impl<T> Default for Known<T> {
     }
 }
 
-impl<T: PartialEq> Known<T> {
+impl<T: Reduce> Known<T> {
     /// Whether a list was ever complete.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// The objects. Of one that cannot be understood any more, its earlier self.
-    pub fn objects(&self) -> &BTreeMap<ObjectName, Arc<T>> {
+    pub fn objects(&self) -> &OrdMap<T::Key, Arc<T>> {
         &self.current.objects
     }
 
@@ -97,21 +98,20 @@ impl<T: PartialEq> Known<T> {
     pub fn take(&mut self, event: Event<Item<T>>) -> bool {
         match event {
             Event::Apply(item) => {
-                let name = item.name.clone();
-                let (earlier, problem) = self.current.remove(&name);
-                self.current.insert(item, earlier.clone());
-                return self.current.objects.get(&name) != earlier.as_ref()
-                    || self.current.problems.get(&name) != problem.as_ref();
+                let earlier = self.current.objects.get(&T::key(&item.name)).cloned();
+                return self.current.put(item, earlier);
             }
-            Event::Delete(item) => return self.current.remove(&item.name) != (None, None),
+            Event::Delete(item) => {
+                let nothing = Item {
+                    name: item.name,
+                    content: Ok(None),
+                };
+                return self.current.put(nothing, None);
+            }
             Event::Init => self.listing = Some(Objects::default()),
             Event::InitApply(item) => {
-                let earlier = item
-                    .content
-                    .is_err()
-                    .then(|| self.current.objects.get(&item.name).cloned())
-                    .flatten();
-                self.listing.get_or_insert_default().insert(item, earlier);
+                let earlier = self.current.objects.get(&T::key(&item.name)).cloned();
+                self.listing.get_or_insert_default().put(item, earlier);
             }
             Event::InitDone => {
                 let listed = self.listing.take().unwrap_or_default();
@@ -125,21 +125,29 @@ impl<T: PartialEq> Known<T> {
     }
 }
 
-impl<T> Objects<T> {
-    fn remove(&mut self, name: &ObjectName) -> (Option<Arc<T>>, Option<Problem>) {
-        (self.objects.remove(name), self.problems.remove(name))
-    }
-
-    fn insert(&mut self, item: Item<T>, earlier: Option<Arc<T>>) {
-        let object = match item.content {
-            Ok(object) => object.map(Arc::new),
-            Err(problem) => {
-                self.problems.insert(item.name.clone(), problem);
-                earlier
+impl<T: Reduce> Objects<T> {
+    /// Puts an object in its place, and says whether anything is different after it. What equals its `earlier` self stays that:
+    /// whoever compares two clusters need not look into it.
+    fn put(&mut self, item: Item<T>, earlier: Option<Arc<T>>) -> bool {
+        let (object, problem) = match item.content {
+            Ok(object) => {
+                let same = object.as_ref() == earlier.as_deref();
+                (if same { earlier } else { object.map(Arc::new) }, None)
             }
+            Err(problem) => (earlier, Some(problem)),
         };
-        if let Some(object) = object {
-            self.objects.insert(item.name, object);
+        let key = T::key(&item.name);
+        let news = self.objects.get(&key) != object.as_ref() || self.problems.get(&item.name) != problem.as_ref();
+        match problem {
+            Some(problem) => self.problems.insert(item.name, problem),
+            None => self.problems.remove(&item.name),
+        };
+        if news {
+            match object {
+                Some(object) => self.objects.insert(key, object),
+                None => self.objects.remove(&key),
+            };
         }
+        news
     }
 }
