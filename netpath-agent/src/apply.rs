@@ -5,6 +5,7 @@
 //! length for as long as a route has it. On a fresh node the configuration comes last: until then the programs let
 //! everything pass.
 
+mod concerned;
 mod config;
 mod family;
 pub mod forget;
@@ -19,7 +20,7 @@ use netpath_common::{abi::config::Config, names};
 use crate::{
     datapath::{config::NodeConfig, error::Result, pins::Pins, tables},
     family::{V4, V6},
-    plan::Plan,
+    plan::{self, Plan},
 };
 
 pub use report::{Changes, Failure, Report};
@@ -32,6 +33,8 @@ pub struct Applier {
     held: Config,
     v4: Tables<V4>,
     v6: Tables<V6>,
+    /// Whether the maps hold the last plan, but for the frontends that were refused.
+    settled: bool,
 }
 
 impl Applier {
@@ -46,6 +49,7 @@ impl Applier {
             config,
             v4: Tables::adopt(pins)?,
             v6: Tables::adopt(pins)?,
+            settled: false,
         })
     }
 
@@ -71,7 +75,26 @@ impl Applier {
         self.v4.apply(&plan.v4, &mut report);
         self.v6.apply(&plan.v6, &mut report);
         self.configure(plan.config, &mut report);
+        self.settle(&report);
         report
+    }
+
+    /// Brings the maps to a plan that differs from the one before it in these `changes`; what was refused then is tried again
+    /// too. If the maps were not brought to that one, or are to be looked at anew, it is [`Self::apply`].
+    pub fn follow(&mut self, plan: &Plan, changes: &plan::Changes) -> Report {
+        if changes.ground || !self.settled {
+            return self.apply(plan);
+        }
+        let mut report = Report::default();
+        self.v4.follow(&plan.v4, &changes.v4, &mut report);
+        self.v6.follow(&plan.v6, &changes.v6, &mut report);
+        self.settle(&report);
+        report
+    }
+
+    /// A refusal of a frontend is remembered where it was made; after any other failure all is looked at.
+    fn settle(&mut self, report: &Report) {
+        self.settled = report.errors.len() == self.v4.refused() + self.v6.refused();
     }
 
     fn configure(&mut self, wanted: Config, report: &mut Report) {

@@ -1,10 +1,12 @@
 //! One round of the agent: the node is brought to what the cluster's objects ask for. Every step is idempotent, so a round
-//! also heals what others changed.
+//! also heals what others changed. Where no more than services and endpoints have changed, it is the maps that follow, alone.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use anyhow::anyhow;
+use imbl::OrdMap;
 use ipnet::IpNet;
 use netpath_common::abi::config::Config;
 use netpath_common::hook::Hook;
@@ -25,9 +27,9 @@ use crate::datapath::error as datapath;
 use crate::datapath::{attach, cgroup, pins::Pins};
 use crate::family::{V4, V6, gateway};
 use crate::foreign::Finding;
-use crate::model::{Cluster, Problem};
+use crate::model::{self, Cluster, Problem, ServiceCidr};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
-use crate::plan::{self, NodeFacts, Plan};
+use crate::plan::{Device, NodeFacts, Plan, Planner};
 use crate::report::{Events, Reason};
 
 /// The node, as far as the agent has brought it.
@@ -37,7 +39,10 @@ pub struct Node {
     hash_seed: u32,
     netlink: Netlink,
     pins: Pins,
+    planner: Planner,
     applier: Applier,
+    /// As the last whole round left it; `None` unless that went well.
+    standing: Option<Standing>,
     health: Health,
     balancers: Balancers,
     /// Whether the program for XDP is loaded.
@@ -51,10 +56,27 @@ pub struct Node {
     events: Events,
 }
 
+/// What stands as long as neither nodes nor the ranges of services change, nor anything in the kernel.
+struct Standing {
+    nodes: OrdMap<String, Arc<model::Node>>,
+    service_cidrs: OrdMap<String, Arc<ServiceCidr>>,
+    facts: NodeFacts,
+    /// What is wrong with the node itself.
+    warnings: BTreeSet<String>,
+}
+
+impl Standing {
+    fn holds(&self, cluster: &Cluster) -> bool {
+        self.nodes == cluster.nodes && self.service_cidrs == cluster.service_cidrs
+    }
+}
+
 /// What a round is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
-    /// Something is known to have changed.
+    /// The cluster's objects have changed, and nothing else is known to have.
+    Objects,
+    /// Something in the kernel has changed, or the last round failed.
     Change,
     /// Also look for what others changed unnoticed: maps are read anew, and pods that are gone are cleared away.
     Resync,
@@ -83,7 +105,9 @@ impl Node {
             hash_seed,
             netlink,
             pins,
+            planner: Planner::default(),
             applier,
+            standing: None,
             health,
             balancers,
             xdp,
@@ -100,6 +124,28 @@ impl Node {
     /// # Errors
     /// What the node lacks, with the remedy.
     pub async fn bring_to(&mut self, cluster: &Cluster, round: Round) -> anyhow::Result<()> {
+        match self.standing.take() {
+            Some(standing) if round == Round::Objects && standing.holds(cluster) => {
+                let served = self.serve(cluster, &standing).await;
+                self.standing = served.is_ok().then_some(standing);
+                served
+            }
+            _ => self.bring_all_to(cluster, round).await,
+        }
+    }
+
+    /// The maps alone, on a node that stands.
+    async fn serve(&mut self, cluster: &Cluster, standing: &Standing) -> anyhow::Result<()> {
+        let mut warnings = standing.warnings.clone();
+        let planned = self.plan(cluster, &standing.facts, &mut warnings);
+        self.health.set(Part::Applied, outcome(&planned));
+        planned?;
+        self.fill(&mut warnings).await;
+        self.say(warnings);
+        Ok(())
+    }
+
+    async fn bring_all_to(&mut self, cluster: &Cluster, round: Round) -> anyhow::Result<()> {
         if round == Round::Resync {
             let adopted = self.applier.adopt_again(&self.pins).map_err(anyhow::Error::from);
             self.health.set(Part::Datapath, outcome(&adopted));
@@ -109,13 +155,14 @@ impl Node {
                 self.events.node(finding.reason(), finding.to_string());
             }
         }
-        let mut warnings = BTreeSet::new();
-        let applied = self.apply(cluster, &mut warnings).await;
+        let (mut warnings, mut of_objects) = (BTreeSet::new(), BTreeSet::new());
+        let applied = self.apply(cluster, &mut warnings, &mut of_objects).await;
         self.health.set(Part::Applied, outcome(&applied));
-        let (uplink, plan) = match applied {
+        let (uplink, facts) = match applied {
             Ok(done) => done,
             Err(error) => {
                 // What was not looked at this time is not over.
+                warnings.append(&mut of_objects);
                 warnings.append(&mut self.said.clone());
                 self.say(warnings);
                 return Err(error);
@@ -123,37 +170,67 @@ impl Node {
         };
         let attached = self.attach(&uplink, &mut warnings);
         self.health.set(Part::Attached, outcome(&attached));
-        let conflist = self.conflist(&plan);
+        let conflist = self.conflist(self.planner.last());
         if round == Round::Resync {
             self.left_over = clear_pods(&conflist).await.err();
         }
         warnings.extend(self.left_over.clone());
-        if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &plan.subnets()) {
+        if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &self.planner.last().subnets()) {
             self.events.node(Reason::PodSubnetChanged, cut_off.as_str());
             warnings.insert(cut_off);
         }
-        self.say(warnings);
+        self.say(warnings.union(&of_objects).cloned().collect());
         attached?;
         let written = self.write(&conflist);
         self.health.set(Part::Conflist, outcome(&written));
-        written
+        written?;
+        self.standing = Some(Standing {
+            nodes: cluster.nodes.clone(),
+            service_cidrs: cluster.service_cidrs.clone(),
+            facts,
+            warnings,
+        });
+        Ok(())
     }
 
-    /// Devices, plan, maps and the kernel's routes.
-    async fn apply(&mut self, cluster: &Cluster, warnings: &mut BTreeSet<String>) -> anyhow::Result<(Uplink, Plan)> {
+    /// Devices, plan, maps and the kernel's routes. What is wrong with the node goes to `warnings`, what is with the objects to
+    /// those of theirs.
+    async fn apply(
+        &mut self,
+        cluster: &Cluster,
+        warnings: &mut BTreeSet<String>,
+        of_objects: &mut BTreeSet<String>,
+    ) -> anyhow::Result<(Uplink, NodeFacts)> {
         let found = facts::find(&self.netlink, &self.settings, &self.name, self.hash_seed, cluster).await?;
-        let draft = self.plan(cluster, &found.facts, warnings)?;
+        let mut facts = found.facts;
+        self.plan(cluster, &facts, of_objects)?;
         let uplink = found
             .uplink
             .ok_or_else(|| anyhow!("Node {}: it has no InternalIP", self.name))?;
-        let facts = self.devices(found.facts, &uplink, &draft).await?;
-        let plan = match facts {
+        let (bridge, overlay) = self.devices(&uplink, self.planner.last()).await?;
+        if (facts.bridge, facts.overlay) != (bridge, overlay) {
             // The devices are new, or others than before: the plan names them.
-            Some(facts) => self.plan(cluster, &facts, warnings)?,
-            None => draft,
-        };
+            facts = NodeFacts {
+                bridge,
+                overlay,
+                ..facts
+            };
+            self.plan(cluster, &facts, of_objects)?;
+        }
+        self.fill(of_objects).await;
+        let report = self.netlink.apply_routes(&self.planner.last().kernel_routes).await?;
+        if report.set + report.deleted > 0 {
+            info!(set = report.set, deleted = report.deleted, "routes changed");
+        }
+        warnings.extend(report.errors.iter().map(ToString::to_string));
+        Ok((uplink, facts))
+    }
 
-        let report = self.applier.apply(&plan);
+    /// The maps, brought to the last plan, and the answers to load balancers.
+    async fn fill(&mut self, warnings: &mut BTreeSet<String>) {
+        let changes = self.planner.take_changes();
+        let plan = self.planner.last();
+        let report = self.applier.follow(plan, &changes);
         if report.tables.is_empty() {
             debug!("maps hold the plan");
         } else {
@@ -166,22 +243,16 @@ impl Node {
                 .map(|failure| format!("{}: {}", failure.object, failure.reason)),
         );
 
-        warnings.extend(self.balancers.bring_to(&plan).await);
-        let report = self.netlink.apply_routes(&plan.kernel_routes).await?;
-        if report.set + report.deleted > 0 {
-            info!(set = report.set, deleted = report.deleted, "routes changed");
-        }
-        warnings.extend(report.errors.iter().map(ToString::to_string));
-        Ok((uplink, plan))
+        warnings.extend(self.balancers.bring_to(plan).await);
     }
 
-    /// A plan, with its problems among the warnings.
-    fn plan(&self, cluster: &Cluster, facts: &NodeFacts, warnings: &mut BTreeSet<String>) -> anyhow::Result<Plan> {
-        match plan::plan(cluster, facts) {
+    /// Plans, with the plan's problems among the warnings.
+    fn plan(&mut self, cluster: &Cluster, facts: &NodeFacts, warnings: &mut BTreeSet<String>) -> anyhow::Result<()> {
+        match self.planner.plan(cluster, facts) {
             Ok(plan) => {
                 self.events.problems(plan.problems.iter(), cluster);
                 warnings.extend(plan.problems.iter().map(ToString::to_string));
-                Ok(plan)
+                Ok(())
             }
             Err(problems) => {
                 self.events.problems(problems.iter(), cluster);
@@ -195,12 +266,12 @@ impl Node {
         }
     }
 
-    /// The node's own devices, sysctls and reserved ports. Returns other facts, if the devices are not those of the draft.
-    async fn devices(&self, facts: NodeFacts, uplink: &Uplink, draft: &Plan) -> anyhow::Result<Option<NodeFacts>> {
-        let node = node_address(&draft.config);
-        let subnets = draft.subnets().into_iter();
+    /// The node's own devices, sysctls and reserved ports. Returns its bridge and its overlay.
+    async fn devices(&self, uplink: &Uplink, plan: &Plan) -> anyhow::Result<(Device, Device)> {
+        let node = node_address(&plan.config);
+        let subnets = plan.subnets().into_iter();
         let gateways = subnets.filter_map(|subnet| IpNet::new(gateway(subnet)?, subnet.prefix_len()).ok());
-        let mtu = u32::from(draft.config.pod_mtu);
+        let mtu = u32::from(plan.config.pod_mtu);
         let wanted = Bridge {
             gateways: gateways.collect(),
             mtu,
@@ -217,19 +288,13 @@ impl Node {
         let state = state::prepare(&self.settings.state_dir)?;
         let own = [uplink.name.as_str(), OVERLAY_DEVICE, BRIDGE_DEVICE];
         sysctl::prepare::<V4>(&own, &state)?;
-        if !draft.v6.subnets.is_empty() {
+        if !plan.v6.subnets.is_empty() {
             sysctl::speak_ipv6(OVERLAY_DEVICE)?;
             sysctl::prepare::<V6>(&own, &state)?;
         }
         sysctl::reserve_ports(&self.settings.nat_ports, &state)?;
 
-        let (bridge, overlay) = (device(Some(&bridge)), device(Some(&overlay)));
-        let same = facts.bridge == bridge && facts.overlay == overlay;
-        Ok((!same).then_some(NodeFacts {
-            bridge,
-            overlay,
-            ..facts
-        }))
+        Ok((device(Some(&bridge)), device(Some(&overlay))))
     }
 
     /// The programs at uplink, overlay and bridge; those on devices that are no longer one of these are taken off.

@@ -267,7 +267,10 @@ async fn rounds(
         round = Round::Change;
         pace.ended(began);
         tokio::select! {
-            changed = cluster.changed() => changed.context("the source of objects has ended")?,
+            changed = cluster.changed() => {
+                changed.context("the source of objects has ended")?;
+                round = Round::Objects;
+            }
             alive = changes.next() => {
                 if alive {
                     changes.settle(QUIET).await;

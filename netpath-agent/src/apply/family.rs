@@ -15,7 +15,7 @@ use netpath_common::abi::{
     source::SourceKey,
 };
 
-use super::{forget::Datagrams, mirror::Mirror, report::Report, sets::Sets};
+use super::{concerned::Concerned, forget::Datagrams, mirror::Mirror, report::Report, sets::Sets};
 use crate::{
     datapath::{
         error::{Error, Result},
@@ -24,7 +24,7 @@ use crate::{
         sys, tables,
     },
     family::Family,
-    plan::{FamilyPlan, ServicePlan},
+    plan::{FamilyChanges, FamilyPlan, ServicePlan},
 };
 
 /// The frontends that may be on an address of the node, where pods have their hostPorts.
@@ -38,8 +38,10 @@ pub struct Tables<F: Family> {
     sets: Sets<F>,
     sources: Mirror<F::SourceKey, u32>,
     connections: Table<F::Tuple, F::Connection>,
-    /// The flows that the last plan let stay; `None` before the first.
+    /// The flows that the last plan let stay; `None` while others than those may be left.
     datagrams: Option<Datagrams<F>>,
+    /// The frontends that were refused, and are tried again with every plan.
+    refused: BTreeSet<F::Frontend>,
 }
 
 impl<F: Family> Tables<F> {
@@ -57,6 +59,7 @@ impl<F: Family> Tables<F> {
             sources: Mirror::adopt(F::NAMES.source, tables::sources::<F>(pins)?, |_| true)?,
             connections: tables::connections::<F>(pins)?,
             datagrams: None,
+            refused: BTreeSet::new(),
         })
     }
 
@@ -69,9 +72,31 @@ impl<F: Family> Tables<F> {
     pub fn apply(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
         self.add_endpoints(&plan.endpoints, report);
         self.routes(&plan.routes, report);
-        self.services(plan, report);
-        self.forget(plan, report);
+        self.services(plan, &Concerned::All, report);
+        let before = self.datagrams.take();
+        let datagrams = Datagrams::of(plan);
+        let some_end = before.is_none_or(|before| datagrams.end_some_of(&before));
+        self.forget(datagrams, some_end, report);
         self.remove_endpoints(&plan.endpoints, report);
+    }
+
+    /// Brings the maps to the plan where it has changed, and nothing but services has.
+    pub fn follow(&mut self, plan: &FamilyPlan<F>, changes: &FamilyChanges<F>, report: &mut Report) {
+        let concerned = Concerned::changed(changes, &self.refused);
+        self.services(plan, &concerned, report);
+        let (datagrams, some_end) = match self.datagrams.take() {
+            Some(mut datagrams) => {
+                let some_end = datagrams.follow(plan, &changes.services);
+                (datagrams, some_end)
+            }
+            None => (Datagrams::of(plan), true),
+        };
+        self.forget(datagrams, some_end, report);
+    }
+
+    /// How many frontends were refused.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The node's own addresses. Those of pods are the CNI plugin's, which writes beside us: every entry is looked at just
@@ -127,10 +152,11 @@ impl<F: Family> Tables<F> {
     }
 
     /// What does not fit before old entries go is tried once more after.
-    fn services(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
-        let wanted = &plan.services;
-        let addresses: BTreeMap<F::Frontend, Service> = plan.addresses.iter().map(address::<F>).collect();
-        let lists = shared::<F>(wanted);
+    fn services(&mut self, plan: &FamilyPlan<F>, concerned: &Concerned<F>, report: &mut Report) {
+        let addresses = concerned.addresses(plan);
+        let lists = shared(concerned.services(plan));
+        let replaced = concerned.sets(&self.services);
+        self.refused.clear();
         let mut again = true;
         loop {
             let needed = lists.values().flatten().filter(|list| !list.is_empty());
@@ -139,7 +165,7 @@ impl<F: Family> Tables<F> {
             let mut services = addresses.clone();
             let mut incomplete = Vec::new();
             for (frontend, [inside, outside]) in &lists {
-                let plan = &wanted[*frontend];
+                let plan = &plan.services[*frontend];
                 let listed = unlisted.iter().all(|(key, _)| list::<F>(key) != plan.sources);
                 match (self.sets.number(inside), self.sets.number(outside)) {
                     (Some(set), Some(outside_set)) if listed => {
@@ -161,10 +187,16 @@ impl<F: Family> Tables<F> {
             }
             let taken = self.claim_node_ports(&mut services, report);
             let refused = self.services.put(&services, report);
-            let removed = self
-                .services
-                .keep(|key| wanted.contains_key(key) || addresses.contains_key(key), report);
-            let freed = removed + self.retire(&services, &plan.sources, report);
+            let gone = concerned.gone(plan, &self.services);
+            let removed = self.services.remove(gone, report);
+            let spare = match &replaced {
+                None => self.sets.numbers().collect(),
+                Some(replaced) => {
+                    let now = lists.values().flatten().filter_map(|list| self.sets.number(list));
+                    replaced.iter().copied().chain(now).collect()
+                }
+            };
+            let freed = removed + self.retire(spare, &services, &plan.sources, report);
             if again && freed > 0 && !(incomplete.is_empty() && refused.is_empty()) {
                 again = false;
                 continue;
@@ -172,14 +204,17 @@ impl<F: Family> Tables<F> {
             for (frontend, count) in incomplete {
                 let why = unplaced.as_ref().or(unlisted.first().map(|(_, error)| error));
                 let reason = why.map_or_else(String::new, Error::to_string);
+                self.refused.insert(frontend);
                 report.refuse(format!("{} and its {count} backends", describe::<F>(frontend)), reason);
             }
             for frontend in taken {
                 let reason =
                     "a pod of this node has it as its hostPort: delete that pod, or give the service another port";
+                self.refused.insert(frontend);
                 report.refuse(describe::<F>(frontend), reason.to_owned());
             }
             for (frontend, error) in refused {
+                self.refused.insert(frontend);
                 report.fail(describe::<F>(frontend), &error);
             }
             return;
@@ -212,54 +247,65 @@ impl<F: Family> Tables<F> {
         taken
     }
 
-    /// Forgets the datagrams' connections that the plan does not let stay, whenever there may be such.
-    fn forget(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
-        let datagrams = Datagrams::of(plan);
-        if self
-            .datagrams
-            .as_ref()
-            .is_some_and(|before| !datagrams.end_some_of(before))
-        {
-            self.datagrams = Some(datagrams);
-            return;
-        }
-        // A program that chose before the frontend moved has made its connection known by then.
-        sys::grace_period();
-        match datagrams.forget(&mut self.connections) {
-            Ok(0) => {}
-            Ok(count) => report.table(F::NAMES.conntrack).removed += 2 * count,
-            // Tried again with the next plan.
-            Err(error) => return report.fail("connections to backends that are gone".to_owned(), &error),
+    /// Forgets the datagrams' connections that may not stay, if there may be such.
+    fn forget(&mut self, datagrams: Datagrams<F>, some_end: bool, report: &mut Report) {
+        if some_end {
+            // A program that chose before the frontend moved has made its connection known by then.
+            sys::grace_period();
+            match datagrams.forget(&mut self.connections) {
+                Ok(0) => {}
+                Ok(count) => report.table(F::NAMES.conntrack).removed += 2 * count,
+                // Tried again with the next plan.
+                Err(error) => return report.fail("connections to backends that are gone".to_owned(), &error),
+            }
         }
         self.datagrams = Some(datagrams);
     }
 
-    /// Removes the sets and lists that no frontend names, neither in the kernel nor in the plan, once no program can have read
-    /// their number.
+    /// Removes the sets of those that may be `spare`, and the lists, that no frontend names, neither in the kernel nor in the plan,
+    /// once no program can have read their number.
     fn retire(
         &mut self,
+        mut spare: BTreeSet<u32>,
         wanted: &BTreeMap<F::Frontend, Service>,
         sources: &BTreeMap<F::SourceKey, u32>,
         report: &mut Report,
     ) -> usize {
         let services = || self.services.held().values().chain(wanted.values());
-        let named: BTreeSet<u32> = services()
-            .flat_map(|service| [service.set, service.outside_set])
-            .collect();
-        let retired = self.sets.others(&named);
-        // Of a list that is wanted all else goes; one that only the kernel's frontends name stays as it is.
-        let listed: BTreeSet<u32> = sources.keys().map(list::<F>).collect();
-        let before: BTreeSet<u32> = services().map(|service| service.sources).collect();
-        let stays = |key: &F::SourceKey| {
-            sources.contains_key(key) || !listed.contains(&list::<F>(key)) && before.contains(&list::<F>(key))
-        };
-        let goes = self.sources.held().keys().any(|key| !stays(key));
-        if retired.is_empty() && !goes {
+        spare.remove(&0);
+        for service in services() {
+            if spare.is_empty() {
+                break;
+            }
+            spare.remove(&service.set);
+            spare.remove(&service.outside_set);
+        }
+        let gone = self.unlisted(services(), sources);
+        if spare.is_empty() && gone.is_empty() {
             return 0;
         }
         sys::grace_period();
+        let retired: Vec<u32> = spare.into_iter().collect();
         self.sets.remove(&retired, report);
-        retired.len() + self.sources.keep(stays, report)
+        retired.len() + self.sources.remove(gone, report)
+    }
+
+    /// The entries of lists that may go. Of a list that is wanted all else goes; one that only the kernel's frontends name stays
+    /// as it is.
+    fn unlisted<'a>(
+        &self,
+        services: impl Iterator<Item = &'a Service>,
+        wanted: &BTreeMap<F::SourceKey, u32>,
+    ) -> Vec<F::SourceKey> {
+        let unwanted = self.sources.held().keys().filter(|key| !wanted.contains_key(key));
+        let mut unwanted: Vec<F::SourceKey> = unwanted.copied().collect();
+        if unwanted.is_empty() {
+            return unwanted;
+        }
+        let listed: BTreeSet<u32> = wanted.keys().map(list::<F>).collect();
+        let named: BTreeSet<u32> = services.map(|service| service.sources).collect();
+        unwanted.retain(|key| listed.contains(&list::<F>(key)) || !named.contains(&list::<F>(key)));
+        unwanted
     }
 }
 
@@ -273,7 +319,9 @@ fn list<F: Family>(key: &F::SourceKey) -> u32 {
 type Lists<B> = [Arc<[B]>; 2];
 
 /// The lists of each frontend; those that are alike are one.
-fn shared<F: Family>(wanted: &BTreeMap<F::Frontend, ServicePlan<F>>) -> BTreeMap<&F::Frontend, Lists<F::Backend>> {
+fn shared<'a, F: Family>(
+    wanted: impl Iterator<Item = (&'a F::Frontend, &'a ServicePlan<F>)>,
+) -> BTreeMap<&'a F::Frontend, Lists<F::Backend>> {
     let mut lists: HashSet<Arc<[F::Backend]>> = HashSet::new();
     let mut share = |list: &Arc<[F::Backend]>| match lists.get(list) {
         Some(list) => Arc::clone(list),
@@ -283,22 +331,8 @@ fn shared<F: Family>(wanted: &BTreeMap<F::Frontend, ServicePlan<F>>) -> BTreeMap
         }
     };
     wanted
-        .iter()
         .map(|(frontend, plan)| (frontend, [share(&plan.backends), share(&plan.outside)]))
         .collect()
-}
-
-/// The entry that says that a service has an address.
-fn address<F: Family>((address, flags): (&F, &u16)) -> (F::Frontend, Service) {
-    let frontend = Frontend {
-        address: *address,
-        ..Frontend::default()
-    };
-    let service = Service {
-        flags: *flags,
-        ..Service::default()
-    };
-    (frontend.into(), service)
 }
 
 fn describe<F: Family>(frontend: F::Frontend) -> String {

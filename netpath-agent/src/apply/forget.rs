@@ -5,7 +5,7 @@
 //! frontend now has another traffic policy.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -44,15 +44,27 @@ impl<F: Family> Datagrams<F> {
         )
     }
 
-    /// Whether a flow that may have begun before cannot stay: a backend or a frontend is gone, or a frontend is new, so that
-    /// datagrams to it may have gone past it.
+    /// Whether a flow that may have begun before cannot stay.
     pub fn end_some_of(&self, before: &Self) -> bool {
-        let is_new = |frontend| !before.0.contains_key(frontend);
-        let has_lost = |(frontend, old): (&F::Frontend, &Arc<[F::Backend]>)| match self.0.get(frontend) {
-            Some(now) => now != old && old.iter().any(|backend| !now.contains(backend)),
-            None => true,
-        };
-        self.0.keys().any(is_new) || before.0.iter().any(has_lost)
+        let frontends = self.0.keys().chain(before.0.keys());
+        let at = |datagrams: &Self, frontend| datagrams.0.get(frontend).cloned();
+        frontends
+            .into_iter()
+            .any(|frontend| may_end::<F>(at(before, frontend).as_deref(), at(self, frontend).as_deref()))
+    }
+
+    /// Takes up what a plan says of some frontends, and says whether a flow that may have begun before cannot stay.
+    pub fn follow(&mut self, plan: &FamilyPlan<F>, frontends: &BTreeSet<F::Frontend>) -> bool {
+        let mut some_end = false;
+        for frontend in frontends.iter().filter(|frontend| protocol::<F>(frontend) == UDP) {
+            let now = plan.services.get(frontend).map(|service| Arc::clone(&service.serving));
+            let before = match &now {
+                Some(now) => self.0.insert(*frontend, Arc::clone(now)),
+                None => self.0.remove(frontend),
+            };
+            some_end |= may_end::<F>(before.as_deref(), now.as_deref());
+        }
+        some_end
     }
 
     /// Removes both directions of every connection that cannot stay. Returns how many went.
@@ -71,6 +83,16 @@ impl<F: Family> Datagrams<F> {
             let by_service = (1..HOST_PORT_SETS).contains(&set) || self.0.contains_key(frontend);
             protocol::<F>(frontend) == UDP && by_service && !stay.contains(&(frontend, backend))
         })
+    }
+}
+
+/// Whether a flow to a frontend cannot stay, of those who answered there before and do now: a backend or the frontend is gone, or
+/// it is new, so that datagrams to it may have gone past it.
+fn may_end<F: Family>(before: Option<&[F::Backend]>, now: Option<&[F::Backend]>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => before != now && before.iter().any(|backend| !now.contains(backend)),
+        (None, None) => false,
+        _ => true,
     }
 }
 

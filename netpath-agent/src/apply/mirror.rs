@@ -77,8 +77,16 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Mirror<K, V> {
     /// Removes every entry whose key is not wanted, and says how many.
     pub fn keep(&mut self, is_wanted: impl Fn(&K) -> bool, report: &mut Report) -> usize {
         let unwanted: Vec<K> = self.held.keys().filter(|key| !is_wanted(key)).copied().collect();
+        self.remove(unwanted, report)
+    }
+
+    /// Removes entries, and says how many there were.
+    pub fn remove(&mut self, keys: impl IntoIterator<Item = K>, report: &mut Report) -> usize {
         let mut removed = 0;
-        for key in unwanted {
+        for key in keys {
+            if !self.held.contains_key(&key) {
+                continue;
+            }
             match self.table.remove(&key) {
                 Ok(_) => {
                     self.held.remove(&key);

@@ -2,7 +2,7 @@
 //! with the same backends share one, a changed list gets another, and a restart finds the same numbers again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -100,13 +100,9 @@ impl<F: Family> Sets<F> {
         error
     }
 
-    /// The sets that are not named.
-    pub fn others(&self, named: &BTreeSet<u32>) -> Vec<u32> {
-        self.by_number
-            .keys()
-            .filter(|number| !named.contains(number))
-            .copied()
-            .collect()
+    /// The numbers of all sets.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.by_number.keys().copied()
     }
 
     /// Removes sets, each from its end, so that what an interruption leaves is a set still.

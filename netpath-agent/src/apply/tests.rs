@@ -24,6 +24,7 @@ use netpath_common::abi::{
 };
 
 mod families;
+mod following;
 mod hostports;
 mod sources;
 

@@ -4,8 +4,14 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
+use netpath_common::abi::service::{FLAG_ADDRESS, FLAG_OUTSIDE};
 
-use super::{NodeFacts, judge::service_range, occupied::Occupied};
+use super::{
+    NodeFacts,
+    claims::{Asking, Claim},
+    judge::service_range,
+    site::Site,
+};
 use crate::{
     family::{self, Family},
     model::{ObjectName, Problem, Service},
@@ -16,105 +22,136 @@ const CLUSTER_IPS: &str = "spec.clusterIPs";
 const INGRESS_IPS: &str = "status.loadBalancer.ingress";
 const EXTERNAL_IPS: &str = "spec.externalIPs";
 
-/// What the services that came before have in a family.
-pub(super) struct Claims<'a, F: Family> {
-    facts: &'a NodeFacts,
-    taken: Occupied<'a, F>,
-    cluster_ips: HashMap<F::Address, &'a ObjectName>,
+/// Those of a service's cluster addresses that it may have.
+pub(super) fn cluster_ips<F: Family>(
+    name: &ObjectName,
+    service: &Service,
+    (site, facts): (&Site<F>, &NodeFacts),
+    asking: &mut Asking<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<F::Address> {
+    let mut addresses = Vec::with_capacity(1);
+    for address in service.cluster_ips.iter().copied().filter_map(F::address) {
+        if addresses.contains(&address) {
+            continue;
+        }
+        let taken = site.taken.by(address);
+        let conflict = taken.or_else(|| match asking.take(Claim::ClusterIp(address.into())) {
+            Err(other) => Some(format!("service {other}'s already")),
+            Ok(()) => None,
+        });
+        if let Some(conflict) = conflict {
+            problems.push(Problem::refused(
+                "Service",
+                name,
+                format!("{CLUSTER_IPS}: {address} is {conflict}"),
+                "give the service an address of its own, or leave the field out and let the API server choose",
+            ));
+            continue;
+        }
+        let ranges = &facts.service_cidrs;
+        if ranges.iter().any(|range| F::net(*range).is_some()) && service_range(address.into(), facts).is_none() {
+            let ranges = ranges.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ");
+            problems.push(Problem::not_served(
+                "Service",
+                name,
+                format!("{CLUSTER_IPS}: {address} is outside of the services' range {ranges}: the nodes' own processes do not reach it"),
+                "add its range to the cluster (a ServiceCIDR object), or to the agent's --service-cidr",
+            ));
+        }
+        addresses.push(address);
+    }
+    addresses
 }
 
-impl<'a, F: Family> Claims<'a, F> {
-    /// No service has any yet.
-    pub fn new(facts: &'a NodeFacts, taken: Occupied<'a, F>) -> Self {
-        Self {
-            facts,
-            taken,
-            cluster_ips: HashMap::new(),
+/// Those of a service's load balancer that may be answered on.
+pub(super) fn ingress_ips<F: Family>(
+    name: &ObjectName,
+    service: &Service,
+    place: (&Site<F>, &NodeFacts),
+    asking: &mut Asking<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<F::Address> {
+    let remedy = "have load balancers' addresses assigned from a range of their own";
+    let written = (INGRESS_IPS, service.ingress_ips.as_slice());
+    shared(name, written, remedy, place, asking, problems)
+}
+
+/// Those of a service's external addresses that it may have, of those that the operator lets services have.
+pub(super) fn external_ips<F: Family>(
+    name: &ObjectName,
+    allowed: &[IpAddr],
+    place: (&Site<F>, &NodeFacts),
+    asking: &mut Asking<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<F::Address> {
+    let remedy = "use an address that nobody else has";
+    shared(name, (EXTERNAL_IPS, allowed), remedy, place, asking, problems)
+}
+
+/// Addresses that services may share by port: also a node's own, which some balancers assign, but no pod's and no other
+/// service's cluster address.
+fn shared<F: Family>(
+    name: &ObjectName,
+    (field, written): (&str, &[IpAddr]),
+    remedy: &str,
+    (site, facts): (&Site<F>, &NodeFacts),
+    asking: &mut Asking<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<F::Address> {
+    let mut addresses = Vec::new();
+    for address in written.iter().copied().filter_map(F::address) {
+        let conflict = match asking.look(Claim::ClusterIp(address.into())) {
+            Some(other) => Some(format!("the cluster address of service {other}")),
+            None => site.taken.by_pods(address).or_else(|| {
+                service_range(address.into(), facts).map(|range| format!("in the services' range {range}"))
+            }),
+        };
+        match conflict {
+            Some(conflict) => problems.push(Problem::refused(
+                "Service",
+                name,
+                format!("{field}: {address} is {conflict}"),
+                remedy,
+            )),
+            None if addresses.contains(&address) => {}
+            None => addresses.push(address),
+        }
+    }
+    addresses
+}
+
+/// The addresses that services have in a family, each with how many have it as their own, and how many share it.
+#[derive(Default)]
+pub(super) struct Addresses<F: Family>(HashMap<F, (usize, usize)>);
+
+impl<F: Family> Addresses<F> {
+    /// Adds the address of a service, with what the map would hold of it alone.
+    pub fn add(&mut self, address: F, flags: u16) {
+        *self.count(address, flags) += 1;
+    }
+
+    /// Takes it away.
+    pub fn remove(&mut self, address: F, flags: u16) {
+        *self.count(address, flags) -= 1;
+        if self.0.get(&address) == Some(&(0, 0)) {
+            self.0.remove(&address);
         }
     }
 
-    /// Those of a service's cluster addresses that it may have.
-    pub fn cluster_ips(
-        &mut self,
-        name: &'a ObjectName,
-        service: &Service,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<F::Address> {
-        let mut addresses = Vec::with_capacity(1);
-        for address in service.cluster_ips.iter().copied().filter_map(F::address) {
-            let conflict = match self.cluster_ips.get(&address) {
-                Some(other) if *other == name => continue,
-                Some(other) => Some(format!("service {other}'s already")),
-                None => self.taken.by(address),
-            };
-            if let Some(conflict) = conflict {
-                problems.push(Problem::refused(
-                    "Service",
-                    name,
-                    format!("{CLUSTER_IPS}: {address} is {conflict}"),
-                    "give the service an address of its own, or leave the field out and let the API server choose",
-                ));
-                continue;
-            }
-            let ranges = &self.facts.service_cidrs;
-            if ranges.iter().any(|range| F::net(*range).is_some())
-                && service_range(address.into(), self.facts).is_none()
-            {
-                let ranges = ranges.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ");
-                problems.push(Problem::not_served(
-                    "Service",
-                    name,
-                    format!("{CLUSTER_IPS}: {address} is outside of the services' range {ranges}: the nodes' own processes do not reach it"),
-                    "add its range to the cluster (a ServiceCIDR object), or to the agent's --service-cidr",
-                ));
-            }
-            self.cluster_ips.insert(address, name);
-            addresses.push(address);
-        }
-        addresses
+    /// What the map holds of an address; `None` if no service has it.
+    pub fn flags(&self, address: F) -> Option<u16> {
+        let (own, _) = self.0.get(&address)?;
+        Some(if *own > 0 {
+            FLAG_ADDRESS
+        } else {
+            FLAG_ADDRESS | FLAG_OUTSIDE
+        })
     }
 
-    /// Those of a service's load balancer that may be answered on.
-    pub fn ingress_ips(&self, name: &ObjectName, service: &Service, problems: &mut Vec<Problem>) -> Vec<F::Address> {
-        let remedy = "have load balancers' addresses assigned from a range of their own";
-        self.shared(name, (INGRESS_IPS, &service.ingress_ips), remedy, problems)
-    }
-
-    /// Those of a service's external addresses that it may have, of those that the operator lets services have.
-    pub fn external_ips(&self, name: &ObjectName, allowed: &[IpAddr], problems: &mut Vec<Problem>) -> Vec<F::Address> {
-        let remedy = "use an address that nobody else has";
-        self.shared(name, (EXTERNAL_IPS, allowed), remedy, problems)
-    }
-
-    /// Addresses that services may share by port: also a node's own, which some balancers assign, but no pod's and no other
-    /// service's cluster address.
-    fn shared(
-        &self,
-        name: &ObjectName,
-        (field, written): (&str, &[IpAddr]),
-        remedy: &str,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<F::Address> {
-        let mut addresses = Vec::new();
-        for address in written.iter().copied().filter_map(F::address) {
-            let conflict = match self.cluster_ips.get(&address) {
-                Some(other) => Some(format!("the cluster address of service {other}")),
-                None => self.taken.by_pods(address).or_else(|| {
-                    service_range(address.into(), self.facts).map(|range| format!("in the services' range {range}"))
-                }),
-            };
-            match conflict {
-                Some(conflict) => problems.push(Problem::refused(
-                    "Service",
-                    name,
-                    format!("{field}: {address} is {conflict}"),
-                    remedy,
-                )),
-                None if addresses.contains(&address) => {}
-                None => addresses.push(address),
-            }
-        }
-        addresses
+    fn count(&mut self, address: F, flags: u16) -> &mut usize {
+        let (own, shared) = self.0.entry(address).or_default();
+        if flags & FLAG_OUTSIDE == 0 { own } else { shared }
     }
 }
 

@@ -21,6 +21,11 @@ impl Numbers {
         }
         number
     }
+
+    /// Takes a number back.
+    pub fn free(&mut self, number: u32) {
+        self.0.remove(&number);
+    }
 }
 
 #[cfg(test)]

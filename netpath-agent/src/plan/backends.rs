@@ -1,55 +1,59 @@
 //! Who answers for a service's port: its slices merged, and of the ready endpoints those that are meant for this node.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
 
 use netpath_common::abi::service::Backend;
 
-use super::{NodeFacts, judge::Judge, topology::Here};
+use super::{NodeFacts, judge::Judge, site::Site, topology::Here};
 use crate::{
     family::Family,
-    model::{Cluster, Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice},
+    model::{Endpoint, Hints, ObjectName, Problem, Protocol, ServicePort, Slice},
 };
 
 /// All slices, by their service.
-pub(super) struct Slices<'a> {
-    by_service: HashMap<&'a ObjectName, Vec<(&'a ObjectName, &'a Slice)>>,
+#[derive(Default)]
+pub(super) struct Slices {
+    by_service: HashMap<ObjectName, BTreeMap<ObjectName, Arc<Slice>>>,
 }
 
-impl<'a> Slices<'a> {
-    /// Sorts the slices by their services.
-    pub fn of(cluster: &'a Cluster) -> Self {
-        let mut by_service: HashMap<_, Vec<_>> = HashMap::with_capacity(cluster.slices.len());
-        for (name, slice) in &cluster.slices {
-            by_service
-                .entry(&slice.service)
-                .or_default()
-                .push((name, slice.as_ref()));
+impl Slices {
+    /// Adds a slice.
+    pub fn add(&mut self, name: &ObjectName, slice: &Arc<Slice>) {
+        let service = self.by_service.entry(slice.service.clone()).or_default();
+        service.insert(name.clone(), Arc::clone(slice));
+    }
+
+    /// Takes a slice away.
+    pub fn remove(&mut self, name: &ObjectName, slice: &Slice) {
+        if let Some(service) = self.by_service.get_mut(&slice.service) {
+            service.remove(name);
+            if service.is_empty() {
+                self.by_service.remove(&slice.service);
+            }
         }
-        Self { by_service }
     }
 
     /// The slices of one service, by name. What they say is held against each other, and contradictions are told.
-    pub fn of_service(&self, service: &ObjectName, problems: &mut Vec<Problem>) -> OfService<'a, '_> {
-        let slices = self.by_service.get(service).map(Vec::as_slice).unwrap_or_default();
-        OfService {
-            slices,
-            nodes: nodes(slices, problems),
-        }
+    pub fn of_service(&self, service: &ObjectName, problems: &mut Vec<Problem>) -> OfService<'_> {
+        let slices = self.by_service.get(service).into_iter().flatten();
+        let slices: Vec<_> = slices.map(|(name, slice)| (name, slice.as_ref())).collect();
+        let nodes = nodes(&slices, problems);
+        OfService { slices, nodes }
     }
 }
 
 /// The slices of a service.
-pub(super) struct OfService<'a, 's> {
-    slices: &'s [(&'a ObjectName, &'a Slice)],
+pub(super) struct OfService<'a> {
+    slices: Vec<(&'a ObjectName, &'a Slice)>,
     /// The nodes of addresses that are in several slices on different nodes.
     nodes: HashMap<IpAddr, &'a str>,
 }
 
-impl<'a> OfService<'a, '_> {
+impl OfService<'_> {
     /// What was wrong with each.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.slices.iter().flat_map(|(_, slice)| &slice.problems)
@@ -111,9 +115,8 @@ pub(super) struct Backends<F: Family> {
 /// own endpoints alone.
 pub(super) fn backends<F: Family>(
     port: &ServicePort,
-    slices: &OfService<'_, '_>,
-    facts: &NodeFacts,
-    (judge, here): (&Judge<'_, F>, &Here<'_>),
+    slices: &OfService<'_>,
+    (site, here, facts): (&Site<F>, Here<'_>, &NodeFacts),
     problems: &mut Vec<Problem>,
 ) -> Backends<F> {
     let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
@@ -127,7 +130,7 @@ pub(super) fn backends<F: Family>(
                 let Some(address) = F::address(endpoint.address) else {
                     continue;
                 };
-                if let Some(why) = judge.why_not(address) {
+                if let Some(why) = site.judge.why_not(address, facts) {
                     problems.push(Problem::refused(
                         "EndpointSlice",
                         name,
@@ -153,18 +156,18 @@ pub(super) fn backends<F: Family>(
         }
     }
     Backends {
-        cluster: cluster.chosen(here),
+        cluster: cluster.chosen(&here),
         local: local.chosen(&Here::default()),
         serving: in_order(serving),
     }
 }
 
 /// How many endpoints of a service are ready on this node in a family, on whichever of its ports.
-pub(super) fn ready_here<F: Family>(slices: &OfService<'_, '_>, facts: &NodeFacts, judge: &Judge<'_, F>) -> usize {
+pub(super) fn ready_here<F: Family>(slices: &OfService<'_>, facts: &NodeFacts, judge: &Judge<F>) -> usize {
     let endpoints = slices.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
     let ready = endpoints.filter(|endpoint| endpoint.ready && slices.is_here(endpoint, facts));
     let addresses = ready.filter_map(|endpoint| F::address(endpoint.address));
-    let usable = addresses.filter(|address| judge.why_not(*address).is_none());
+    let usable = addresses.filter(|address| judge.why_not(*address, facts).is_none());
     usable.collect::<BTreeSet<_>>().len()
 }
 

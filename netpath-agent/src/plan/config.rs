@@ -18,7 +18,7 @@ fn uplink_mtu(facts: &NodeFacts) -> u16 {
 }
 
 /// The entry.
-pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<'_, V4>>, Option<&Part<'_, V6>>)) -> Config {
+pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<V4>>, Option<&Part<V6>>)) -> Config {
     let mut config = Config {
         abi_version: ABI_VERSION,
         hash_seed: facts.hash_seed,
@@ -43,7 +43,7 @@ pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<'_, V
 }
 
 /// Of a family without pods here only the node's address is told: tunnels begin and end there.
-fn configure<F: Family>(config: &mut Config, node: Option<F::Address>, part: Option<&Part<'_, F>>) {
+fn configure<F: Family>(config: &mut Config, node: Option<F::Address>, part: Option<&Part<F>>) {
     let node = node.map(F::octets).unwrap_or_default();
     let gateway = part.map(|part| F::octets(part.gateway)).unwrap_or_default();
     let prefixes = part

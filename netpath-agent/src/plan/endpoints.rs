@@ -9,14 +9,14 @@ use super::{NodeFacts, nodes::Placed};
 use crate::family::Family;
 
 /// The node's own addresses: those of its object and those of its uplink.
-pub(super) fn own_addresses<F: Family>(own: &Placed<'_, F>, facts: &NodeFacts) -> BTreeSet<F::Address> {
+pub(super) fn own_addresses<F: Family>(own: &Placed<F>, facts: &NodeFacts) -> BTreeSet<F::Address> {
     let on_uplink = facts.uplink.addresses.iter();
     let on_uplink = on_uplink.filter_map(|address| F::address(address.addr()));
     own.addresses.iter().copied().chain(on_uplink).collect()
 }
 
 /// The entries.
-pub(super) fn endpoints<F: Family>(own: &Placed<'_, F>, facts: &NodeFacts) -> BTreeMap<F, Endpoint> {
+pub(super) fn endpoints<F: Family>(own: &Placed<F>, facts: &NodeFacts) -> BTreeMap<F, Endpoint> {
     let host = Endpoint {
         ifindex: 0,
         mac: facts.bridge.mac,

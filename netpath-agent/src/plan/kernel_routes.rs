@@ -51,7 +51,7 @@ pub enum Way {
 }
 
 /// The routes to other nodes' pods and to services, in a family.
-pub(super) fn kernel_routes<F: Family>(part: &Part<'_, F>, own: &Own, facts: &NodeFacts) -> Vec<KernelRoute> {
+pub(super) fn kernel_routes<F: Family>(part: &Part<F>, own: &Own, facts: &NodeFacts) -> Vec<KernelRoute> {
     let source = part.gateway.into();
     let mut routes = Vec::new();
     for node in &part.others {

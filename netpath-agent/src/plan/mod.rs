@@ -8,10 +8,13 @@
 mod addresses;
 mod affinity;
 mod backends;
+mod changes;
+mod claims;
 mod config;
 mod endpoints;
 mod facts;
 mod frontends;
+mod ground;
 mod judge;
 mod kernel_routes;
 mod node_port_addresses;
@@ -20,8 +23,10 @@ mod nodes;
 mod occupied;
 mod own;
 mod part;
+mod planner;
 mod routes;
 mod services;
+mod site;
 mod sources;
 mod subnets;
 mod topology;
@@ -36,19 +41,16 @@ use netpath_common::abi::{config::Config, endpoint::Endpoint};
 
 use crate::{
     family::{Family, V4, V6},
-    model::{Cluster, Node, ObjectName},
+    model::{Cluster, ObjectName},
 };
-use frontends::Frontends;
-use nodes::Places;
-use own::Own;
-use part::Part;
-use topology::Here;
 
 pub use crate::model::{Problem, Severity};
+pub use changes::{Changes, FamilyChanges};
 pub use config::OVERLAY_OVERHEAD;
 pub use facts::{Device, NODE_PORTS, NodeFacts, Uplink};
 pub use kernel_routes::{KernelRoute, Way};
 pub use node_port_addresses::NodePortAddresses;
+pub use planner::Planner;
 
 /// What the kernel must hold. All of it is exact: what is not here must not be in the maps either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,108 +141,15 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
-/// Plans the node named in the facts.
+/// Plans the node named in the facts, from nothing.
 ///
 /// # Errors
 /// The node itself cannot be planned: its object, InternalIP or pod subnet is missing or taken. Whatever the kernel holds
-/// then stays as it is. The first problem is the reason; the others are those of all other objects.
+/// then stays as it is. The first problem is the reason; the others are those of all other nodes, and of what the source
+/// could not read.
 pub fn plan(cluster: &Cluster, facts: &NodeFacts) -> Result<Plan, Vec<Problem>> {
-    let mut problems = cluster.problems.clone();
-    let places = nodes::place(cluster, facts, &mut problems);
-    let planned = plan_node(cluster, facts, places, &mut problems);
-    problems.sort_unstable();
-    problems.dedup();
-    match planned {
-        Ok(plan) => Ok(Plan { problems, ..plan }),
-        Err(reason) => {
-            problems.retain(|problem| *problem != reason);
-            problems.insert(0, reason);
-            Err(problems)
-        }
-    }
-}
-
-fn plan_node(
-    cluster: &Cluster,
-    facts: &NodeFacts,
-    places: Places<'_>,
-    problems: &mut Vec<Problem>,
-) -> Result<Plan, Problem> {
-    let own = match Own::find(&places, facts) {
-        Ok(own) => own,
-        Err(why) => return Err(own_problem(cluster, facts, problems, why)),
-    };
-    let v4 = Part::of(places.v4, &own, facts, problems);
-    let v6 = Part::of(places.v6, &own, facts, problems);
-    let lacks = lacks::<V4>(v4.is_some(), cluster, facts) || lacks::<V6>(v6.is_some(), cluster, facts);
-    if lacks || v4.is_none() && v6.is_none() {
-        let why = "it has no pod subnet of its own with room for pods";
-        return Err(own_problem(cluster, facts, problems, why));
-    }
-    let here = Here::of(cluster, &facts.name);
-    let mut frontends4 = v4.as_ref().map(|part| Frontends::new(part, here, facts, problems));
-    let mut frontends6 = v6.as_ref().map(|part| Frontends::new(part, here, facts, problems));
-    let both = (frontends4.as_mut(), frontends6.as_mut());
-    let health_checks = services::services(cluster, facts, both, problems);
-    let config = config::config(facts, &own, (v4.as_ref(), v6.as_ref()));
-    let mut kernel_routes = BTreeSet::new();
-    Ok(Plan {
-        config,
-        v4: tables(v4.zip(frontends4), &own, facts, &mut kernel_routes),
-        v6: tables(v6.zip(frontends6), &own, facts, &mut kernel_routes),
-        kernel_routes,
-        health_checks,
-        leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
-        problems: Vec::new(),
-    })
-}
-
-/// Whether the node is to have pods of a family, and could, and yet has no place for them.
-fn lacks<F: Family>(is_there: bool, cluster: &Cluster, facts: &NodeFacts) -> bool {
-    let asks = |node: &Arc<Node>| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
-    !is_there && config::pod_mtu(facts) >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
-}
-
-/// A family's tables; its routes of the node's own stack go to those of the other.
-fn tables<F: Family>(
-    found: Option<(Part<'_, F>, Frontends<'_, F>)>,
-    own: &Own,
-    facts: &NodeFacts,
-    kernel_routes: &mut BTreeSet<KernelRoute>,
-) -> FamilyPlan<F> {
-    let Some((part, frontends)) = found else {
-        return FamilyPlan::default();
-    };
-    kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
-    let mut plan = FamilyPlan {
-        endpoints: endpoints::endpoints(&part.own, facts),
-        subnets: part.own.subnets,
-        routes: part.routes,
-        ..FamilyPlan::default()
-    };
-    frontends.finish(&mut plan);
-    plan
-}
-
-/// Why the node itself cannot be planned, in the words of the problem that lies behind it, if there is one.
-fn own_problem(cluster: &Cluster, facts: &NodeFacts, problems: &[Problem], why: &str) -> Problem {
-    if let Some(cause) = problems
-        .iter()
-        .find(|problem| problem.kind == "Node" && problem.name == facts.name && problem.severity == Severity::Refused)
-    {
-        return cause.clone();
-    }
-    let (why, remedy) = match cluster.nodes.contains_key(&facts.name) {
-        true => (
-            why,
-            "correct the node, or start the agent with the device that has the node's InternalIP as uplink",
-        ),
-        false => (
-            "there is no Node of this name",
-            "wait for the kubelet to register it, or correct --node-name",
-        ),
-    };
-    Problem::refused_global("Node", &facts.name, why, remedy)
+    let mut planner = Planner::default();
+    planner.plan(cluster, facts).cloned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which node has which addresses and subnets, once their claims are held against each other.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// A node that packets of a family can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Placed<'a, F: Family> {
+pub(super) struct Placed<F: Family> {
     /// Its name.
-    pub name: &'a str,
+    pub name: Arc<str>,
     /// Its own addresses. One without any is reached through its tunnel.
     pub addresses: Vec<F::Address>,
     /// Its pod subnets.
@@ -24,13 +24,13 @@ pub(super) struct Placed<'a, F: Family> {
 }
 
 /// The nodes of each family.
-pub(super) struct Places<'a> {
-    pub v4: Vec<Placed<'a, V4>>,
-    pub v6: Vec<Placed<'a, V6>>,
+pub(super) struct Places {
+    pub v4: Vec<Placed<V4>>,
+    pub v6: Vec<Placed<V6>>,
 }
 
 /// Judges all nodes, the elder first; the node of the facts is among them if it has an address.
-pub(super) fn place<'a>(cluster: &'a Cluster, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Places<'a> {
+pub(super) fn place(cluster: &Cluster, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Places {
     let nodes = cluster.nodes.iter();
     let mut by_age: Vec<(&str, &Node)> = nodes.map(|(name, node)| (name.as_str(), node.as_ref())).collect();
     by_age.sort_by_key(|(name, node)| (node.created, *name));
@@ -129,7 +129,7 @@ impl<'a, F: Family> Addresses<'a, F> {
         tunnels: &[Option<Ipv4Addr>],
         facts: &NodeFacts,
         problems: &mut Vec<Problem>,
-    ) -> Vec<Placed<'a, F>> {
+    ) -> Vec<Placed<F>> {
         let mut claims = Claims::<F>::default();
         for range in facts.service_cidrs.iter().copied().filter_map(F::net) {
             claims.reserve(range, format!("the services' range {range}"));
@@ -146,7 +146,7 @@ impl<'a, F: Family> Addresses<'a, F> {
                 continue;
             }
             placed.push(Placed {
-                name,
+                name: (*name).into(),
                 addresses,
                 subnets: own_subnets::<F>(name, node, &self.owners, &mut claims, problems),
                 tunnel: *tunnel,

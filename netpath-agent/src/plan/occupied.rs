@@ -1,29 +1,35 @@
 //! Whose an address is, once all nodes have their places.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::nodes::Placed;
 use crate::family::Family;
 
 /// The addresses that nodes and pods have: no service may answer on them.
 #[derive(Debug)]
-pub(super) struct Occupied<'a, F: Family> {
-    nodes: HashMap<F::Address, &'a str>,
+pub(super) struct Occupied<F: Family> {
+    nodes: HashMap<F::Address, Arc<str>>,
     /// First address of each pod subnet to its last address and its node. They are disjoint.
-    pods: BTreeMap<F::Address, (F::Address, &'a str)>,
+    pods: BTreeMap<F::Address, (F::Address, Arc<str>)>,
 }
 
-impl<'a, F: Family> Occupied<'a, F> {
+impl<F: Family> Occupied<F> {
     /// Gathers them from nodes whose subnets are disjoint.
-    pub fn of(own_addresses: &BTreeSet<F::Address>, own: &Placed<'a, F>, others: &[Placed<'a, F>]) -> Self {
-        let mut nodes: HashMap<_, _> = own_addresses.iter().map(|address| (*address, own.name)).collect();
+    pub fn of(own_addresses: &BTreeSet<F::Address>, own: &Placed<F>, others: &[Placed<F>]) -> Self {
+        let mut nodes: HashMap<_, _> = own_addresses
+            .iter()
+            .map(|address| (*address, Arc::clone(&own.name)))
+            .collect();
         let mut pods = BTreeMap::new();
         for node in others.iter().chain([own]) {
-            nodes.extend(node.addresses.iter().map(|address| (*address, node.name)));
+            nodes.extend(node.addresses.iter().map(|address| (*address, Arc::clone(&node.name))));
             pods.extend(
                 node.subnets
                     .iter()
-                    .map(|subnet| (F::first(*subnet), (F::last(*subnet), node.name))),
+                    .map(|subnet| (F::first(*subnet), (F::last(*subnet), Arc::clone(&node.name)))),
             );
         }
         Self { nodes, pods }

@@ -20,7 +20,7 @@ impl Own {
     ///
     /// # Errors
     /// It has none of IPv4 there; or, if IPv6 is all that it has, none of IPv6.
-    pub fn find(places: &Places<'_>, facts: &NodeFacts) -> Result<Self, &'static str> {
+    pub fn find(places: &Places, facts: &NodeFacts) -> Result<Self, &'static str> {
         let v4 = addresses(&places.v4, facts);
         let v6 = addresses(&places.v6, facts);
         if v4.is_empty() && v6.is_empty() {
@@ -48,8 +48,8 @@ impl Own {
     }
 }
 
-fn addresses<'a, F: Family>(placed: &'a [Placed<'_, F>], facts: &NodeFacts) -> &'a [F::Address] {
-    let own = placed.iter().find(|node| node.name == facts.name);
+fn addresses<'a, F: Family>(placed: &'a [Placed<F>], facts: &NodeFacts) -> &'a [F::Address] {
+    let own = placed.iter().find(|node| *node.name == *facts.name);
     own.map(|own| own.addresses.as_slice()).unwrap_or_default()
 }
 

@@ -6,28 +6,23 @@ use super::{NodeFacts, Problem, config::pod_mtu, nodes::Placed, own::Own, routes
 use crate::{family::Family, model::ObjectName};
 
 /// The family's nodes.
-pub(super) struct Part<'a, F: Family> {
+pub(super) struct Part<F: Family> {
     /// The node itself. It has a subnet.
-    pub own: Placed<'a, F>,
+    pub own: Placed<F>,
     /// Its address on the uplink.
     pub node: Option<F::Address>,
     /// The gateway of its first subnet.
     pub gateway: F::Address,
     /// All others.
-    pub others: Vec<Placed<'a, F>>,
+    pub others: Vec<Placed<F>>,
     /// `np_route4` or `np_route6`.
     pub routes: BTreeMap<F::RouteKey, F::Route>,
 }
 
-impl<'a, F: Family> Part<'a, F> {
+impl<F: Family> Part<F> {
     /// Finds the ways to all nodes; `None` if this one has no pods of the family.
-    pub fn of(
-        mut placed: Vec<Placed<'a, F>>,
-        node: &Own,
-        facts: &NodeFacts,
-        problems: &mut Vec<Problem>,
-    ) -> Option<Self> {
-        let place = placed.iter().position(|node| node.name == facts.name)?;
+    pub fn of(mut placed: Vec<Placed<F>>, node: &Own, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Option<Self> {
+        let place = placed.iter().position(|node| *node.name == *facts.name)?;
         let mut own = placed.remove(place);
         if own.subnets.is_empty() || !has_room(facts, F::LEAST_MTU, F::NAME, problems) {
             return None;
@@ -35,7 +30,7 @@ impl<'a, F: Family> Part<'a, F> {
         if own.addresses.is_empty() {
             problems.push(Problem::not_served(
                 "Node",
-                &ObjectName::new("", own.name),
+                &ObjectName::new("", &*own.name),
                 format!(
                     "status.addresses: there is no InternalIP of {}: pods reach the cluster by it, through tunnels, and nothing else",
                     F::NAME

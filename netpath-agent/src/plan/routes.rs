@@ -17,8 +17,8 @@ use crate::{family::Family, model::Problem};
 
 /// The routes. Takes from the nodes those subnets that find no place among them, or that nothing leads to.
 pub(super) fn routes<F: Family>(
-    own: &mut Placed<'_, F>,
-    others: &mut [Placed<'_, F>],
+    own: &mut Placed<F>,
+    others: &mut [Placed<F>],
     node: &Own,
     facts: &NodeFacts,
     problems: &mut Vec<Problem>,
@@ -65,7 +65,7 @@ pub(super) enum Reach<F: Family> {
 /// end where there is no IPv4.
 pub(super) fn reach<F: Family>(
     address: Option<F::Address>,
-    node: &Placed<'_, F>,
+    node: &Placed<F>,
     own: &Own,
     facts: &NodeFacts,
 ) -> Option<Reach<F>> {
@@ -113,14 +113,14 @@ fn is_direct(address: IpAddr, facts: &NodeFacts) -> bool {
 }
 
 /// Takes from a node the subnets that nothing leads to.
-fn cut_off<F: Family>(node: &mut Placed<'_, F>, problems: &mut Vec<Problem>) {
+fn cut_off<F: Family>(node: &mut Placed<F>, problems: &mut Vec<Problem>) {
     for subnet in node.subnets.drain(..) {
         let what = format!(
             "spec.podCIDRs: {subnet} is not reached: the node is on another segment, and a tunnel needs an InternalIP of IPv4 at \
              both ends"
         );
         let remedy = "give all nodes an InternalIP of IPv4 (the kubelet's --node-ip), or have them on one segment";
-        problems.push(Problem::refused_global("Node", node.name, what, remedy));
+        problems.push(Problem::refused_global("Node", &*node.name, what, remedy));
     }
 }
 
@@ -181,8 +181,8 @@ impl<F: Family> Table<F> {
         Ok(())
     }
 
-    fn insert_all(&mut self, node: &mut Placed<'_, F>, route: F::Route, problems: &mut Vec<Problem>) {
-        let name = node.name;
+    fn insert_all(&mut self, node: &mut Placed<F>, route: F::Route, problems: &mut Vec<Problem>) {
+        let name = &node.name;
         node.subnets.retain(|subnet| {
             let inserted = self.insert(*subnet, route);
             if let Err(full) = &inserted {

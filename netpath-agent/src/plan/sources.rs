@@ -11,9 +11,8 @@ use crate::{family::Family, fnv};
 /// The lists that services have in a family.
 #[derive(Default)]
 pub(super) struct Lists<F: Family> {
-    given: HashMap<u32, Vec<F::Net>>,
-    /// What the map must hold of them.
-    pub entries: BTreeMap<F::SourceKey, u32>,
+    /// What each holds, and how many services have it.
+    given: HashMap<u32, (Vec<F::Net>, usize)>,
 }
 
 impl<F: Family> Lists<F> {
@@ -33,19 +32,37 @@ impl<F: Family> Lists<F> {
             bytes.push(F::prefix_len(*range));
         }
         let mut number = fnv::hash32(bytes).max(1);
-        while self.given.get(&number).is_some_and(|other| *other != ranges) {
+        while self.given.get(&number).is_some_and(|(other, _)| *other != ranges) {
             number = number.checked_add(1).unwrap_or(1);
         }
-        for range in &ranges {
-            let key = SourceKey {
-                prefix_len: SOURCES_BITS + u32::from(F::prefix_len(*range)),
-                sources: number,
-                address: F::octets(F::first(*range)),
-            };
-            self.entries.insert(key.into(), ADMITTED);
-        }
-        self.given.insert(number, ranges);
+        self.given.entry(number).or_insert((ranges, 0)).1 += 1;
         number
+    }
+
+    /// Takes a list back from one of the services that have it.
+    pub fn free(&mut self, number: u32) {
+        if let Some((_, services)) = self.given.get_mut(&number) {
+            *services -= 1;
+            if *services == 0 {
+                self.given.remove(&number);
+            }
+        }
+    }
+
+    /// What the map must hold of them.
+    pub fn entries(&self) -> BTreeMap<F::SourceKey, u32> {
+        let entry = |number: u32, range: F::Net| {
+            let key = SourceKey {
+                prefix_len: SOURCES_BITS + u32::from(F::prefix_len(range)),
+                sources: number,
+                address: F::octets(F::first(range)),
+            };
+            (key.into(), ADMITTED)
+        };
+        let lists = self.given.iter();
+        lists
+            .flat_map(|(number, (ranges, _))| ranges.iter().map(move |range| entry(*number, *range)))
+            .collect()
     }
 }
 
@@ -79,9 +96,13 @@ mod tests {
             address,
         };
         let entries = [(key(48, [10, 1, 0, 0]), 1), (key(49, [10, 2, 0, 0]), 1)];
-        assert_eq!(lists.entries, BTreeMap::from(entries));
+        assert_eq!(lists.entries(), BTreeMap::from(entries));
         assert_ne!(lists.give(Some(&nets(["10.1.0.0/16"]))), one);
-        assert_eq!(lists.entries.len(), 3);
+        assert_eq!(lists.entries().len(), 3);
+        lists.free(one);
+        assert_eq!(lists.entries().len(), 3, "one service has it still");
+        lists.free(one);
+        assert_eq!(lists.entries().len(), 1);
     }
 
     #[test]
@@ -93,7 +114,7 @@ mod tests {
         let nobody = lists.give(Some(&[]));
         assert_eq!(nobody, 0x811c_9dc5, "FNV-1a of nothing");
         assert_eq!(lists.give(Some(&nets(["::/0"]))), nobody);
-        assert_eq!(lists.entries, BTreeMap::new());
+        assert_eq!(lists.entries(), BTreeMap::new());
     }
 
     /// Whoever comes to a number that another list has takes the next.
@@ -102,7 +123,7 @@ mod tests {
         let list = nets(["10.1.0.0/16"]);
         let first = Lists::<V4>::default().give(Some(&list));
         let mut lists = Lists::<V4>::default();
-        lists.given.insert(first, vec![]);
+        lists.given.insert(first, (vec![], 1));
         assert_eq!(lists.give(Some(&list)), first + 1);
     }
 }

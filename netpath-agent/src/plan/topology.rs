@@ -1,7 +1,11 @@
 //! Topology: which of a port's ready endpoints are meant for this node. Whoever writes slices says it by hints, for a
 //! service's `trafficDistribution`; the node's name and zone decide here, wherever the endpoints themselves are.
 
-use crate::model::{Cluster, Hints};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::model::{Hints, Node};
 
 /// Where this node is. By default nowhere: all endpoints are meant for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,10 +16,10 @@ pub(super) struct Here<'a> {
 
 impl<'a> Here<'a> {
     /// Where the node of a name is.
-    pub fn of(cluster: &'a Cluster, node: &'a str) -> Self {
+    pub fn of(nodes: &'a OrdMap<String, Arc<Node>>, node: &'a str) -> Self {
         Self {
             node: Some(node),
-            zone: cluster.nodes.get(node).and_then(|own| own.zone.as_deref()),
+            zone: nodes.get(node).and_then(|own| own.zone.as_deref()),
         }
     }
 

@@ -51,6 +51,7 @@ struct Both {
     cluster: Cluster,
     facts: NodeFacts,
     settings: Settings,
+    planner: Planner,
 }
 
 impl Both {
@@ -89,6 +90,7 @@ impl Both {
             cluster: Cluster::default(),
             facts,
             settings,
+            planner: Planner::default(),
         };
         let a = node(chance, "a", settings.families);
         both.take(Event::Node("a".to_owned(), Some(Box::new(a))));
@@ -113,9 +115,33 @@ impl Both {
         }
     }
 
+    /// Why the planner that follows the cluster differs from one that begins with it, if it does.
+    fn drift(&mut self) -> Option<String> {
+        let before = self.planner.last().clone();
+        let followed = self.planner.plan(&self.cluster, &self.facts).unwrap().clone();
+        let begun = plan(&self.cluster, &self.facts).unwrap();
+        if followed != begun {
+            return Some(format!("followed: {followed:#?}\nfrom nothing: {begun:#?}"));
+        }
+        let told = self.planner.take_changes();
+        let beside = |plan: &Plan| {
+            (
+                plan.config,
+                plan.v4.routes.clone(),
+                plan.v6.routes.clone(),
+                plan.kernel_routes.clone(),
+            )
+        };
+        let found = Changes {
+            ground: told.ground || beside(&before) != beside(&followed),
+            ..Changes::between(&before, &followed)
+        };
+        (told != found).then(|| format!("changes told: {told:#?}\nfound: {found:#?}"))
+    }
+
     /// Why plan and model differ, if they do.
     fn difference(&self) -> Option<String> {
-        let plan = plan(&self.cluster, &self.facts).unwrap();
+        let plan = self.planner.last();
         let Promises {
             frontends,
             addresses,
@@ -323,7 +349,7 @@ fn run(mut seed: u64, clusters: usize) -> usize {
         let mut both = Both::new(&mut chance);
         for number in 0..EVENTS {
             both.take(event(&mut chance, both.settings.families));
-            if let Some(difference) = both.difference() {
+            if let Some(difference) = both.drift().or_else(|| both.difference()) {
                 panic!("cluster {seed:#x}, event {number}: {difference}\n{:#?}", both.world);
             }
         }

@@ -1,0 +1,235 @@
+//! Following a plan's changes is applying it whole: the same plans, one after the other, by both ways into maps of their own.
+
+use netpath_common::abi::{
+    service::{FLAG_ADDRESS, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_OUTSIDE, HOST_PORT_SETS},
+    source::{ADMITTED, v4::SourceKey},
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use super::*;
+use crate::plan;
+
+/// The ports of a pod, where it has them: in the way of NodePorts.
+const HOST_PORTS: [Frontend; 2] = [at(1, 17), at(2, 6)];
+
+const fn at(last: u8, protocol: u8) -> Frontend {
+    Frontend {
+        address: [10, 96, 0, last],
+        port: 80,
+        protocol,
+        reserved: 0,
+    }
+}
+
+fn backends() -> impl Strategy<Value = Vec<Backend>> {
+    vec(1u8..5, 0..4).prop_map(|lasts| {
+        let lasts: std::collections::BTreeSet<u8> = lasts.into_iter().collect();
+        lasts.into_iter().map(backend).collect()
+    })
+}
+
+fn a_service() -> impl Strategy<Value = ServicePlan<V4>> {
+    let flags = select(vec![0, FLAG_NODE_PORT, FLAG_LOAD_BALANCER]);
+    (backends(), backends(), flags, select(vec![0u32, 0, 7, 8])).prop_map(|(backends, outside, flags, sources)| {
+        ServicePlan {
+            outside: outside.into(),
+            sources,
+            ..ServicePlan::alike(flags, backends)
+        }
+    })
+}
+
+/// Frontends of both protocols on four addresses, lists and addresses of services.
+fn a_plan() -> impl Strategy<Value = Plan> {
+    let frontend = (1u8..5, select(vec![6u8, 17])).prop_map(|(last, protocol)| at(last, protocol));
+    let services = proptest::collection::btree_map(frontend, a_service(), 0..6);
+    let address = (1u8..4).prop_map(|last| [10, 96, 0, last]);
+    let flags = select(vec![FLAG_ADDRESS, FLAG_ADDRESS | FLAG_OUTSIDE]);
+    let addresses = proptest::collection::btree_map(address, flags, 0..3);
+    (services, addresses, vec(1u8..3, 0..3)).prop_map(|(services, addresses, listed)| {
+        let mut plan = plan(services);
+        plan.v4.addresses = addresses;
+        let lists = plan.v4.services.values().map(|service| service.sources);
+        for sources in lists.filter(|sources| *sources != 0) {
+            let entries = listed.iter().map(|last| {
+                let key = SourceKey {
+                    prefix_len: 32 + 32,
+                    sources,
+                    address: [192, 0, 2, *last],
+                };
+                (key, ADMITTED)
+            });
+            plan.v4.sources.extend(entries);
+        }
+        plan
+    })
+}
+
+/// Something that happens before a plan is applied.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    /// A pod with hostPorts comes.
+    PodComes,
+    /// And goes.
+    PodGoes,
+    /// The maps are read anew.
+    Adopted,
+    /// The node's routes change too.
+    OtherGround,
+}
+
+fn events() -> impl Strategy<Value = Vec<(Before, Plan)>> {
+    let before = select(vec![
+        Before::Nothing,
+        Before::Nothing,
+        Before::Nothing,
+        Before::PodComes,
+        Before::PodGoes,
+        Before::Adopted,
+        Before::OtherGround,
+    ]);
+    vec((before, a_plan()), 1..12)
+}
+
+/// A datagram's connection through a frontend, both ways.
+fn connection(frontend: Frontend, to: Backend) -> [(Tuple, Connection); 2] {
+    let client = ([10, 244, 1, 99], 40_000);
+    let set = 1;
+    let there = Tuple {
+        source: client.0,
+        destination: frontend.address,
+        source_port: client.1,
+        destination_port: frontend.port,
+        protocol: frontend.protocol,
+        reserved: [0; 3],
+    };
+    let back = Tuple {
+        source: to.address,
+        destination: client.0,
+        source_port: to.port,
+        destination_port: client.1,
+        ..there
+    };
+    let original = Connection {
+        source: client.0,
+        destination: to.address,
+        source_port: client.1,
+        destination_port: to.port,
+        direction: DIRECTION_ORIGINAL,
+        set,
+        ..Connection::default()
+    };
+    let reply = Connection {
+        source: frontend.address,
+        destination: client.0,
+        source_port: frontend.port,
+        destination_port: client.1,
+        direction: DIRECTION_REPLY,
+        set,
+        ..Connection::default()
+    };
+    [(there, original), (back, reply)]
+}
+
+/// Maps and who fills them.
+struct Side {
+    scratch: Scratch,
+    applier: Applier,
+}
+
+impl Side {
+    fn new() -> Self {
+        let scratch = maps(12, 12);
+        let applier = Applier::adopt(&scratch.0).expect("maps");
+        Self { scratch, applier }
+    }
+
+    fn before(&mut self, before: Before) {
+        let pins = &self.scratch.0;
+        let mut services = tables::services::<V4>(pins).expect("pinned");
+        let mut connections = tables::connections::<V4>(pins).expect("pinned");
+        for last in 1..5 {
+            for (tuple, connection) in connection(at(last, 17), backend(last)) {
+                connections.insert(&tuple, &connection).expect("room");
+            }
+        }
+        for frontend in HOST_PORTS {
+            let ours = services
+                .get(&frontend)
+                .expect("read")
+                .is_some_and(|found| found.flags & FLAG_HOST_PORT != 0);
+            let service = Service {
+                set: HOST_PORT_SETS,
+                flags: FLAG_HOST_PORT | FLAG_NODE_PORT,
+                ..Service::default()
+            };
+            match before {
+                // Where no service is, and there is room.
+                Before::PodComes => drop(services.insert_new(&frontend, &service)),
+                Before::PodGoes if ours => drop(services.remove(&frontend)),
+                _ => {}
+            }
+        }
+        if let Before::Adopted = before {
+            self.applier.adopt_again(pins).expect("maps");
+        }
+    }
+
+    /// All that the maps hold.
+    fn held(&self) -> impl PartialEq + std::fmt::Debug {
+        let pins = &self.scratch.0;
+        let sorted = |mut connections: Vec<(Tuple, Connection)>| {
+            connections.sort_by_key(|(tuple, _)| (tuple.source, tuple.destination));
+            connections
+        };
+        (
+            tables::config(pins).expect("pinned").get().expect("read"),
+            tables::routes::<V4>(pins).expect("pinned").entries().expect("read"),
+            tables::services::<V4>(pins).expect("pinned").entries().expect("read"),
+            tables::backends::<V4>(pins).expect("pinned").entries().expect("read"),
+            tables::sources::<V4>(pins).expect("pinned").entries().expect("read"),
+            sorted(
+                tables::connections::<V4>(pins)
+                    .expect("pinned")
+                    .entries()
+                    .expect("read"),
+            ),
+        )
+    }
+}
+
+/// What a report refuses; the order in which things fail says nothing.
+fn errors(report: &Report) -> Vec<String> {
+    let mut errors: Vec<String> = report.errors.iter().map(|failure| failure.object.clone()).collect();
+    errors.sort_unstable();
+    errors
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn following_the_changes_is_applying_the_plan(events in events()) {
+        let (mut whole, mut following) = (Side::new(), Side::new());
+        let mut last = Plan::default();
+        for (before, mut plan) in events {
+            whole.before(before);
+            following.before(before);
+            let mut changes = plan::Changes::between(&last, &plan);
+            changes.ground = last == Plan::default();
+            if let Before::OtherGround = before {
+                plan.v4.routes.remove(&route(3).0);
+                changes.ground = true;
+            } else if !changes.ground {
+                plan.v4.routes = last.v4.routes.clone();
+            }
+            let expected = whole.applier.apply(&plan);
+            let followed = following.applier.follow(&plan, &changes);
+            prop_assert_eq!(errors(&followed), errors(&expected));
+            prop_assert_eq!(&followed.tables, &expected.tables);
+            prop_assert_eq!(following.held(), whole.held());
+            last = plan;
+        }
+    }
+}

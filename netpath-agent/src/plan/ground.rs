@@ -1,0 +1,147 @@
+//! What services are planned on: the node itself, and where all others are. No service changes it, so that it stands until a
+//! node, a device or a setting does.
+
+use std::{collections::BTreeSet, iter, sync::Arc};
+
+use imbl::OrdMap;
+
+use super::{
+    FamilyPlan, KernelRoute, NodeFacts, Plan, Problem, Severity, config, endpoints, kernel_routes,
+    nodes::{self, Places},
+    own::Own,
+    part::Part,
+    site::Site,
+    topology::Here,
+};
+use crate::{
+    family::{Family, V4, V6},
+    model::{Cluster, Node},
+};
+
+/// The ground of one node.
+pub(super) struct Ground {
+    nodes: OrdMap<String, Arc<Node>>,
+    /// What it was found by.
+    pub facts: NodeFacts,
+    /// Where services are served by IPv4, if the node has pods of it.
+    pub v4: Option<Site<V4>>,
+    /// The same by IPv6.
+    pub v6: Option<Site<V6>>,
+    /// What is wrong with nodes.
+    pub problems: Vec<Problem>,
+}
+
+impl Ground {
+    /// Finds it, and the plan of a node without services. The problems of both are in the ground.
+    ///
+    /// # Errors
+    /// The node itself cannot be planned: the first problem is the reason, the others are those of all other nodes, and of what
+    /// the source could not read.
+    pub fn find(cluster: &Cluster, facts: &NodeFacts) -> Result<(Self, Plan), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let places = nodes::place(cluster, facts, &mut problems);
+        let (v4, v6, plan) = match plan(cluster, facts, places, &mut problems) {
+            Ok(planned) => planned,
+            Err(reason) => {
+                let all: BTreeSet<_> = cluster.problems.iter().cloned().chain(problems).collect();
+                let others = all.into_iter().filter(|problem| *problem != reason);
+                return Err(iter::once(reason.clone()).chain(others).collect());
+            }
+        };
+        let ground = Self {
+            nodes: cluster.nodes.clone(),
+            facts: facts.clone(),
+            v4,
+            v6,
+            problems,
+        };
+        Ok((ground, plan))
+    }
+
+    /// Whether it is still that of a cluster and of the node's facts.
+    pub fn holds(&self, cluster: &Cluster, facts: &NodeFacts) -> bool {
+        (self.nodes.ptr_eq(&cluster.nodes) || self.nodes == cluster.nodes) && self.facts == *facts
+    }
+
+    /// Where the node is.
+    pub fn here(&self) -> Here<'_> {
+        Here::of(&self.nodes, &self.facts.name)
+    }
+}
+
+type Planned = (Option<Site<V4>>, Option<Site<V6>>, Plan);
+
+fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec<Problem>) -> Result<Planned, Problem> {
+    let own = match Own::find(&places, facts) {
+        Ok(own) => own,
+        Err(why) => return Err(own_problem(cluster, facts, problems, why)),
+    };
+    let v4 = Part::of(places.v4, &own, facts, problems);
+    let v6 = Part::of(places.v6, &own, facts, problems);
+    let lacks = lacks::<V4>(v4.is_some(), cluster, facts) || lacks::<V6>(v6.is_some(), cluster, facts);
+    if lacks || v4.is_none() && v6.is_none() {
+        let why = "it has no pod subnet of its own with room for pods";
+        return Err(own_problem(cluster, facts, problems, why));
+    }
+    let sites = (
+        v4.as_ref().map(|part| Site::of(part, facts, problems)),
+        v6.as_ref().map(|part| Site::of(part, facts, problems)),
+    );
+    let mut kernel_routes = BTreeSet::new();
+    let plan = Plan {
+        config: config::config(facts, &own, (v4.as_ref(), v6.as_ref())),
+        v4: tables(v4, &own, facts, &mut kernel_routes),
+        v6: tables(v6, &own, facts, &mut kernel_routes),
+        kernel_routes,
+        leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
+        ..Plan::default()
+    };
+    Ok((sites.0, sites.1, plan))
+}
+
+/// Whether the node is to have pods of a family, and could, and yet has no place for them.
+fn lacks<F: Family>(is_there: bool, cluster: &Cluster, facts: &NodeFacts) -> bool {
+    let asks = |node: &Arc<Node>| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
+    !is_there && config::pod_mtu(facts) >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
+}
+
+/// A family's tables without services; its routes of the node's own stack go to those of the other.
+fn tables<F: Family>(
+    part: Option<Part<F>>,
+    own: &Own,
+    facts: &NodeFacts,
+    kernel_routes: &mut BTreeSet<KernelRoute>,
+) -> FamilyPlan<F> {
+    let Some(part) = part else {
+        return FamilyPlan::default();
+    };
+    kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
+    FamilyPlan {
+        endpoints: endpoints::endpoints(&part.own, facts),
+        subnets: part.own.subnets,
+        routes: part.routes,
+        ..FamilyPlan::default()
+    }
+}
+
+/// Why the node itself cannot be planned, in the words of the problem that lies behind it, if there is one.
+fn own_problem(cluster: &Cluster, facts: &NodeFacts, problems: &[Problem], why: &str) -> Problem {
+    let mut all = cluster.problems.iter().chain(problems);
+    let is_cause = |problem: &&Problem| {
+        problem.kind == "Node" && problem.name == facts.name && problem.severity == Severity::Refused
+    };
+    if let Some(cause) = all.find(is_cause) {
+        return cause.clone();
+    }
+    let (why, remedy) = match cluster.nodes.contains_key(&facts.name) {
+        true => (
+            why,
+            "correct the node, or start the agent with the device that has the node's InternalIP as uplink",
+        ),
+        false => (
+            "there is no Node of this name",
+            "wait for the kubelet to register it, or correct --node-name",
+        ),
+    };
+    Problem::refused_global("Node", &facts.name, why, remedy)
+}

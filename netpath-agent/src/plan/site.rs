@@ -1,0 +1,43 @@
+//! Where the services of a family are served: what no service may take, and where NodePorts answer.
+
+use super::{NodeFacts, Problem, endpoints, judge::Judge, occupied::Occupied, part::Part};
+use crate::{family::Family, model::ObjectName};
+
+/// The place of a family's services.
+pub(super) struct Site<F: Family> {
+    /// Of the addresses of endpoints.
+    pub judge: Judge<F>,
+    /// The addresses that nodes and pods have.
+    pub taken: Occupied<F>,
+    /// Where NodePorts answer.
+    pub node_port_addresses: Vec<F::Address>,
+    /// `FLAG_NODE_PORT` or `FLAG_NODE_PORT_HERE`.
+    pub node_port_flag: u16,
+}
+
+impl<F: Family> Site<F> {
+    /// The place that a node gives them.
+    pub fn of(part: &Part<F>, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Self {
+        let Part { own, others, node, .. } = part;
+        let own_addresses = endpoints::own_addresses(own, facts);
+        let (node_port_addresses, node_port_flag) = facts.node_port_addresses.of::<F>(&own_addresses, *node);
+        if node_port_addresses.is_empty() && !own_addresses.is_empty() {
+            problems.push(Problem::not_served(
+                "Node",
+                &ObjectName::new("", &facts.name),
+                format!(
+                    "no {} address of the node is in the ranges that are set for NodePorts, {}: they answer nowhere on it",
+                    F::NAME,
+                    facts.node_port_addresses
+                ),
+                "correct the agent's --node-port-addresses",
+            ));
+        }
+        Self {
+            judge: Judge::of(others.iter().chain([own])),
+            taken: Occupied::of(&own_addresses, own, others),
+            node_port_addresses,
+            node_port_flag,
+        }
+    }
+}
