@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     arms::{self, Selection},
-    control::{self, apply, attach, memory},
+    control::{self, services, attach, memory},
     measure, programs,
     report::{Control, Machine, Program, Report, targets},
     site::{Ground, Site},
@@ -73,15 +73,15 @@ fn time_programs(sites: &[Site]) -> Result<Vec<Program>> {
 fn time_control(selection: &Selection<'_>, sites: &[Site]) -> Result<Vec<Control>> {
     let mut figures = Vec::new();
     if selection.wants(control::APPLY) {
-        eprintln!("programming 10,000 services");
-        figures.extend(apply::measure()?);
+        eprintln!("programming services");
+        figures.extend(services::measure()?);
     }
     if let Some(site) = sites.iter().find(|site| site.ground() == Ground::Segment) {
         if selection.wants(control::ATTACH) {
             figures.extend(attach::measure(site, if selection.quick { QUICK_PODS } else { PODS })?);
         }
         if selection.wants(control::MEMORY) {
-            figures.push(memory::measure(site)?);
+            figures.extend(memory::measure(site)?);
         }
     }
     Ok(figures)

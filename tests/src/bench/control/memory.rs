@@ -4,48 +4,51 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 
 use anyhow::Result;
 
-use super::MEMORY;
+use super::{MEMORY, MEMORY_MOST};
 use crate::bench::{
     process::mebibytes,
     report::Control,
     site::{self, Site},
 };
 
-/// Services, each with a TCP and a UDP port and two backends of its own.
-const SERVICES: u16 = 1_000;
+/// How many services there are, and of how many backends of its own each. Each has a TCP and a UDP port.
+const SOME: (u16, u8) = (1_000, 2);
+const MOST: (u16, u8) = (30_000, 4);
 
-/// Gives the site's agents a thousand services and reads the memory of the first.
+/// Gives the site's agents ever more services, and reads the memory of the first.
 ///
 /// # Errors
 /// When the services do not arrive in the maps.
-pub fn measure(site: &Site) -> Result<Control> {
+pub fn measure(site: &Site) -> Result<Vec<Control>> {
+    Ok(vec![with(site, MEMORY, SOME)?, with(site, MEMORY_MOST, MOST)?])
+}
+
+fn with(site: &Site, what: &'static str, (services, backends): (u16, u8)) -> Result<Control> {
     let id = site.agent(0)?;
     let before = mebibytes(id, "VmRSS")?;
     let mut text = String::new();
-    for number in 0..SERVICES {
+    for number in 0..services {
         let [high, low] = number.to_be_bytes();
-        let (column, row) = ((number % 200) as u8, (number / 200) as u8);
-        let backends = [
-            Ipv4Addr::new(10, 244, 1, 10 + column),
-            Ipv4Addr::new(10, 244, 2, 10 + row),
-        ];
+        let backends: Vec<Ipv4Addr> = (0..backends)
+            .map(|place| Ipv4Addr::new(10, 200 + place, high, low))
+            .collect();
         let object = site::service_object(&format!("many-{number}"), Ipv4Addr::new(10, 97, high, low), &backends);
         // Writing to a string does not fail.
         let _ = write!(text, "{object}");
     }
     site::write(&site.objects(), "many.yaml", &text)?;
-    site.await_services(usize::from(SERVICES) * 2)?;
+    site.await_services(usize::from(services) * 2)?;
     let (now, most, anonymous) = (
         mebibytes(id, "VmRSS")?,
         mebibytes(id, "VmHWM")?,
         mebibytes(id, "RssAnon")?,
     );
     Ok(Control {
-        what: MEMORY,
+        what,
         value: now,
         unit: "MiB",
         how: format!(
-            "resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} with two services"
+            "resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} before"
         ),
     })
 }

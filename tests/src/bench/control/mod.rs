@@ -1,8 +1,8 @@
 //! What netpath's control plane takes: services programmed from nothing, a pod attached, the agent's memory.
 
-pub mod apply;
 pub mod attach;
 pub mod memory;
+pub mod services;
 
 use std::time::Duration;
 
@@ -10,10 +10,16 @@ use super::report::Control;
 
 /// Ten thousand services brought into empty maps.
 pub const APPLY: &str = "10,000 services from nothing";
-/// One service changed among them.
-pub const CHANGE: &str = "one of 10,000 services changed";
+/// As many as a cluster may have.
+pub const APPLY_MOST: &str = "45,000 services from nothing";
+/// An endpoint gone from one of those.
+pub const CHANGE: &str = "an endpoint of 45,000 services goes";
+/// A rolling update, step by step.
+pub const ROLL: &str = "one of 1,000 endpoints replaced";
 /// The agent's resident memory with a thousand services.
 pub const MEMORY: &str = "agent's memory, 1,000 services";
+/// The same with thirty thousand.
+pub const MEMORY_MOST: &str = "agent's memory, 30,000 services";
 /// A pod attached by the CNI plugin.
 pub const ATTACH: &str = "CNI ADD";
 /// What the kernel alone takes for a pod's device.

@@ -106,9 +106,24 @@ pub fn judge(report: &Report) -> Vec<Target> {
             (control(control::APPLY), None),
         ),
         (
+            "45,000 services programmed, seconds",
+            Bound::AtMost(2.0),
+            (control(control::APPLY_MOST), None),
+        ),
+        (
+            "an endpoint of 45,000 services goes, milliseconds",
+            Bound::AtMost(5.0),
+            (control(control::CHANGE), None),
+        ),
+        (
             "agent's memory with 1,000 services, MiB",
             Bound::AtMost(25.0),
             (control(control::MEMORY), None),
+        ),
+        (
+            "agent's memory with 30,000 services of 4 endpoints, MiB",
+            Bound::AtMost(100.0),
+            (control(control::MEMORY_MOST), None),
         ),
     ];
     aims.into_iter()
