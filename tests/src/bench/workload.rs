@@ -2,7 +2,11 @@
 //! does in between runs inside these calls, and no wakeup is part of the figure.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{
+        self,
+        ErrorKind::{HostUnreachable, NetworkUnreachable},
+        Read as _, Write as _,
+    },
     net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -22,6 +26,8 @@ pub const SECOND_PORT: u16 = 8081;
 const CHUNK: usize = 64 * 1024;
 /// What one datagram of [`Workload::Udp`] carries.
 const DATAGRAM: usize = 64;
+/// How often a connection is tried again that nothing is said to lead to.
+const TRIES: usize = 3;
 /// A path that has not delivered by then does not work.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -74,6 +80,8 @@ pub struct Ends {
     sender: UdpSocket,
     receiver: UdpSocket,
     buffer: Vec<u8>,
+    /// How many connections were refused with the word that nothing leads there, and were tried again.
+    pub unreachable: usize,
 }
 
 impl Ends {
@@ -116,6 +124,7 @@ impl Ends {
             sender,
             receiver,
             buffer: vec![0x5a; CHUNK],
+            unreachable: 0,
         })
     }
 
@@ -142,7 +151,7 @@ impl Ends {
     }
 
     fn connection(&mut self) -> Result<()> {
-        let mut near = TcpStream::connect(self.target)?;
+        let mut near = self.connect()?;
         let (mut far, _) = self.listener.accept()?;
         round_trip(&mut near, &mut far)?;
         far.shutdown(Shutdown::Write)?;
@@ -151,6 +160,18 @@ impl Ends {
         drop(near);
         drop(far);
         Ok(())
+    }
+
+    /// A connection, tried again where the network says that nothing leads there: some networks do now and then, for a path that
+    /// works otherwise. That takes its time, and is told.
+    fn connect(&mut self) -> io::Result<TcpStream> {
+        for _ in 0..TRIES {
+            match TcpStream::connect(self.target) {
+                Err(error) if matches!(error.kind(), NetworkUnreachable | HostUnreachable) => self.unreachable += 1,
+                result => return result,
+            }
+        }
+        TcpStream::connect(self.target)
     }
 
     fn chunk(&mut self) -> Result<()> {

@@ -86,7 +86,7 @@ pub fn measure(site: &Site, rounds: usize, services: usize) -> Result<Vec<Row>> 
         arms.push(path.open(site, port).with_context(|| path.name.to_owned())?);
     }
     let figures = measure::measure(&mut arms, &WORKLOADS, rounds);
-    drop(arms);
+    let unreachable: Vec<_> = arms.drain(..).map(|arm| (arm.name, arm.ends.unreachable)).collect();
     for path in PATHS.iter().filter(|path| path.reach != Reach::Pod) {
         let deletion = async {
             site.api::<Service>()
@@ -96,7 +96,7 @@ pub fn measure(site: &Site, rounds: usize, services: usize) -> Result<Vec<Row>> 
         };
         site.ask(deletion)?;
     }
-    rows(&figures?, services)
+    rows(&figures?, &unreachable, services)
 }
 
 impl Path {
@@ -163,8 +163,14 @@ fn arm(name: &'static str, group: Group, ends: Ends) -> Arm {
 }
 
 /// Every path's time over the bare pair's.
-fn rows(figures: &[Figure], services: usize) -> Result<Vec<Row>> {
+fn rows(figures: &[Figure], unreachable: &[(&str, usize)], services: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let refused = |arm: &str, workload: Workload| match unreachable.iter().find(|(name, _)| *name == arm) {
+        Some((_, count @ 1..)) if workload == Workload::Crr => {
+            format!("; {count} connections were refused as to a network that is unreachable, and tried again")
+        }
+        _ => String::new(),
+    };
     for workload in WORKLOADS {
         let of = |arm: &str| {
             figures
@@ -180,9 +186,10 @@ fn rows(figures: &[Figure], services: usize) -> Result<Vec<Row>> {
             figure: figure.min / bare.min,
             unit: "x bare veth".into(),
             detail: format!(
-                "{:.1} us, the middle batch {:.1}",
+                "{:.1} us, the middle batch {:.1}{}",
                 figure.min / 1e3,
-                figure.median / 1e3
+                figure.median / 1e3,
+                refused(figure.arm, workload)
             ),
         }));
     }
