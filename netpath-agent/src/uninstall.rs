@@ -200,7 +200,7 @@ impl Outcome {
                 Ok(_) => self.removed.push(what),
                 Err(error) => self.failed(&what, error),
             }
-            if matches!(hook, Hook::FromPod | Hook::ToPod) && is_pod_device(&device) {
+            if hook == Hook::FromPod && is_pod_device(&device) {
                 pods.insert(device);
             }
         }

@@ -22,8 +22,6 @@ macro_rules! hooks {
 hooks! {
     /// tc ingress of a pod's veth on the node: what the pod sends.
     FromPod = "from_pod",
-    /// tc egress of a pod's veth on the node: what the node's stack sends to the pod.
-    ToPod = "to_pod",
     /// tc ingress of the vxlan device: what the kernel decapsulated.
     FromOverlay = "from_overlay",
     /// tc ingress of the uplink.

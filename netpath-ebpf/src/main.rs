@@ -44,16 +44,6 @@ fn from_pod(ctx: TcContext) -> i32 {
     ))
 }
 
-/// tc egress of a pod's veth on the node.
-#[classifier]
-fn to_pod(ctx: TcContext) -> i32 {
-    run!(tc, ToPod, ctx, |work| path::to_pod::run(
-        &mut work.packet,
-        &mut work.tables,
-        work.scratch
-    ))
-}
-
 /// tc ingress of the vxlan device.
 #[classifier]
 fn from_overlay(ctx: TcContext) -> i32 {

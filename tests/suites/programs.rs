@@ -13,7 +13,6 @@ use netpath_tests::stack;
 /// The most instructions that the verifier may look at, over all ways through a program, and the most stack, in bytes.
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
-    (Hook::ToPod, 10_000, 368),
     (Hook::FromOverlay, 46_000, 480),
     (Hook::FromWire, 88_000, 512),
     (Hook::ToWire, 10_000, 400),

@@ -324,8 +324,7 @@ impl Node {
             }
         }
         for (device, hook) in self.pins.links()? {
-            let pods = matches!(hook, Hook::FromPod | Hook::ToPod);
-            if !pods && !wanted.contains(&(device.as_str(), hook)) {
+            if hook != Hook::FromPod && !wanted.contains(&(device.as_str(), hook)) {
                 match attach::detach(&self.pins, hook, &device) {
                     Ok(_) => info!(device, hook = hook.name(), "program taken off"),
                     Err(error) => {

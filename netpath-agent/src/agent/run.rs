@@ -144,6 +144,7 @@ async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::R
         kept,
         replaced,
         dropped,
+        outdated,
         problems,
     } = ready.commit()?;
     info!(
@@ -163,6 +164,9 @@ async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::R
             hook = hook.name(),
             "link removed: its device or program is gone"
         );
+    }
+    for path in outdated {
+        info!(path = %path.display(), "removed: another version's");
     }
     for problem in problems {
         warn!("{problem}");

@@ -17,7 +17,7 @@ use super::{
     portmap::HostPort,
     record::Record,
     result::{self, Attached},
-    tables::{HOOKS, PodTables, require_datapath},
+    tables::{HOOK, PodTables, require_datapath},
 };
 use crate::{
     datapath::{attach::attach, pins::Pins},
@@ -175,9 +175,7 @@ impl Work<'_> {
         // looked just before the first time. The second time finds everything done, or the new ones.
         for _ in 0..2 {
             PodTables::open(&self.pins)?.add(&addresses, port.index, mac)?;
-            for hook in HOOKS {
-                attach(&self.pins, hook, &port.name)?;
-            }
+            attach(&self.pins, HOOK, &port.name)?;
         }
         self.netlink.set_up(port).await?;
         let (ifname, bridge_mac) = (&self.attachment.ifname, self.bridge.mac);

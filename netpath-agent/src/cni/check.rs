@@ -19,7 +19,7 @@ use super::{
     hostport::HostPorts,
     names::Attachment,
     result::mac_text,
-    tables::{self, HOOKS, PodTables, require_datapath},
+    tables::{self, HOOK, PodTables, require_datapath},
 };
 use crate::{
     datapath::{pins::Pins, sys::pinned_link},
@@ -182,14 +182,11 @@ fn datapath_differences(pins: &Pins, port: &Link, addresses: &[IpAddr], mac: Mac
             port.index, port.name
         ));
     }
-    for hook in HOOKS {
-        let path = pins.link(&port.name, hook);
-        let link = pinned_link(&path).map_err(|error| {
-            Error::new(Code::Io, format!("cannot open {}", path.display())).details(error.to_string())
-        })?;
-        if link.and_then(|link| link.ifindex()) != Some(port.index) {
-            differences.push(format!("program {} is not attached to {}", hook.name(), port.name));
-        }
+    let path = pins.link(&port.name, HOOK);
+    let link = pinned_link(&path)
+        .map_err(|error| Error::new(Code::Io, format!("cannot open {}", path.display())).details(error.to_string()))?;
+    if link.and_then(|link| link.ifindex()) != Some(port.index) {
+        differences.push(format!("program {} is not attached to {}", HOOK.name(), port.name));
     }
     Ok(differences)
 }

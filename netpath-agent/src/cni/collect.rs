@@ -11,7 +11,7 @@ use super::{
     error::{Code, Error},
     hostport::{HostPorts, Pod},
     names::{Attachment, is_identifier, is_pod_device},
-    tables::{HOOKS, PodTables},
+    tables::{HOOK, PodTables},
 };
 use crate::{
     datapath::{attach, pins::Pins},
@@ -143,7 +143,7 @@ async fn forget_devices_gone(netlink: &Netlink, network: &Network) -> Result<Vec
         }
     }
     for (device, hook) in pinned {
-        let ours = is_pod_device(&device) && HOOKS.contains(&hook);
+        let ours = is_pod_device(&device) && hook == HOOK;
         if ours && links.iter().all(|link| link.name != device) {
             left.extend(
                 attach::detach(&pins, hook, &device)

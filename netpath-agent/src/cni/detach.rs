@@ -10,7 +10,7 @@ use super::{
     hostport::HostPorts,
     names::Attachment,
     portmap::HostPort,
-    tables::{HOOKS, PodTables},
+    tables::{HOOK, PodTables},
 };
 use crate::{
     datapath::{attach, pins::Pins},
@@ -93,9 +93,7 @@ pub(super) async fn dismantle(
         Ok(None) => {}
         Err(error) => left.push(error.to_string()),
     }
-    for hook in HOOKS {
-        note(&mut left, attach::detach(&pins, hook, device));
-    }
+    note(&mut left, attach::detach(&pins, HOOK, device));
     left
 }
 

@@ -24,8 +24,8 @@ use crate::{
     family::{Family, V4, V6},
 };
 
-/// The hooks of a pod's device, in the order of attachment: what comes to the pod first.
-pub const HOOKS: [Hook; 2] = [Hook::ToPod, Hook::FromPod];
+/// The hook of a pod's device. What comes to the pod was seen before: at its sender, or where it left the node's stack.
+pub const HOOK: Hook = Hook::FromPod;
 
 /// The tables that have entries of pods.
 pub struct PodTables {
@@ -52,11 +52,9 @@ impl From<DatapathError> for Error {
 /// # Errors
 /// [`Code::NotAvailable`]; [`Code::TryAgain`] if agent and plugin are of different builds.
 pub fn require_datapath(pins: &Pins) -> Result<(), Error> {
-    for hook in HOOKS {
-        let path = pins.program(hook);
-        if !path.exists() {
-            return Err(DatapathError::ProgramMissing { hook, path }.into());
-        }
+    let path = pins.program(HOOK);
+    if !path.exists() {
+        return Err(DatapathError::ProgramMissing { hook: HOOK, path }.into());
     }
     match NodeConfig::open(pins)?.get()?.abi_version {
         ABI_VERSION => Ok(()),

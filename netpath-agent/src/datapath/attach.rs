@@ -22,7 +22,7 @@ use super::{
 fn direction(hook: Hook) -> Option<TcAttachType> {
     match hook {
         Hook::FromPod | Hook::FromOverlay | Hook::FromWire => Some(TcAttachType::Ingress),
-        Hook::ToPod | Hook::ToWire | Hook::FromHost => Some(TcAttachType::Egress),
+        Hook::ToWire | Hook::FromHost => Some(TcAttachType::Egress),
         Hook::FromWireXdp => None,
         Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => None,
         Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => None,

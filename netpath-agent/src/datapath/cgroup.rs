@@ -49,13 +49,7 @@ pub fn call(hook: Hook) -> Option<CgroupSockAddrAttachType> {
         Hook::Sendmsg6 => Some(CgroupSockAddrAttachType::UDPSendMsg6),
         Hook::Recvmsg6 => Some(CgroupSockAddrAttachType::UDPRecvMsg6),
         Hook::Getpeername6 => Some(CgroupSockAddrAttachType::GetPeerName6),
-        Hook::FromPod
-        | Hook::ToPod
-        | Hook::FromOverlay
-        | Hook::FromWire
-        | Hook::ToWire
-        | Hook::FromHost
-        | Hook::FromWireXdp => None,
+        Hook::FromPod | Hook::FromOverlay | Hook::FromWire | Hook::ToWire | Hook::FromHost | Hook::FromWireXdp => None,
     }
 }
 

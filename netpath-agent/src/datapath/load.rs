@@ -1,7 +1,7 @@
 //! Programs and maps into the kernel, and the running ones exchanged for them. Everything is made ready beside what runs;
 //! only then do pins and links move over, each in one step. Whatever fails before leaves all as it was.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -29,7 +29,6 @@ pub use super::object::object;
 /// The programs that every node runs. XDP is for cards whose driver runs it natively.
 pub const HOOKS: &[Hook] = &[
     Hook::FromPod,
-    Hook::ToPod,
     Hook::FromOverlay,
     Hook::FromWire,
     Hook::ToWire,
@@ -57,6 +56,8 @@ pub struct Loaded {
     pub replaced: usize,
     /// Links whose device or cgroup is gone, or whose program is no longer wanted: their pins are removed.
     pub dropped: Vec<(String, Hook)>,
+    /// Programs and links of hooks that this version does not have: their pins are removed.
+    pub outdated: Vec<PathBuf>,
     /// What went wrong after the programs had changed: the rest went on.
     pub problems: Vec<Error>,
 }
@@ -285,6 +286,17 @@ fn exchange(pins: &Pins, hooks: &[Hook], loaded: &mut Loaded) {
     }
     for hook in Hook::ALL.iter().filter(|hook| !hooks.contains(hook)) {
         loaded.problems.extend(pins::remove(&pins.program(*hook)).err());
+    }
+    match pins.of_other_versions() {
+        Ok(paths) => {
+            for path in paths {
+                match pins::remove(&path) {
+                    Ok(_) => loaded.outdated.push(path),
+                    Err(error) => loaded.problems.push(error),
+                }
+            }
+        }
+        Err(error) => loaded.problems.push(error),
     }
 }
 

@@ -127,6 +127,20 @@ fn a_link_stays_with_its_device_and_gets_new_programs() {
     assert_eq!(other.place, calls.place);
     assert_ne!(other.program, calls.program);
 
+    // As a version with another hook would have left it.
+    let outdated = [pins.programs_dir().join("to_pod"), pins.links_dir().join("lo-to_pod")];
+    fs::rename(pins.program(Hook::ToWire), &outdated[0]).expect("renamed");
+    fs::rename(pins.link("lo", Hook::ToWire), &outdated[1]).expect("renamed");
+    let loaded = load(pins, &SMALL).expect("programs that load");
+    assert_eq!(
+        (loaded.outdated.as_slice(), loaded.replaced),
+        (&outdated[..], HOOKS.len() - 1)
+    );
+    assert_eq!(
+        files(&pins.programs_dir()),
+        sorted(HOOKS.iter().map(|hook| hook.name()))
+    );
+
     assert!(detach(pins, Hook::FromWire, "lo").expect("detached"));
     assert!(!detach(pins, Hook::FromWire, "lo").expect("an answer"));
     assert_eq!(link(pins, "lo", Hook::FromWire), None);

@@ -71,24 +71,23 @@ impl Pins {
     /// # Errors
     /// [`Error::File`] if the folder is there and cannot be read.
     pub fn links(&self) -> Result<Vec<(String, Hook)>> {
-        let folder = self.links_dir();
-        let failed = |reason| Error::File {
-            action: "list",
-            path: folder.clone(),
-            reason,
-        };
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut links = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            links.extend(name.to_str().and_then(parse_link));
-        }
+        let files = files(&self.links_dir())?;
+        let mut links: Vec<_> = files.iter().filter_map(|name| parse_link(name)).collect();
         links.sort();
         Ok(links)
+    }
+
+    /// The programs and links of hooks that this version does not have: another one's.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a folder is there and cannot be read.
+    pub fn of_other_versions(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for folder in [self.programs_dir(), self.links_dir()] {
+            let names = files(&folder)?.into_iter().filter(|name| is_unknown(name));
+            found.extend(names.map(|name| folder.join(name)));
+        }
+        Ok(found)
     }
 
     /// Creates the folders.
@@ -127,6 +126,32 @@ impl Pins {
             })
         }
     }
+}
+
+/// The names of a folder's files; none if there is no such folder.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let failed = |reason| Error::File {
+        action: "list",
+        path: folder.to_owned(),
+        reason,
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// Whether a file is named as those of hooks are, but after none of ours. One with more behind a colon is on its way to its place.
+fn is_unknown(name: &str) -> bool {
+    let hook = name.rsplit_once('-').map_or(name, |(_, hook)| hook);
+    let is_word = hook.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_word && Hook::ALL.iter().all(|known| known.name() != hook)
 }
 
 /// The device and hook that a link's file name says.
@@ -173,6 +198,22 @@ mod tests {
     fn other_files_are_no_links() {
         for name in ["", "eth0", "-from_pod", "eth0-from_pod:new", "eth0-nowhere"] {
             assert_eq!(parse_link(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_pinned_is_told_apart() {
+        for name in ["to_pod", "eth0-to_pod", "bond0:100-to_pod", "a-from_pod-to_pod"] {
+            assert!(is_unknown(name), "{name}");
+        }
+        for name in [
+            "from_pod",
+            "eth0-from_pod",
+            "eth0-from_pod:new",
+            "to_pod:new",
+            "cgroup-connect4",
+        ] {
+            assert!(!is_unknown(name), "{name}");
         }
     }
 

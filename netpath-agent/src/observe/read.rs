@@ -256,7 +256,6 @@ pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
     let devices: BTreeSet<&String> = devices.filter(|device| !device.starts_with('#')).collect();
     for device in devices {
         wanted.push((device.clone(), &[Hook::FromPod]));
-        wanted.push((device.clone(), &[Hook::ToPod]));
     }
     let sockets = cgroup::HOOKS.iter().map(|hook| (CGROUP.to_owned(), *hook));
     let missing: Vec<&str> = sockets

@@ -224,7 +224,6 @@ fn a_whole_node_is_told_whole() {
     fill_ipv6(pins);
     let hooks = [
         Hook::FromPod,
-        Hook::ToPod,
         Hook::FromOverlay,
         Hook::FromWire,
         Hook::ToWire,
@@ -325,13 +324,7 @@ fn what_is_wrong_is_said() {
     let scratch = loaded(1);
     let pins = &scratch.0;
     fill(pins);
-    for hook in [
-        Hook::ToPod,
-        Hook::FromOverlay,
-        Hook::FromWire,
-        Hook::ToWire,
-        Hook::FromHost,
-    ] {
+    for hook in [Hook::FromOverlay, Hook::FromWire, Hook::ToWire, Hook::FromHost] {
         attach(pins, hook, "lo").expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");

@@ -71,11 +71,7 @@ fn node(pins: &Pins, folder: &Path) -> Places {
     load(pins, &sizes).expect("programs that load");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(equip());
-    for (hook, device) in [
-        (Hook::FromPod, POD),
-        (Hook::ToPod, POD),
-        (Hook::FromOverlay, names::OVERLAY_DEVICE),
-    ] {
+    for (hook, device) in [(Hook::FromPod, POD), (Hook::FromOverlay, names::OVERLAY_DEVICE)] {
         attach(pins, hook, device).expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");

@@ -97,7 +97,7 @@ pub fn log<C: aya_ebpf::EbpfContext>(ctx: &C, hook: Hook, reason: Reason, bytes:
 const fn is_ingress(hook: Hook) -> bool {
     match hook {
         Hook::FromPod | Hook::FromOverlay | Hook::FromWire | Hook::FromWireXdp => true,
-        Hook::ToPod | Hook::ToWire | Hook::FromHost => false,
+        Hook::ToWire | Hook::FromHost => false,
         // No packets come here.
         Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => false,
         Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => false,

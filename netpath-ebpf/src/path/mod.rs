@@ -5,7 +5,6 @@ pub mod from_overlay;
 pub mod from_pod;
 pub mod from_socket;
 pub mod from_wire;
-pub mod to_pod;
 pub mod to_socket;
 pub mod to_wire;
 

@@ -3,8 +3,19 @@
 
 use netpath_common::reason::Reason;
 
-use super::to_pod::answer_of_stack;
-use crate::{packet::Packet, scratch::Scratch, tables::BothTables, verdict::Verdict};
+use crate::{
+    conntrack, ethernet,
+    family::Family,
+    flow::{self, Kind},
+    icmp_quote,
+    nat::{self, Target},
+    packet::Packet,
+    scratch::{Notes, Scratch},
+    tables::{BothTables, Tables},
+    v4::V4,
+    v6::V6,
+    verdict::Verdict,
+};
 
 /// Takes a frame that leaves the node to its verdict.
 #[inline(always)]
@@ -12,8 +23,39 @@ pub fn run<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &m
     super::verdict(steps(packet, tables, scratch))
 }
 
+/// A backend on the node's own network answers through its stack.
 #[inline(always)]
 fn steps<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Result<Verdict, Reason> {
-    answer_of_stack(packet, tables, scratch)?;
+    match ethernet::parse(packet)?.ethertype {
+        ethernet::IPV4 => answer::<V4, P, T>(packet, tables, &mut scratch.v4)?,
+        ethernet::IPV6 => answer::<V6, P, T>(packet, tables, &mut scratch.v6)?,
+        _ => {}
+    }
     Ok(Verdict::Pass(Reason::ToStack))
+}
+
+/// Gives an answer of the stack, if it belongs to a translated connection, the addresses that its receiver expects.
+#[inline(always)]
+fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    notes: &mut Notes<F::Addr>,
+) -> Result<(), Reason> {
+    F::parse(packet, &mut notes.header)?;
+    flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
+    notes.to = notes.flow.tuple;
+    tables.settle(notes);
+    let translated = match notes.flow.kind {
+        Kind::Other | Kind::LostTail => false,
+        Kind::Error => match icmp_quote::translate::<F, P, T>(packet, tables, notes) {
+            Target::Drop(reason) => return Err(reason),
+            target => target == Target::New,
+        },
+        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, notes),
+    };
+    // The stack has chosen the way by the destination: only the source may still change.
+    if translated && notes.to.destination == notes.flow.tuple.destination {
+        nat::rewrite::<F, P>(packet, notes)?;
+    }
+    Ok(())
 }

@@ -126,15 +126,6 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
             any(peer),
             "pass",
         )?,
-        known(
-            Hook::ToPod,
-            "from the node itself",
-            port.ifindex,
-            down,
-            any(gateway),
-            pod,
-            "pass",
-        )?,
         host("to a pod", down, pod, "pass")?,
         opened(
             host("to a service", (config.bridge_mac, PEER_MAC), service, "redirect"),

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     arms::{self, Selection},
-    control::{self, services, attach, memory},
+    control::{self, attach, memory, services},
     measure, programs,
     report::{Control, Machine, Program, Report, targets},
     site::{Ground, Site},

@@ -237,7 +237,7 @@ fn reconciling_takes_what_is_gone_and_leaves_what_lives_or_is_under_way() -> Res
         .files
         .insert(format!("netpath/{}", under_way.addresses()[0]).into());
     assert_eq!(node.remains()?, expected);
-    assert_eq!((two.files.len(), two.links.len()), (2, 4));
+    assert_eq!((two.files.len(), two.links.len()), (2, 2));
 
     // The ADD was killed there.
     drop(under_way);

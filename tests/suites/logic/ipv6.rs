@@ -428,8 +428,8 @@ fn answers_of_the_stack_come_from_the_service() -> Result<()> {
     );
     let answer = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(POD_B, 8080), at(POD_A, SEEN), TcpFlags::SYN_ACK, b"")?;
     let shown = Frame::new(MAC_BRIDGE, MAC_A).tcp(at(WEB, 80), at(POD_A, PORT), TcpFlags::SYN_ACK, b"")?;
-    let outcome = stack_sends_to_a(&mut tables, answer);
-    assert_eq!(outcome, (Verdict::Pass(Reason::ToEndpoint), shown));
+    let outcome = host_sends(&mut tables, answer);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
     let sent = from_wire().tcp(at(CLIENT, 33_000), at(NODE, 30_080), TcpFlags::SYN, b"")?;
     wire_brings(&mut tables, sent);
     let answer = Frame::new(MAC_UPLINK, MAC_ROUTER).tcp(at(POD_B, 8080), at(CLIENT, 33_000), TcpFlags::SYN_ACK, b"")?;

@@ -370,9 +370,6 @@ hook!(wire_brings, UPLINK, |packet, tables, config, scratch| {
 hook!(host_sends, BRIDGE, |packet, tables, config, scratch| {
     netpath_ebpf::path::from_host::run(packet, tables, config, scratch)
 });
-hook!(stack_sends_to_a, PORT_A, |packet, tables, _config, scratch| {
-    netpath_ebpf::path::to_pod::run(packet, tables, scratch)
-});
 hook!(stack_sends_out, UPLINK, |packet, tables, _config, scratch| {
     netpath_ebpf::path::to_wire::run(packet, tables, scratch)
 });

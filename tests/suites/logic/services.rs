@@ -290,8 +290,8 @@ fn a_backend_on_the_nodes_network() -> Result<()> {
     assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
     assert_eq!(frame, from_a().tcp(SEEN, (NODE, 6443), TcpFlags::SYN, b"")?);
     let answer = Frame::new(MAC_BRIDGE, MAC_A);
-    let (verdict, frame) = stack_sends_to_a(&mut tables, answer.tcp((NODE, 6443), SEEN, TcpFlags::SYN_ACK, b"")?);
-    assert_eq!(verdict, Verdict::Pass(Reason::ToEndpoint));
+    let (verdict, frame) = host_sends(&mut tables, answer.tcp((NODE, 6443), SEEN, TcpFlags::SYN_ACK, b"")?);
+    assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
     assert_eq!(frame, answer.tcp(FRONTEND, FROM, TcpFlags::SYN_ACK, b"")?);
 
     let client = (CLIENT, 50_000);

@@ -122,7 +122,6 @@ fn host(hook: Hook, packet: &mut HostPacket, tables: &mut HostTables) -> Verdict
     let (config, scratch) = (&node::config(), &mut Scratch::default());
     let verdict = match hook {
         Hook::FromPod => path::from_pod::run(packet, tables, config, scratch),
-        Hook::ToPod => path::to_pod::run(packet, tables, scratch),
         Hook::FromOverlay => path::from_overlay::run(packet, tables, config, scratch),
         Hook::FromWire | Hook::FromWireXdp => path::from_wire::run(packet, tables, config, scratch),
         Hook::ToWire => path::to_wire::run(packet, tables, scratch),

@@ -8,7 +8,7 @@ use netpath_tests::frame::{Frame, TcpFlags, arp};
 use super::{Visit, with_devices};
 use crate::logic::node::{
     At, BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK, NODE, OVERLAY, PEER,
-    POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB, from_a, from_wire, six,
+    POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB, from_a, from_wire, six,
 };
 
 fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
@@ -196,8 +196,8 @@ fn frames<A: At>() -> Result<Vec<(&'static str, Visit)>> {
         (
             "the stack to a pod",
             visit(
-                Hook::ToPod,
-                PORT_B,
+                Hook::FromHost,
+                BRIDGE,
                 Frame::new(MAC_BRIDGE, MAC_A).tcp((at(GATEWAY), 9), (at(POD_B), 8080), TcpFlags::SYN, &[])?,
             ),
         ),

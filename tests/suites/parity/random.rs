@@ -62,7 +62,6 @@ fn places() -> impl Strategy<Value = (Hook, u32, Mac, Mac)> {
         (Hook::FromWire, UPLINK, MAC_ROUTER, MAC_A),
         (Hook::FromWireXdp, UPLINK, MAC_ROUTER, MAC_UPLINK),
         (Hook::FromHost, BRIDGE, MAC_BRIDGE, MAC_A),
-        (Hook::ToPod, PORT_A, MAC_BRIDGE, MAC_A),
         (Hook::ToWire, UPLINK, MAC_UPLINK, MAC_ROUTER),
         (Hook::FromOverlay, OVERLAY, MAC_UPLINK, MAC_BRIDGE),
     ])

@@ -47,8 +47,6 @@ fn with(site: &Site, what: &'static str, (services, backends): (u16, u8)) -> Res
         what,
         value: now,
         unit: "MiB",
-        how: format!(
-            "resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} before"
-        ),
+        how: format!("resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} before"),
     })
 }

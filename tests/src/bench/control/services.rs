@@ -160,7 +160,11 @@ fn cluster(services: u32) -> Cluster {
             ..Service::default()
         };
         cluster.services.insert(name(number), Arc::new(service));
-        put(&mut cluster, number, vec![endpoint(number * 2), endpoint(number * 2 + 1)]);
+        put(
+            &mut cluster,
+            number,
+            vec![endpoint(number * 2), endpoint(number * 2 + 1)],
+        );
     }
     cluster
 }
