@@ -175,6 +175,12 @@ impl Node {
             self.left_over = clear_pods(&conflist).await.err();
         }
         warnings.extend(self.left_over.clone());
+        match sysctl::port_warning(&self.settings.nat_ports) {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) => {
+                warnings.insert(error.to_string());
+            }
+        }
         if let Some(cut_off) = around::cut_off(&self.pins, &self.name, &self.planner.last().subnets()) {
             self.events.node(Reason::PodSubnetChanged, cut_off.as_str());
             warnings.insert(cut_off);
@@ -372,12 +378,6 @@ impl Node {
     /// Logs the warnings that are new, and those that are over; whoever asks for the node's state is told those that hold.
     fn say(&mut self, mut warnings: BTreeSet<String>) {
         warnings.extend(self.foreign.iter().map(ToString::to_string));
-        match sysctl::port_warning(&self.settings.nat_ports) {
-            Ok(warning) => warnings.extend(warning),
-            Err(error) => {
-                warnings.insert(error.to_string());
-            }
-        }
         for new in warnings.difference(&self.said) {
             warn!("{new}");
         }

@@ -1,39 +1,57 @@
 //! Sets of ports as `ip_local_reserved_ports` writes them: "1-9,22,49152-65535".
 
-use std::collections::BTreeSet;
+use std::array;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A set of ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(BTreeSet<u16>);
+/// A set of ports: a bit for each. The ranges that are meant here hold thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(Box<[u64; 1024]>);
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports(Box::new([0; 1024]))
+    }
+}
 
 impl Ports {
     /// The ports of both.
     pub fn with(&self, other: &Ports) -> Ports {
-        Ports(self.0.union(&other.0).copied().collect())
+        Ports(Box::new(array::from_fn(|word| self.0[word] | other.0[word])))
     }
 
     /// The ports that `other` lacks.
     pub fn without(&self, other: &Ports) -> Ports {
-        Ports(self.0.difference(&other.0).copied().collect())
+        Ports(Box::new(array::from_fn(|word| self.0[word] & !other.0[word])))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|word| *word == 0)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn extend(&mut self, range: RangeInclusive<u16>) {
+        for port in range {
+            self.0[usize::from(port / 64)] |= 1 << (port % 64);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..=u16::MAX).filter(|port| self.0[usize::from(port / 64)] & 1 << (port % 64) != 0)
     }
 }
 
 impl From<RangeInclusive<u16>> for Ports {
     fn from(range: RangeInclusive<u16>) -> Self {
-        Ports(range.collect())
+        let mut ports = Ports::default();
+        ports.extend(range);
+        ports
     }
 }
 
@@ -46,20 +64,18 @@ impl FromStr for Ports {
                 .parse::<u16>()
                 .map_err(|error| format!("{part:?} is not a port (0 to 65535): {error}"))
         };
-        let mut ports = BTreeSet::new();
+        let mut ports = Ports::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            match part.split_once('-') {
-                Some((first, last)) => ports.extend(number(first)?..=number(last)?),
-                None => ports.extend([number(part)?]),
-            }
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            ports.extend(number(first)?..=number(last)?);
         }
-        Ok(Ports(ports))
+        Ok(ports)
     }
 }
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0.iter().copied().peekable();
+        let mut rest = self.iter().peekable();
         let mut comma = "";
         while let Some(first) = rest.next() {
             let mut last = first;
