@@ -46,7 +46,7 @@ reasons! {
     ToTunnel = 3, forward, "to_tunnel", "sent to another node inside VXLAN";
     ToHost = 4, forward, "to_host", "passed to the node's own stack";
     ToOutside = 5, forward, "to_outside", "sent out of the cluster";
-    ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps UDP segmentation whole";
+    ToOverlay = 6, forward, "to_overlay", "left to the vxlan device, which alone keeps the segmentation of UDP and SCTP whole";
     ArpReply = 7, forward, "arp_reply", "answered an ARP request from the table";
     Refused = 8, forward, "refused", "answered with a reset, an ICMP error or a call's error: the service has no endpoints, or not this port";
     TooBig = 9, forward, "too_big", "answered with ICMP: the packet is larger than the way's MTU";
@@ -75,6 +75,7 @@ reasons! {
     ConntrackFull = 41, drop, "conntrack_full", "the connection table took no further entry";
     NatExhausted = 42, drop, "nat_exhausted", "no free port for source NAT to this destination";
     FragmentWithoutHead = 43, drop, "fragment_without_head", "a fragment whose first part was not seen, to an address that is translated";
+    SctpFragment = 59, drop, "sctp_fragment", "the first fragment of an SCTP packet whose ports must change: its checksum covers what is still to come";
     TunnelFromStranger = 44, drop, "tunnel_from_stranger", "VXLAN from an address that is no node of this cluster";
     TunnelFromPod = 45, drop, "tunnel_from_pod", "a pod sent VXLAN of its own to a node";
     FamilyNotServed = 47, drop, "family_not_served", "IPv6, which this node does not serve";

@@ -13,10 +13,10 @@ use netpath_tests::stack;
 /// The most instructions that the verifier may look at, over all ways through a program, and the most stack, in bytes.
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
-    (Hook::ToPod, 10_000, 368),
+    (Hook::ToPod, 12_500, 416),
     (Hook::FromOverlay, 46_000, 480),
     (Hook::FromWire, 88_000, 512),
-    (Hook::ToWire, 10_000, 400),
+    (Hook::ToWire, 12_500, 416),
     (Hook::FromHost, 56_000, 512),
     (Hook::FromWireXdp, 125_000, 496),
     (Hook::Connect4, 3_400, 320),

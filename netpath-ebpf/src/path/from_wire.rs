@@ -6,7 +6,7 @@ use netpath_common::{abi::config::Config, reason::Reason};
 use crate::{
     encap, ethernet,
     family::{Family, Fragment, Header},
-    flow::UDP,
+    flow::{TCP, UDP},
     forward::{Origin, forward},
     packet::{ETHERNET, Packet},
     scratch::Scratch,
@@ -113,8 +113,8 @@ fn unwrap<P: Packet, T: BothTables>(
         _ => return Err(Reason::FamilyNotServed),
     }
     // Taking the headers off by hand leaves the marks of a tunnel on a packet that is yet to be segmented. TCP does not
-    // mind; UDP is then lost without a trace, so the vxlan device must take it (kernel 6.18).
-    if packet.gso_size() != 0 && vxlan.protocol == UDP {
+    // mind; UDP is then lost without a trace, so the vxlan device must take it, and off SCTP no helper takes them (kernel 6.18).
+    if packet.gso_size() != 0 && vxlan.protocol != TCP {
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }
     debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
