@@ -19,6 +19,8 @@ pub const SHUTDOWN: u8 = 7;
 pub const SHUTDOWN_ACK: u8 = 8;
 /// Ends.
 pub const SHUTDOWN_COMPLETE: u8 = 14;
+/// Changes the addresses of an end (RFC 5061).
+pub const ASCONF: u8 = 0xc1;
 
 /// The verification tag of a test's packet.
 pub const TAG: u32 = 0x7a67_0123;

@@ -5,14 +5,14 @@ use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{
     abi::{
         conntrack::{Connection, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, Tuple},
-        service::Frontend,
+        service::{Backend, BackendKey, Frontend},
     },
     reason::Reason,
 };
 use netpath_ebpf::{encap::PEER_MAC, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, Socket},
-    sctp::{ABORT, DATA, HEARTBEAT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE, chunk, init},
+    sctp::{ABORT, ASCONF, DATA, HEARTBEAT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE, chunk, init},
     tables::{HostTables, Of},
     verdict::Verdict,
 };
@@ -114,6 +114,7 @@ in_both_families! {
     silence_ends_a_connection;
     a_port_toward_a_service_and_its_backend_at_once;
     what_closed_keeps_its_port_for_a_moment;
+    a_backend_on_the_nodes_network;
 }
 
 /// Over each step: who sends what, as what it arrives, and what both directions are taken for then.
@@ -227,21 +228,23 @@ fn move_far<A: Both>(tables: &mut HostTables) {
 fn an_init_reopens_what_closed_or_lost_its_set<A: Both>() -> Result<()> {
     let sent = |chunks: &[u8]| from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), chunks);
     let here = Verdict::Endpoint { ifindex: PORT_B };
-    for (last, then_data, then_init) in [
-        // The set alone: what is open stays, and what opens chooses anew.
-        (None, here, tunnel()),
-        (Some(ABORT), here, tunnel()),
-    ] {
+    for last in [None, Some(ABORT), Some(SHUTDOWN_ACK), Some(SHUTDOWN_COMPLETE)] {
         let mut tables = tables();
         pod_a_sends(&mut tables, sent(&init()));
         if let Some(last) = last {
             pod_a_sends(&mut tables, sent(&chunk(last, &[])));
             assert_eq!(states::<A>(&tables), [STATE_CLOSING; 2]);
         }
+        // What is open stays, and what opens chooses anew. Both ends may have opened at once (RFC 9260, section 5.2.1).
         move_far::<A>(&mut tables);
-        let data = chunk(DATA, b"more");
-        assert_eq!(pod_a_sends(&mut tables, sent(&data)).0, then_data);
-        assert_eq!(pod_a_sends(&mut tables, sent(&init())).0, then_init);
+        for other in [DATA, INIT_ACK, ASCONF] {
+            assert_eq!(
+                pod_a_sends(&mut tables, sent(&chunk(other, &[0; 20]))).0,
+                here,
+                "{other}"
+            );
+        }
+        assert_eq!(pod_a_sends(&mut tables, sent(&init())).0, tunnel());
         assert_eq!(states::<A>(&tables), [STATE_NEW; 2], "nothing of the old is left");
     }
     // While the set is there, closing alone makes an INIT the first of a new connection.
@@ -307,6 +310,39 @@ fn what_closed_keeps_its_port_for_a_moment<A: Both>() -> Result<()> {
         let (_, frame) = pod_a_sends(&mut tables, straight.clone());
         assert_eq!(frame == straight, stays, "{seconds}");
     }
+    Ok(())
+}
+
+/// It answers through the node's stack.
+fn a_backend_on_the_nodes_network<A: Both>() -> Result<()> {
+    let mut tables = tables();
+    let backend = Backend {
+        address: A::at(NODE),
+        port: FAR_DIAMETER,
+        reserved: [0; 2],
+    };
+    let place = BackendKey { set: 8, slot: 0 };
+    A::of_mut(&mut tables).backends.insert(place, backend.into());
+    let backend = at::<A>(NODE, FAR_DIAMETER);
+    let chunks = chunk(INIT_ACK, &[1; 20]);
+
+    let (client, seen, frontend) = (at::<A>(POD_A, PORT), at::<A>(POD_A, SEEN), at::<A>(DATABASE, DIAMETER));
+    let outcome = pod_a_sends(&mut tables, from_a().sctp(client, frontend, &init()));
+    let arrives = from_a().sctp(seen, backend, &init());
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToHost), arrives));
+    let answer = Frame::new(MAC_BRIDGE, MAC_A);
+    let outcome = stack_sends_to_a(&mut tables, answer.sctp(backend, seen, &chunks));
+    let shown = answer.sctp(frontend, client, &chunks);
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToEndpoint), shown));
+
+    let (client, frontend) = (at::<A>(CLIENT, 33_000), at::<A>(NODE, 30_085));
+    let outcome = wire_brings(&mut tables, from_wire().sctp(client, frontend, &init()));
+    let arrives = from_wire().sctp(client, backend, &init());
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToHost), arrives));
+    let answer = Frame::new(MAC_UPLINK, MAC_ROUTER);
+    let outcome = stack_sends_out(&mut tables, answer.sctp(backend, client, &chunks));
+    let shown = answer.sctp(frontend, client, &chunks);
+    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), shown));
     Ok(())
 }
 

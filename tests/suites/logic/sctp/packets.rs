@@ -176,8 +176,10 @@ fn packets_yet_to_be_segmented_are_not_too_large<A: Both>() -> Result<()> {
 }
 
 fn a_packet_without_a_chunk_is_none<A: Both>() -> Result<()> {
-    let frame = from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), &[]);
-    let outcome = pod_a_sends(&mut tables(), frame.clone());
-    assert_eq!(outcome, (Verdict::Drop(Reason::Malformed), frame));
+    for chunks in [&[][..], &[DATA, 0, 0]] {
+        let frame = from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), chunks);
+        let outcome = pod_a_sends(&mut tables(), frame.clone());
+        assert_eq!(outcome, (Verdict::Drop(Reason::Malformed), frame));
+    }
     Ok(())
 }
