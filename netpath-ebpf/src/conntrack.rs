@@ -10,7 +10,7 @@ use netpath_common::{abi::service::Frontend, reason::Reason};
 
 use crate::{
     family::Address,
-    flow::{self, ACK, FIN, Flow, Kind, RST, SYN, TCP},
+    flow::{self, FIN, Flow, Kind, RST, SCTP, TCP},
     scratch::{Look, Notes},
     tables::{InsertError, Tables},
 };
@@ -18,13 +18,14 @@ use crate::{
 /// Entries are touched at most this often, in seconds: writing to a shared cache line costs more than reading it.
 const TOUCH_EVERY: u32 = 5;
 
-/// How long a closed TCP connection keeps a port of source NAT from being taken again, in seconds. Far less than
-/// TIME_WAIT: its end hosts tell an old segment from a new connection by sequence numbers and time stamps (RFC 6191),
-/// and 120 s would leave a busy node without ports.
+/// How long a closed connection of TCP or SCTP keeps a port of source NAT from being taken again, in seconds. Far less than
+/// TIME_WAIT: its end hosts tell an old segment from a new connection by sequence numbers and time stamps (RFC 6191), or an old
+/// packet by its tag, and 120 s would leave a busy node without ports.
 const CLOSED_KEEPS_PORT: u32 = 5;
 
 /// Seconds of silence after which a connection is forgotten. TCP as kube-proxy sets it (a day established, two minutes
-/// closing), the rest as the kernel's own connection tracking has it.
+/// closing), the rest as the kernel's own connection tracking has it. Of SCTP that is seven heartbeats' time, and here also
+/// for one that seems to close: anyone can forge an end, and heartbeats keep a connection that lives on.
 #[inline(always)]
 fn timeout(protocol: u8, state: u8) -> u32 {
     match (protocol, state) {
@@ -32,6 +33,7 @@ fn timeout(protocol: u8, state: u8) -> u32 {
         (TCP, STATE_ESTABLISHED) => 86_400,
         (TCP, _) => 120,
         (_, STATE_NEW) => 30,
+        (SCTP, _) => 210,
         _ => 180,
     }
 }
@@ -81,7 +83,7 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> b
         return false;
     }
     let state = match flow.kind {
-        Kind::Tcp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
+        Kind::Tcp | Kind::Sctp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
         _ if connection.state == STATE_NEW && connection.direction == DIRECTION_REPLY => STATE_ESTABLISHED,
         _ => connection.state,
     };
@@ -93,11 +95,11 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> b
     true
 }
 
-/// Whether the packet opens a new TCP connection under the tuple of an old one: the old one was closing, or its backend
-/// was chosen from a set that its frontend no longer has, so that the backend may be gone.
+/// Whether the packet opens a new connection under the tuple of an old one: the old one was closing, or its backend was
+/// chosen from a set that its frontend no longer has, so that the backend may be gone.
 #[inline(always)]
 fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
-    if flow.kind != Kind::Tcp || flow.flags & (SYN | ACK | RST) != SYN || connection.direction != DIRECTION_ORIGINAL {
+    if !flow.opens() || connection.direction != DIRECTION_ORIGINAL {
         return false;
     }
     if connection.state == STATE_CLOSING {
@@ -178,7 +180,7 @@ pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, look: &mut Look<A>) -> 
     }
     let (connection, protocol) = (&look.connection, look.tuple.protocol);
     let idle = tables.now().wrapping_sub(connection.last_seen);
-    let closed = protocol == TCP && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
+    let closed = matches!(protocol, TCP | SCTP) && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
     if !closed && idle <= timeout(protocol, connection.state) {
         return false;
     }

@@ -299,8 +299,8 @@ pub trait Family {
     /// fragment.
     fn is_plain<P: Packet>(packet: &P, at: usize) -> bool;
 
-    /// The length of the payload that the header after the frame's Ethernet header announces; 0 if it does not fit there. The
-    /// header has no options.
+    /// The length of what the header after the frame's Ethernet header announces behind the [`Family::HEADER`] bytes without
+    /// options; 0 if it does not fit there.
     ///
     /// # Errors
     /// [`Reason::Malformed`].

@@ -11,6 +11,7 @@ use netpath_common::{
 use crate::{
     family::{Address, Family, Fragment, Header},
     packet::Packet,
+    sctp,
     tables::Tables,
 };
 
@@ -18,6 +19,8 @@ use crate::{
 pub const TCP: u8 = 6;
 /// UDP (RFC 768).
 pub const UDP: u8 = 17;
+/// SCTP (RFC 9260).
+pub const SCTP: u8 = 132;
 
 /// TCP flag: no more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -34,6 +37,8 @@ pub enum Kind {
     /// A TCP segment.
     #[default]
     Tcp,
+    /// An SCTP packet.
+    Sctp,
     /// A UDP datagram.
     Udp,
     /// An ICMP echo or its reply: both ports are the identifier.
@@ -56,12 +61,20 @@ pub struct Flow<A> {
     pub tuple: Tuple<A>,
     /// What kind of packet.
     pub kind: Kind,
-    /// TCP: `FIN`, `SYN`, `RST`, `ACK`.
+    /// TCP: `FIN`, `SYN`, `RST`, `ACK`. SCTP: those that say the same as its first chunk ([`sctp::flags`]).
     pub flags: u8,
-    /// The length of the transport header: 20 to 60 for TCP, else 8.
+    /// The length of the transport header: 20 to 60 for TCP, 12 for SCTP, else 8.
     pub header_len: usize,
     /// The offset of the transport header.
     pub payload: usize,
+}
+
+impl<A> Flow<A> {
+    /// Whether the packet asks for a new connection.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        matches!(self.kind, Kind::Tcp | Kind::Sctp) && self.flags & (SYN | ACK | RST) == SYN
+    }
 }
 
 /// The tuple of packets that answer those of `tuple`.
@@ -139,10 +152,11 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
                 _ => {}
             }
         }
+        SCTP => sctp::parse(packet, flow)?,
         _ => {}
     }
     if header.fragment == Fragment::First
-        && let Kind::Tcp | Kind::Udp | Kind::Echo = flow.kind
+        && let Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo = flow.kind
     {
         remember(tables, &fragment_key(header), &flow.tuple);
     }

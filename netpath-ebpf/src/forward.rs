@@ -7,11 +7,11 @@ use netpath_common::{abi::config::Config, reason::Reason};
 use crate::{
     conntrack, encap, ethernet,
     family::{Address, Complaint, Family, Fragment, Header},
-    flow::{self, ACK, Flow, Kind, SYN, TCP, UDP},
+    flow::{self, Flow, Kind, TCP, UDP},
     hash, icmp, icmp_quote,
     nat::{self, Target},
     offer::Offer,
-    packet::{ETHERNET, Packet, VXLAN4},
+    packet::{ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
     reset,
     scratch::Notes,
     service,
@@ -85,7 +85,7 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
         Target::New => true,
         Target::Refusal => {
             notes.to.source = notes.flow.tuple.destination;
-            return complain::<F, P>(packet, notes, origin, Complaint::PortUnreachable, 0);
+            return complain::<F, P, T>(packet, tables, notes, origin, Complaint::PortUnreachable, 0);
         }
     };
     match (origin, notes.way.end) {
@@ -118,26 +118,26 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
         if packet.len() - ETHERNET > limit && segment_len(packet, &notes.header, &notes.flow) > limit {
             if notes.header.dont_fragment {
                 notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P>(packet, notes, origin, Complaint::TooBig, limit as u16);
+                return complain::<F, P, T>(packet, tables, notes, origin, Complaint::TooBig, limit as u16);
             }
             left_to_stack = true;
         }
         if origin != Origin::Host && !left_to_stack {
             if notes.header.ttl <= 1 {
                 notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P>(packet, notes, origin, Complaint::Expired, 0);
+                return complain::<F, P, T>(packet, tables, notes, origin, Complaint::Expired, 0);
             }
             F::age(packet)?;
         }
     }
     if translated {
-        nat::rewrite::<F, P>(packet, notes)?;
+        nat::rewrite::<F, P, T>(packet, tables, notes)?;
     }
     if left_to_stack {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
     let readdressed = origin != Origin::Pod || translated;
-    send::<F, P>(packet, config, notes, next_hop, readdressed)
+    send::<F, P>(packet, config, notes, next_hop, origin, readdressed)
 }
 
 /// What the connection table makes of a packet; `to` is its tuple, and becomes what it must become.
@@ -150,7 +150,7 @@ fn known<F: Family, P: Packet, T: Tables<F::Addr>>(
     match notes.flow.kind {
         Kind::Other | Kind::LostTail => Target::Same,
         Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, notes),
-        Kind::Tcp | Kind::Udp | Kind::Echo | Kind::Tail => {
+        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo | Kind::Tail => {
             if conntrack::find(tables, notes) {
                 Target::New
             } else {
@@ -170,7 +170,7 @@ fn served<F: Family, T: Tables<F::Addr>>(
 ) -> Target {
     let Notes { flow, to, .. } = notes;
     // On a loopback address ports are the node's own sockets' alone: a packet to one is forged.
-    if !matches!(flow.kind, Kind::Tcp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
+    if !matches!(flow.kind, Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Tail) || flow.tuple.destination.is_loopback() {
         return Target::Same;
     }
     let inside = origin.is_inside();
@@ -216,7 +216,7 @@ fn straight<F: Family, T: Tables<F::Addr>>(
 #[inline(never)]
 fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> bool {
     let Notes { flow, look, .. } = notes;
-    if flow.kind != Kind::Tcp || flow.flags & (SYN | ACK) != SYN {
+    if !flow.opens() {
         return false;
     }
     look.tuple = flow::reversed(&flow.tuple);
@@ -250,7 +250,7 @@ fn masquerade<F: Family, T: Tables<F::Addr>>(
     notes: &mut Notes<F::Addr>,
 ) -> Result<(), Reason> {
     match notes.flow.kind {
-        Kind::Tcp | Kind::Udp | Kind::Echo => {}
+        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo => {}
         Kind::Tail | Kind::LostTail => return Err(Reason::FragmentWithoutHead),
         Kind::Error | Kind::Other => return Err(Reason::UnknownProtocol),
     }
@@ -271,12 +271,15 @@ fn no_tunnel<A>(config: &Config, flow: &Flow<A>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The length of the IP packet on the wire, or of each of those that segmentation makes of it.
+/// The length of the IP packet on the wire, or of each of those that segmentation makes of it; 0 where each has a length of
+/// its own, as SCTP's have: they fit their sender's MTU, and more cannot be told.
 #[inline(always)]
 fn segment_len<P: Packet, A>(packet: &P, header: &Header<A>, flow: &Flow<A>) -> usize {
     let gso_size = packet.gso_size();
-    if gso_size == 0 {
-        return packet.len() - ETHERNET;
+    match gso_size {
+        0 => return packet.len() - ETHERNET,
+        GSO_BY_FRAGS => return 0,
+        _ => {}
     }
     header.payload - ETHERNET + flow.header_len + gso_size
 }
@@ -294,8 +297,9 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
 /// about a later fragment. A packet that came through a tunnel is not answered, since the way back through it is not known
 /// here, nor is one with options. Who finds nobody on a port of TCP gets a reset. The answer is from the source of `to`.
 #[inline(always)]
-fn complain<F: Family, P: Packet>(
+fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
+    tables: &mut T,
     notes: &mut Notes<F::Addr>,
     origin: Origin,
     complaint: Complaint,
@@ -314,7 +318,7 @@ fn complain<F: Family, P: Packet>(
     if complaint == Complaint::PortUnreachable && notes.header.protocol == TCP {
         reset::answer::<F, P>(packet, notes)?;
     } else {
-        icmp::complain::<F, P>(packet, notes, complaint, mtu)?;
+        icmp::complain::<F, P, T>(packet, tables, notes, complaint, mtu)?;
     }
     Ok(Verdict::Bounce(reason))
 }
@@ -327,6 +331,7 @@ fn send<F: Family, P: Packet>(
     config: &Config,
     notes: &Notes<F::Addr>,
     next_hop: &mut NextHop,
+    origin: Origin,
     readdressed: bool,
 ) -> Result<Verdict, Reason> {
     let way = &notes.way;
@@ -342,6 +347,14 @@ fn send<F: Family, P: Packet>(
             let known = way.next_hop != F::Addr::default();
             *next_hop = F::next_hop(if known { &way.next_hop } else { &way.node });
             Verdict::Wire(Reason::ToPeer)
+        }
+        // No helper makes room for outer headers before SCTP that is yet to be segmented (kernel 6.18). A pod's goes on
+        // through the kernel's own tunnel; what the node itself sends comes from the kernel's routes already.
+        End::Tunnel if packet.gso_size() == GSO_BY_FRAGS => {
+            return match origin {
+                Origin::Pod => Ok(Verdict::Pass(Reason::ToStack)),
+                _ => Err(Reason::RewriteFailed),
+            };
         }
         End::Tunnel => {
             let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);

@@ -6,7 +6,7 @@ use netpath_common::{abi::conntrack::Tuple, reason::Reason};
 use crate::{
     csum,
     family::{Address, Family},
-    flow::{self, TCP, UDP},
+    flow::{self, SCTP, TCP, UDP},
     icmp,
     nat::Target,
     packet::{Covered, Packet},
@@ -75,7 +75,7 @@ fn quoted<F: Family, P: Packet>(packet: &P, at: usize, tuple: &mut Tuple<F::Addr
         return false;
     };
     let (source_port, destination_port) = match protocol {
-        TCP | UDP => ([s0, s1], [d0, d1]),
+        TCP | UDP | SCTP => ([s0, s1], [d0, d1]),
         // Of an echo both ports are its identifier.
         protocol if protocol == F::ICMP => ([i0, i1], [i0, i1]),
         _ => return false,
@@ -118,11 +118,11 @@ fn requote<F: Family, P: Packet>(
         all += adapt(packet, at + checksum, addresses, false)?;
     }
     match new.protocol {
-        TCP | UDP => {
+        TCP | UDP | SCTP => {
             let mut ports = replace(packet, payload, &new.source_port.to_be_bytes())?;
             ports += replace(packet, payload + 2, &new.destination_port.to_be_bytes())?;
             all += ports;
-            // TCP's checksum lies beyond what an error must quote; UDP's does not.
+            // The checksums of TCP and SCTP lie beyond what an error must quote, and nobody looks at them there; UDP's does not.
             if new.protocol == UDP {
                 all += adapt(packet, payload + 6, addresses + ports, true)?;
             }

@@ -17,6 +17,7 @@
 pub mod affinity;
 pub mod arp;
 pub mod conntrack;
+pub mod crc32c;
 pub mod csum;
 pub mod encap;
 pub mod ethernet;
@@ -34,6 +35,7 @@ pub mod packet;
 pub mod path;
 pub mod reset;
 pub mod scratch;
+pub mod sctp;
 pub mod service;
 pub mod socket;
 pub mod tables;

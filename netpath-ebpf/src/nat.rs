@@ -8,10 +8,11 @@ use netpath_common::{
 use crate::{
     conntrack, csum,
     family::{Address, Family},
-    flow::{self, Flow, Kind, TCP, UDP},
+    flow::{self, Flow, Kind},
     hash,
     packet::{Covered, Packet},
     scratch::Notes,
+    sctp,
     tables::Tables,
 };
 
@@ -87,7 +88,7 @@ fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, notes: &
     tables.repeat(ATTEMPTS, |tables, attempt| {
         let kept = keeps && attempt == 0;
         // An echo has one identifier, which stands in both places.
-        let echo = !matches!(to.protocol, TCP | UDP);
+        let echo = flow.kind == Kind::Echo;
         if !kept {
             let offset = first + attempt;
             let offset = if offset >= span { offset - span } else { offset };
@@ -113,9 +114,13 @@ fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, notes: &
 /// Changes the packet so that it has the tuple `to`.
 ///
 /// # Errors
-/// [`Reason::Malformed`], [`Reason::RewriteFailed`].
+/// [`Reason::Malformed`], [`Reason::RewriteFailed`]; [`Reason::SctpFragment`] as [`sctp::rewrite`] says.
 #[inline(never)]
-pub fn rewrite<F: Family, P: Packet>(packet: &mut P, notes: &Notes<F::Addr>) -> Result<(), Reason> {
+pub fn rewrite<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    notes: &Notes<F::Addr>,
+) -> Result<(), Reason> {
     let Notes { flow, to, .. } = notes;
     let from = &flow.tuple;
     let of_addresses = from.source.difference(&to.source) + from.destination.difference(&to.destination);
@@ -130,6 +135,7 @@ pub fn rewrite<F: Family, P: Packet>(packet: &mut P, notes: &Notes<F::Addr>) -> 
             packet.adapt_checksum(flow.payload + 2, csum::difference(&old, &new), Covered::Segment, false)?;
             icmp::<F, P>(packet, flow, of_addresses)
         }
+        Kind::Sctp => sctp::rewrite::<F, P, T>(packet, tables, notes),
         // An error's quote is rewritten where it is understood.
         Kind::Error => icmp::<F, P>(packet, flow, of_addresses),
         // Later fragments have neither ports nor a checksum.

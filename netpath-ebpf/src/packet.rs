@@ -7,6 +7,10 @@ use netpath_common::reason::Reason;
 pub const ETHERNET: usize = 14;
 /// What VXLAN over IPv4 adds to a frame: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
 pub const VXLAN4: usize = 50;
+/// [`Packet::gso_size`] of a frame whose segments are each as long as the sender made it: SCTP's (the kernel's constant of that
+/// name, 6.18).
+pub const GSO_BY_FRAGS: usize = 0xffff;
+
 /// What a change of bytes is to a transport checksum. Offload hardware finishes sums that are only begun, so the two kinds
 /// are not the same: a sum that is only begun covers the pseudo header and not yet the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub trait Packet {
     /// The whole frame's length in bytes, also of what a program cannot see.
     fn len(&self) -> usize;
 
-    /// The payload bytes of each segment if the frame is yet to be cut into segments (`gso_size`), else 0.
+    /// The payload bytes of each segment if the frame is yet to be cut into segments (`gso_size`), or [`GSO_BY_FRAGS`]; else 0.
     fn gso_size(&self) -> usize;
 
     /// The device that the packet came in through, or leaves through.

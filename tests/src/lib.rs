@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod frame;
 pub mod lab;
+pub mod sctp;
 pub mod stack;
 pub mod tables;
 pub mod verdict;

@@ -10,4 +10,5 @@ mod parity;
 mod programs;
 mod restart;
 mod run;
+mod sctp;
 mod sockets;

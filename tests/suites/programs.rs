@@ -15,7 +15,7 @@ const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
     (Hook::FromOverlay, 46_000, 480),
     (Hook::FromWire, 88_000, 512),
-    (Hook::ToWire, 10_000, 400),
+    (Hook::ToWire, 12_500, 416),
     (Hook::FromHost, 56_000, 512),
     (Hook::FromWireXdp, 125_000, 496),
     (Hook::Connect4, 3_400, 320),

@@ -345,6 +345,7 @@ fn describe<F: Family>(frontend: F::Frontend) -> String {
     let protocol = match protocol {
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
+        132 => "sctp".to_owned(),
         other => format!("protocol {other}"),
     };
     let address: IpAddr = F::Address::from(address).into();

@@ -1,5 +1,6 @@
 //! Datagrams to a backend that stopped serving: their connections are forgotten, so that the next packet chooses among
-//! those that serve. A TCP connection ends by itself, and its peer's next SYN chooses anew; UDP has nothing of the kind.
+//! those that serve. A connection of TCP or SCTP ends by itself, and its peer's next SYN or INIT chooses anew; UDP has nothing of
+//! the kind.
 //!
 //! A backend that is no longer chosen but still answers, such as one on its way out, keeps its flows. So does each whose
 //! frontend now has another traffic policy.

@@ -18,7 +18,7 @@ pub struct PortMapping {
     /// The container's port.
     #[serde(alias = "ContainerPort")]
     pub container_port: i64,
-    /// `tcp` or `udp`; missing for TCP.
+    /// `tcp`, `udp` or `sctp`; missing for TCP.
     #[serde(alias = "Protocol", default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// The node's address; missing or empty for all of them, 0.0.0.0 or :: for those of its family.
@@ -66,7 +66,7 @@ impl HostPort {
                 Code::UnsupportedField,
                 format!("portMappings: protocol {written} is not served"),
             )
-            .details("netpath serves hostPorts of TCP and UDP")
+            .details("netpath serves hostPorts of TCP, UDP and SCTP")
         })?;
         let address = match mapping.host_ip.as_deref() {
             None | Some("") => None,
@@ -115,6 +115,14 @@ mod tests {
         ] {
             assert_eq!(read(mapping), Ok(Some(all)));
         }
+        for (written, protocol) in [
+            ("udp", Protocol::Udp),
+            ("SCTP", Protocol::Sctp),
+            ("sctp", Protocol::Sctp),
+        ] {
+            let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": written});
+            assert_eq!(read(mapping), Ok(Some(HostPort { protocol, ..all })));
+        }
         let mapping = |ip: &str| json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": ip});
         for ip in ["0.0.0.0", "::", "127.0.0.1", "2001:db8::7"] {
             let one = HostPort {
@@ -136,7 +144,7 @@ mod tests {
             (json!({"hostPort": 65536}), Code::BadConfig, "hostPort 65536"),
             (json!({"hostPort": -1}), Code::BadConfig, "hostPort -1"),
             (json!({"containerPort": 0}), Code::BadConfig, "containerPort 0"),
-            (json!({"protocol": "sctp"}), Code::UnsupportedField, "protocol SCTP"),
+            (json!({"protocol": "dccp"}), Code::UnsupportedField, "protocol DCCP"),
             (json!({"hostIP": "::g"}), Code::BadConfig, "hostIP \"::g\""),
             (json!({"hostIP": "node"}), Code::BadConfig, "hostIP \"node\""),
         ] {

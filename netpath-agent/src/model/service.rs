@@ -15,14 +15,20 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
     /// The number in an IP header.
     pub const fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
         }
     }
 
@@ -31,6 +37,7 @@ impl Protocol {
         match written {
             None | Some("" | "TCP") => Some(Protocol::Tcp),
             Some("UDP") => Some(Protocol::Udp),
+            Some("SCTP") => Some(Protocol::Sctp),
             Some(_) => None,
         }
     }
@@ -41,6 +48,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "TCP",
             Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
         })
     }
 }
@@ -210,10 +218,10 @@ fn read_port(name: &ObjectName, port: &core::ServicePort, has_node_ports: bool) 
             "Service",
             name,
             format!(
-                "spec.ports: port {} {label:?} asks for protocol {written}, which is not served yet",
+                "spec.ports: port {} {label:?} asks for protocol {written}, which is not served",
                 port.port
             ),
-            "use TCP or UDP",
+            "use TCP, UDP or SCTP",
         ));
     };
     let number = super::port_number(port.port).ok_or_else(|| {

@@ -178,8 +178,8 @@ fn read_port(name: &ObjectName, port: &discovery::EndpointPort) -> Result<SliceP
         |what: String, remedy: &str| Problem::refused("EndpointSlice", name, format!("ports: {what}"), remedy);
     let Some(protocol) = Protocol::read(port.protocol.as_deref()) else {
         let written = port.protocol.as_deref().unwrap_or_default();
-        let what = format!("port {label:?} asks for protocol {written}, which is not served yet");
-        return Err(refused(what, "use TCP or UDP"));
+        let what = format!("port {label:?} asks for protocol {written}, which is not served");
+        return Err(refused(what, "use TCP, UDP or SCTP"));
     };
     let Some(written) = port.port else {
         return Err(refused(

@@ -171,6 +171,7 @@ pub fn services<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
             protocol: match frontend.protocol {
                 6 => "tcp".to_owned(),
                 17 => "udp".to_owned(),
+                132 => "sctp".to_owned(),
                 other => other.to_string(),
             },
             node_port: service.flags & FLAG_HOST_PORT == 0

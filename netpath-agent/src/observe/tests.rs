@@ -146,7 +146,11 @@ fn fill(pins: &Pins) {
         ..frontend(1, 53)
     };
     services.insert(&whole, &address).expect("room");
-    services.insert(&frontend(2, 54), &external).expect("room");
+    let messages = Frontend {
+        protocol: 132,
+        ..frontend(2, 54)
+    };
+    services.insert(&messages, &external).expect("room");
     let backend = Backend {
         address: [10, 244, 1, 2],
         port: 5353,
@@ -271,7 +275,7 @@ fn a_whole_node_is_told_whole() {
                 "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true, "restricted": false,
             },
             {
-                "frontend": "10.96.0.2:54", "protocol": "udp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
+                "frontend": "10.96.0.2:54", "protocol": "sctp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
                 "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false, "restricted": true,
             },
             {
@@ -306,7 +310,7 @@ fn a_whole_node_is_told_whole() {
         "  10.244.2.0/24    tunnel  198.51.100.7  -",
         "  fd00:244:2::/64  tunnel  198.51.100.7  -",
         "  10.96.0.1:53/udp      NodePort sticky 10800 s  10.244.1.2:5353; from outside none here: dropped",
-        "  10.96.0.2:54/udp      externalIP for some      none: refused",
+        "  10.96.0.2:54/sctp     externalIP for some      none: refused",
         "  [fd00:96::10]:80/tcp                           [fd00:244:1::2]:8080",
         "  lo      from_wire     attached",
         "  cgroup  connect4      attached",

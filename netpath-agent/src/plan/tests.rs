@@ -112,6 +112,7 @@ fn frontend(address: &str, port: u16, protocol: u8) -> Frontend {
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 fn served(flags: u16, backends: &[(&str, u16)]) -> ServicePlan<V4> {
     let backend = |(address, port): &(&str, u16)| Backend {

@@ -3,11 +3,12 @@
 
 use super::family::families;
 
-/// A TCP connection was opened, or a datagram sent, and nothing has come back yet.
+/// A connection was opened, or a datagram sent, and nothing has come back yet.
 pub const STATE_NEW: u8 = 0;
 /// Packets went both ways.
 pub const STATE_ESTABLISHED: u8 = 1;
-/// A FIN or RST was seen: a new SYN of the same tuple is a new connection.
+/// A FIN or RST was seen, or of SCTP an ABORT, SHUTDOWN ACK or SHUTDOWN COMPLETE: a new SYN or INIT of the same tuple is a new
+/// connection.
 pub const STATE_CLOSING: u8 = 2;
 
 /// The entry is of the direction that opened the connection.

@@ -18,7 +18,7 @@ use core::mem::offset_of;
 use netpath_common::reason::Reason;
 use netpath_ebpf::{
     csum, ethernet, flow,
-    packet::{Covered, ETHERNET, Packet, VXLAN4},
+    packet::{Covered, ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
 };
 
 use super::direct::Window;
@@ -46,11 +46,12 @@ impl SkbPacket {
     }
 
     /// Makes readable and writable what the logic may look at. Senders and receive offload leave all headers of TCP, and
-    /// nothing more, in a buffer's linear part: such a buffer is left as it is, since pulling costs more than the steps.
+    /// nothing more, in a buffer's linear part: such a buffer is left as it is, since pulling costs more than the steps. So is
+    /// SCTP's that is yet to be segmented: its headers are there, and segmentation wants each segment where the sender put it.
     #[inline(always)]
     pub(super) fn pull(&mut self) {
         let reach = self.len().min(DEEPEST);
-        if self.window().len() < reach && !self.has_tcp_headers() {
+        if self.window().len() < reach && !self.has_tcp_headers() && self.gso_size() != GSO_BY_FRAGS {
             // SAFETY: the context is valid, and no view is alive. If it fails, the logic finds the packet too short.
             unsafe { bpf_skb_pull_data(self.skb, reach as u32) };
         }

@@ -9,7 +9,7 @@ use netpath_common::{
 use crate::{
     encap, ethernet,
     family::{Address, Family, Fragment, Header},
-    flow::UDP,
+    flow::{TCP, UDP},
     forward::{Origin, forward},
     packet::{ETHERNET, Packet},
     scratch::Scratch,
@@ -116,10 +116,10 @@ fn unwrap<P: Packet, T: BothTables>(
         _ => return Err(Reason::FamilyNotServed),
     }
     // Taking the headers off by hand leaves the marks of a tunnel on a packet that is yet to be segmented. TCP does not
-    // mind; UDP is then lost without a trace, so the vxlan device must take it (kernel 6.18). So it must what may go out of
-    // one tunnel into another over IPv6: with those marks it cannot be wrapped again.
+    // mind; UDP is then lost without a trace, so the vxlan device must take it, and off SCTP no helper takes them (kernel
+    // 6.18). So it must what may go out of one tunnel into another over IPv6: with those marks it cannot be wrapped again.
     if packet.gso_size() != 0
-        && (vxlan.protocol == UDP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod(packet, tables)?)
+        && (vxlan.protocol != TCP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod(packet, tables)?)
     {
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }

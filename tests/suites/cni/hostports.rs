@@ -21,6 +21,7 @@ use super::{
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 /// A node with its own addresses in the tables, as the agent writes them.
 fn node() -> Result<Node> {
@@ -94,6 +95,7 @@ fn one_port_on_several_addresses_and_protocols_has_a_pod_each() -> Result<()> {
         ("loopback", "127.0.0.1", "tcp", TCP),
         ("own", own.as_str(), "TCP", TCP),
         ("datagrams", own.as_str(), "udp", UDP),
+        ("messages", own.as_str(), "sctp", SCTP),
     ] {
         let pod = node.pod(container)?;
         let changes = with(&[mapping(address_of, 54_323, 8080, protocol)]);
@@ -107,12 +109,16 @@ fn one_port_on_several_addresses_and_protocols_has_a_pod_each() -> Result<()> {
         attached.push((container, pod, key, check));
     }
     let everywhere = node.pod("everywhere")?;
-    let ports = [mapping("", 80, 8080, "tcp"), mapping("0.0.0.0", 53, 5353, "udp")];
+    let ports = [
+        mapping("", 80, 8080, "tcp"),
+        mapping("0.0.0.0", 53, 5353, "udp"),
+        mapping("", 53, 5354, "SCTP"),
+    ];
     let result = node.call("ADD", "everywhere", Some(&everywhere), with(&ports))?.ok()?;
     let pod = address(&result)?;
     let mut all = expected.clone();
     for own in [NODE, GATEWAY, Ipv4Addr::LOCALHOST] {
-        for (port, protocol, target) in [(80, TCP, 8080), (53, UDP, 5353)] {
+        for (port, protocol, target) in [(80, TCP, 8080), (53, UDP, 5353), (53, SCTP, 5354)] {
             let flags = FLAG_HOST_PORT | FLAG_NODE_PORT;
             all.insert(frontend(own, port, protocol), (flags, backend(pod, target)));
         }
@@ -170,7 +176,7 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
         (vec![mapping("", 30_080, 1, "tcp")], 7, "as its NodePort"),
         (vec![mapping("127.0.0.1", 30_080, 1, "tcp")], 7, "as its NodePort"),
         (vec![mapping("192.0.2.99", 82, 1, "tcp")], 7, "is not the node's"),
-        (vec![mapping("", 83, 1, "sctp")], 2, "SCTP is not served"),
+        (vec![mapping("", 83, 1, "dccp")], 2, "DCCP is not served"),
         (vec![mapping("::", 84, 1, "tcp")], 2, "no address of IPv6"),
         (
             vec![mapping("", 85, 70_000u32 as u16, "tcp"), json!("x")],
@@ -194,7 +200,11 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
     }
     // Other protocols and ports are free.
     let second = node.pod("q")?;
-    let free = [mapping("", 80, 1, "udp"), mapping("", 81, 1, "tcp")];
+    let free = [
+        mapping("", 80, 1, "udp"),
+        mapping("", 80, 1, "sctp"),
+        mapping("", 81, 1, "tcp"),
+    ];
     node.call("ADD", "second", Some(&second), with(&free))?.ok()?;
     Ok(())
 }

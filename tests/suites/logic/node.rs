@@ -1,4 +1,4 @@
-//! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and four services. All of it is there
+//! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and its services. All of it is there
 //! in both families, an IPv6 address for each of IPv4.
 
 use netpath_common::abi::{
@@ -67,6 +67,12 @@ pub const SELF: [u8; 4] = [10, 96, 0, 11];
 pub const BALANCED: [u8; 4] = [198, 51, 100, 9];
 /// An address of the service range that no service has.
 pub const UNKNOWN: [u8; 4] = [10, 96, 7, 7];
+
+/// The ports at which [`WEB`] and [`DATABASE`] serve SCTP, with the backends of their others: pod B at the same port, and the far
+/// pod at another. Also at ports 30084 and 30085 of the node. [`EMPTY`] serves the first to nobody.
+pub const SIGNAL: u16 = 2905;
+pub const DIAMETER: u16 = 3868;
+pub const FAR_DIAMETER: u16 = 13_868;
 
 /// The list of clients at [`BALANCED`].
 const CLIENTS: u32 = 9;
@@ -291,6 +297,19 @@ fn tables_of_ipv4() -> HostTables {
         &[(POD_B, 8080), (POD_PEER, 8080), (POD_FAR, 8080)],
     );
     serve(1, &[(BALANCED, 80, FLAG_LOAD_BALANCER)], 6, &[(POD_B, 8080)]);
+    serve(
+        7,
+        &[(WEB, SIGNAL, 0), (NODE, 30_084, FLAG_NODE_PORT)],
+        132,
+        &[(POD_B, SIGNAL)],
+    );
+    serve(
+        8,
+        &[(DATABASE, DIAMETER, 0), (NODE, 30_085, FLAG_NODE_PORT)],
+        132,
+        &[(POD_FAR, FAR_DIAMETER)],
+    );
+    serve(4, &[(EMPTY, SIGNAL, 0)], 132, &[]);
     for (address, length) in [([203, 0, 113, 0], 24), (POD_A, 32)] {
         let key = SourceKey {
             prefix_len: SOURCES_BITS + length,

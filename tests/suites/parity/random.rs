@@ -4,7 +4,10 @@
 use anyhow::{Result, anyhow};
 use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{abi::Mac, hook::Hook};
-use netpath_tests::frame::{Frame, Socket, TcpFlags};
+use netpath_tests::{
+    frame::{Frame, Socket, TcpFlags},
+    sctp::{self, chunk},
+};
 use proptest::{
     prelude::{Just, Strategy, any, prop_oneof},
     sample::select,
@@ -13,21 +16,25 @@ use proptest::{
 
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
-    At, BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER, MAC_UPLINK,
-    NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, STICKY, UNKNOWN, UPLINK, VNI,
-    WEB,
+    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER,
+    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, SIGNAL, STICKY,
+    UNKNOWN, UPLINK, VNI, WEB,
 };
 
 /// What is carried.
 #[derive(Clone, Debug)]
 enum Load {
     Tcp(u8),
+    /// By the type of its first chunk.
+    Sctp(u8),
+    SctpWithoutChecksum,
     Udp,
     UdpWithoutChecksum,
     Echo,
     EchoReply,
     Error(u8),
     Fragment(u16, bool),
+    SctpFragment(u16, bool),
     /// UDP behind options for the destination; IPv6 alone has them.
     Optional,
     Other(u8),
@@ -92,7 +99,10 @@ fn sockets() -> impl Strategy<Value = Socket> {
         [10, 244, 1, 99],
     ]);
     let port = prop_oneof![
-        6 => select(vec![80, 8080, 53, 5353, 5432, 30_080, 30_054, 30_081, 30_082, 30_083, 4789, 40_000]),
+        6 => select(vec![
+            80, 8080, 53, 5353, 5432, 30_080, 30_054, 30_081, 30_082, 30_083, 4789, 40_000, SIGNAL, SIGNAL, DIAMETER, 30_084,
+            30_085,
+        ]),
         1 => 50_000u16..50_010,
         1 => any::<u16>(),
     ];
@@ -102,12 +112,15 @@ fn sockets() -> impl Strategy<Value = Socket> {
 fn loads() -> impl Strategy<Value = Load> {
     prop_oneof![
         4 => select(vec![0x02, 0x12, 0x10, 0x11, 0x04]).prop_map(Load::Tcp),
+        3 => select(vec![0, 1, 1, 2, 4, 6, 7, 8, 14, 15, 16, 0xc1]).prop_map(Load::Sctp),
+        1 => Just(Load::SctpWithoutChecksum),
         2 => Just(Load::Udp),
         1 => Just(Load::UdpWithoutChecksum),
         1 => Just(Load::Echo),
         1 => Just(Load::EchoReply),
         2 => select(vec![6, 17, 1, 58, 132]).prop_map(Load::Error),
         1 => (0u16..3, any::<bool>()).prop_map(|(offset, more)| Load::Fragment(offset, more)),
+        1 => (0u16..3, any::<bool>()).prop_map(|(offset, more)| Load::SctpFragment(offset, more)),
         1 => Just(Load::Optional),
         1 => select(vec![2, 43, 44, 47, 50, 60, 132]).prop_map(Load::Other),
     ]
@@ -118,7 +131,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         select(vec![64, 64, 64, 2, 1, 0]),
         any::<bool>(),
         select(vec![0, 1, 7, 8, 33, 600, 1397, 1452, 1500, 3000]),
-        select(vec![0, 0, 0, 1300, 1460]),
+        select(vec![0, 0, 0, 0, 1300, 1460, 0xffff]),
         prop_oneof![
             3 => Just(None),
             1 => (select(vec![FAR, PEER, CLIENT]), select(vec![VNI, VNI, 5])).prop_map(Some),
@@ -212,6 +225,10 @@ impl Plan {
                 };
                 frame.tcp(source, destination, flags, payload)
             }
+            Load::Sctp(kind) => Ok(frame.sctp(source, destination, &chunk(kind, payload))),
+            Load::SctpWithoutChecksum => {
+                Ok(frame.sctp_without_checksum(source, destination, &chunk(sctp::DATA, payload)))
+            }
             Load::Udp => frame.udp(source, destination, payload),
             Load::UdpWithoutChecksum => frame.udp_without_checksum(source, destination, payload),
             Load::Echo => Ok(frame.echo(source.0, destination.0, source.1, payload)),
@@ -231,6 +248,10 @@ impl Plan {
             Load::Fragment(offset, more) => {
                 let frame = frame.fragment(7, offset, more || offset == 0);
                 frame.udp(source, destination, payload)
+            }
+            Load::SctpFragment(offset, more) => {
+                let frame = frame.fragment(7, offset, more || offset == 0);
+                Ok(frame.sctp(source, destination, &chunk(sctp::DATA, payload)))
             }
             Load::Optional => A::behind_options(&frame, source, destination, payload),
             Load::Other(protocol) => Ok(A::packet(&frame, source.0, destination.0, protocol, payload)),
@@ -280,7 +301,8 @@ impl Drawn for [u8; 16] {
     }
 }
 
-/// The frame that its receiver would send back: addresses and ports are exchanged, which changes no checksum.
+/// The frame that its receiver would send back: addresses and ports are exchanged, which changes no checksum but SCTP's, and
+/// nobody here looks whether that is right.
 fn answer(frame: &[u8], from: Mac, to: Mac) -> Option<Vec<u8>> {
     let mut answer = frame.to_vec();
     let (addresses, protocol, ports) = match answer.get(12..15)? {
@@ -296,7 +318,7 @@ fn answer(frame: &[u8], from: Mac, to: Mac) -> Option<Vec<u8>> {
     let addresses = &mut answer[addresses];
     let (source, destination) = addresses.split_at_mut(addresses.len() / 2);
     source.swap_with_slice(destination);
-    if matches!(answer[protocol], 6 | 17) {
+    if matches!(answer[protocol], 6 | 17 | 132) {
         let (source, destination) = answer[ports].split_at_mut(2);
         source.swap_with_slice(destination);
     }

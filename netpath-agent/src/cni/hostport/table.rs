@@ -337,7 +337,7 @@ fn numbers<F: Family>(backend: F::Backend) -> impl Iterator<Item = u32> {
 
 fn describe<F: Family>(frontend: F::Frontend) -> String {
     let frontend: Frontend<F> = frontend.into();
-    let protocol = [Protocol::Tcp, Protocol::Udp]
+    let protocol = Protocol::ALL
         .into_iter()
         .find(|protocol| protocol.number() == frontend.protocol);
     let protocol = protocol.map_or_else(|| frontend.protocol.to_string(), |protocol| protocol.to_string());

@@ -65,7 +65,7 @@ fn node() -> impl Strategy<Value = Node> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
 }
 
 fn name() -> impl Strategy<Value = String> {

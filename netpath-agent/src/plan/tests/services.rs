@@ -11,12 +11,14 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
         "type: NodePort, clusterIP: 10.96.0.10, ports: [
           {name: http, port: 80, targetPort: web, nodePort: 30080},
           {name: dns, port: 53, protocol: UDP, nodePort: 30053},
-          {name: dns-tcp, port: 53, protocol: TCP}]",
+          {name: dns-tcp, port: 53, protocol: TCP},
+          {name: dns-sctp, port: 53, protocol: SCTP, nodePort: 30053}]",
     ) + &slice(
         "shop-1",
         "shop",
         "{addresses: [10.244.2.7], nodeName: b}, {addresses: [10.244.1.5], nodeName: a}",
-        "{name: http, port: 8080}, {name: dns, port: 5353, protocol: UDP}, {name: dns-tcp, port: 5353}",
+        "{name: http, port: 8080}, {name: dns, port: 5353, protocol: UDP}, {name: dns-tcp, port: 5353},
+         {name: dns-sctp, port: 5354, protocol: SCTP}",
     ) + &slice(
         "shop-2",
         "shop",
@@ -26,6 +28,7 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
     let plan = with_nodes(&yaml);
     let http = [("10.244.1.5", 8080), ("10.244.2.7", 8080), ("10.244.3.4", 9090)];
     let dns = [("10.244.1.5", 5353), ("10.244.2.7", 5353)];
+    let signals = [("10.244.1.5", 5354), ("10.244.2.7", 5354)];
     assert_eq!(
         plan.v4.services,
         BTreeMap::from([
@@ -34,6 +37,8 @@ fn a_node_port_service_answers_on_its_address_and_on_the_nodes() {
             (frontend("10.96.0.10", 53, UDP), datagrams(0, &dns)),
             (frontend("192.168.1.11", 30053, UDP), datagrams(FLAG_NODE_PORT, &dns)),
             (frontend("10.96.0.10", 53, TCP), served(0, &dns)),
+            (frontend("10.96.0.10", 53, SCTP), served(0, &signals)),
+            (frontend("192.168.1.11", 30053, SCTP), served(FLAG_NODE_PORT, &signals)),
         ])
     );
     assert_eq!(plan.problems, []);
@@ -193,7 +198,7 @@ fn a_part_that_cannot_be_served_leaves_the_rest() {
         "shop",
         "type: NodePort, clusterIP: 10.96.0.10, ports: [
           {name: low, port: 80, nodePort: 80}, {name: high, port: 81, nodePort: 40000},
-          {name: s, port: 82, protocol: SCTP}, {name: zero, port: 0}, {name: big, port: 70000},
+          {name: s, port: 82, protocol: DCCP}, {name: zero, port: 0}, {name: big, port: 70000},
           {name: good, port: 83, nodePort: 30083}]",
     ) + &slice(
         "shop-1",
@@ -201,7 +206,7 @@ fn a_part_that_cannot_be_served_leaves_the_rest() {
         "{addresses: [127.0.0.1]}, {addresses: [169.254.1.1]}, {addresses: [0.0.0.0]}, {addresses: [224.0.0.1]},
          {addresses: [banana]}, {addresses: []}, {addresses: [10.96.0.20]}, {addresses: ['fd00::1']},
          {addresses: [10.244.1.2]}",
-        "{name: good, port: 8083}, {name: low, port: -1}, {name: high, protocol: SCTP, port: 1}, {name: x}",
+        "{name: good, port: 8083}, {name: low, port: -1}, {name: high, protocol: DCCP, port: 1}, {name: x}",
     );
     let plan = with_nodes(&yaml);
     assert_eq!(
@@ -216,13 +221,13 @@ fn a_part_that_cannot_be_served_leaves_the_rest() {
             "EndpointSlice web/shop-1: endpoints: \"fd00::1\" is not of the slice's addressType",
             "EndpointSlice web/shop-1: endpoints: an endpoint has no address",
             "EndpointSlice web/shop-1: ports: -1 of port \"low\" is not a port number",
-            "EndpointSlice web/shop-1: ports: port \"high\" asks for protocol SCTP, which is not served yet",
+            "EndpointSlice web/shop-1: ports: port \"high\" asks for protocol DCCP, which is not served",
             "EndpointSlice web/shop-1: ports: port \"x\" has no number",
             "Service web/shop: spec.ports: 0 of port \"zero\" is not a port number",
             "Service web/shop: spec.ports: 70000 of port \"big\" is not a port number",
             "Service web/shop: spec.ports: TCP nodePort 40000 is outside of the range 30000-32767",
             "Service web/shop: spec.ports: TCP nodePort 80 is outside of the range 30000-32767",
-            "Service web/shop: spec.ports: port 82 \"s\" asks for protocol SCTP, which is not served yet",
+            "Service web/shop: spec.ports: port 82 \"s\" asks for protocol DCCP, which is not served",
         ]
     );
     let good = [("10.244.1.2", 8083)];

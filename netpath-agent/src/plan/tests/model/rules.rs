@@ -261,11 +261,12 @@ fn addresses(written: Option<&[String]>, family: Family) -> BTreeSet<IpAddr> {
 fn protocol(port: &core::ServicePort) -> u8 {
     match port.protocol.as_deref() {
         Some("UDP") => 17,
+        Some("SCTP") => 132,
         _ => 6,
     }
 }
 
-/// The ports that are served: each of a name of its own, TCP or UDP.
+/// The ports that are served: each of a name of its own.
 fn ports(spec: &core::ServiceSpec) -> Vec<&core::ServicePort> {
     let mut all: Vec<&core::ServicePort> = Vec::new();
     for port in spec.ports.iter().flatten() {
@@ -273,7 +274,7 @@ fn ports(spec: &core::ServiceSpec) -> Vec<&core::ServicePort> {
         let is_new = all
             .iter()
             .all(|other| other.name.as_deref().unwrap_or_default() != name);
-        if port.protocol.as_deref() != Some("SCTP") && (1..=65535).contains(&port.port) && is_new {
+        if (1..=65535).contains(&port.port) && is_new {
             all.push(port);
         }
     }

@@ -391,7 +391,7 @@ fn slice(chance: &mut Chance, name: &ObjectName) -> discovery::EndpointSlice {
             .of(&[None, Some(""), Some("http"), Some("dns")])
             .map(str::to_owned),
         protocol: chance
-            .mostly(&[None, Some("TCP"), Some("UDP"), Some("UDP")])
+            .mostly(&[None, Some("TCP"), Some("UDP"), Some("UDP"), Some("SCTP")])
             .map(str::to_owned),
         port: chance.of(&[Some(8080), Some(8080), Some(8081), Some(53), None]),
         ..discovery::EndpointPort::default()
