@@ -349,7 +349,7 @@ fn send<F: Family, P: Packet>(
             Verdict::Wire(Reason::ToPeer)
         }
         // No helper makes room for outer headers before SCTP that is yet to be segmented (kernel 6.18). A pod's goes on
-        // through the kernel's own tunnel; what the node itself sends comes from the kernel's routes already.
+        // through the kernel's own tunnel; the node's own was routed here, and would come here again.
         End::Tunnel if packet.gso_size() == GSO_BY_FRAGS => {
             return match origin {
                 Origin::Pod => Ok(Verdict::Pass(Reason::ToStack)),

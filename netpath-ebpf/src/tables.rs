@@ -64,7 +64,7 @@ pub trait Tables<A> {
     /// Remembers it.
     fn remember_socket_peer(&mut self, key: &SocketKey<A>, peer: &SocketPeer<A>);
     /// Whether a socket of the node itself would get a packet of this tuple from outside: source NAT must not take its
-    /// port.
+    /// port. Of SCTP the kernel tells no program, and the answer is no: by itself the node gives no socket a port of source NAT.
     fn host_socket(&self, tuple: &Tuple<A>) -> bool;
     /// Seconds of a clock that never goes back.
     fn now(&self) -> u32;
