@@ -92,6 +92,16 @@ impl Applier {
         report
     }
 
+    /// Removes what [`Self::follow`] left that no frontend needs any more. It waits for the programs that run, so that it is best
+    /// called when nothing else is to be done.
+    pub fn tidy(&mut self, plan: &Plan) -> Report {
+        let mut report = Report::default();
+        self.v4.tidy(&plan.v4, &mut report);
+        self.v6.tidy(&plan.v6, &mut report);
+        self.settled &= report.errors.is_empty();
+        report
+    }
+
     /// A refusal of a frontend is remembered where it was made; after any other failure all is looked at.
     fn settle(&mut self, report: &Report) {
         self.settled = report.errors.len() == self.v4.refused() + self.v6.refused();

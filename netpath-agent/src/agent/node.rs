@@ -134,6 +134,14 @@ impl Node {
         }
     }
 
+    /// Clears away what the last round left in the maps that nothing needs any more. It waits for the programs that run.
+    pub fn tidy(&mut self) {
+        let report = self.applier.tidy(self.planner.last());
+        for failure in &report.errors {
+            warn!("{}: {}", failure.object, failure.reason);
+        }
+    }
+
     /// The maps alone, on a node that stands.
     async fn serve(&mut self, cluster: &Cluster, standing: &Standing) -> anyhow::Result<()> {
         let mut warnings = standing.warnings.clone();

@@ -270,6 +270,7 @@ async fn rounds(
         };
         round = Round::Change;
         pace.ended(began);
+        node.tidy();
         tokio::select! {
             changed = cluster.changed() => {
                 changed.context("the source of objects has ended")?;

@@ -79,13 +79,13 @@ impl<F: Family> Concerned<F> {
         gone
     }
 
-    /// The sets of backends that the map names for them; `None` if that is not of interest, since every set is looked at.
-    pub fn sets(&self, held: &Mirror<F::Frontend, Service>) -> Option<BTreeSet<u32>> {
+    /// What the map holds of their frontends; `None` if they are all that it holds.
+    pub fn held(&self, held: &Mirror<F::Frontend, Service>) -> Option<Vec<Service>> {
         let Self::These { services, .. } = self else {
             return None;
         };
         let held = services.iter().filter_map(|frontend| held.held().get(frontend));
-        Some(held.flat_map(|service| [service.set, service.outside_set]).collect())
+        Some(held.copied().collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The tables of one family, brought to its part of a plan.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
+    mem,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -42,6 +43,10 @@ pub struct Tables<F: Family> {
     datagrams: Option<Datagrams<F>>,
     /// The frontends that were refused, and are tried again with every plan.
     refused: BTreeSet<F::Frontend>,
+    /// How many frontends in the map name each set.
+    uses: HashMap<u32, usize>,
+    /// The sets that none names.
+    spare: BTreeSet<u32>,
 }
 
 impl<F: Family> Tables<F> {
@@ -60,6 +65,8 @@ impl<F: Family> Tables<F> {
             connections: tables::connections::<F>(pins)?,
             datagrams: None,
             refused: BTreeSet::new(),
+            uses: HashMap::new(),
+            spare: BTreeSet::new(),
         })
     }
 
@@ -80,7 +87,8 @@ impl<F: Family> Tables<F> {
         self.remove_endpoints(&plan.endpoints, report);
     }
 
-    /// Brings the maps to the plan where it has changed, and nothing but services has.
+    /// Brings the maps to the plan where it has changed, and nothing but services has. What only takes up room then is left to
+    /// [`Self::tidy`].
     pub fn follow(&mut self, plan: &FamilyPlan<F>, changes: &FamilyChanges<F>, report: &mut Report) {
         let concerned = Concerned::changed(changes, &self.refused);
         self.services(plan, &concerned, report);
@@ -92,6 +100,19 @@ impl<F: Family> Tables<F> {
             None => (Datagrams::of(plan), true),
         };
         self.forget(datagrams, some_end, report);
+    }
+
+    /// Removes what no frontend names any more, neither in the kernel nor in the plan, once no program can have read its number.
+    /// Returns how much that was.
+    pub fn tidy(&mut self, plan: &FamilyPlan<F>, report: &mut Report) -> usize {
+        let gone = self.unlisted(plan);
+        if self.spare.is_empty() && gone.is_empty() {
+            return 0;
+        }
+        sys::grace_period();
+        let retired: Vec<u32> = mem::take(&mut self.spare).into_iter().collect();
+        self.sets.remove(&retired, report);
+        retired.len() + self.sources.remove(gone, report)
     }
 
     /// How many frontends were refused.
@@ -155,7 +176,7 @@ impl<F: Family> Tables<F> {
     fn services(&mut self, plan: &FamilyPlan<F>, concerned: &Concerned<F>, report: &mut Report) {
         let addresses = concerned.addresses(plan);
         let lists = shared(concerned.services(plan));
-        let replaced = concerned.sets(&self.services);
+        let mut before = concerned.held(&self.services);
         self.refused.clear();
         let mut again = true;
         loop {
@@ -189,15 +210,17 @@ impl<F: Family> Tables<F> {
             let refused = self.services.put(&services, report);
             let gone = concerned.gone(plan, &self.services);
             let removed = self.services.remove(gone, report);
-            let spare = match &replaced {
-                None => self.sets.numbers().collect(),
-                Some(replaced) => {
-                    let now = lists.values().flatten().filter_map(|list| self.sets.number(list));
-                    replaced.iter().copied().chain(now).collect()
-                }
+            let now = concerned.held(&self.services);
+            let listed = lists.values().flatten().filter_map(|list| self.sets.number(list));
+            let listed: Vec<u32> = listed.collect();
+            self.count(before.as_deref(), now.as_deref(), listed);
+            before = now;
+            let is_whole = incomplete.is_empty() && refused.is_empty();
+            let freed = match concerned {
+                Concerned::These { .. } if is_whole => removed,
+                _ => removed + self.tidy(plan, report),
             };
-            let freed = removed + self.retire(spare, &services, &plan.sources, report);
-            if again && freed > 0 && !(incomplete.is_empty() && refused.is_empty()) {
+            if again && freed > 0 && !is_whole {
                 again = false;
                 continue;
             }
@@ -262,48 +285,52 @@ impl<F: Family> Tables<F> {
         self.datagrams = Some(datagrams);
     }
 
-    /// Removes the sets of those that may be `spare`, and the lists, that no frontend names, neither in the kernel nor in the plan,
-    /// once no program can have read their number.
-    fn retire(
-        &mut self,
-        mut spare: BTreeSet<u32>,
-        wanted: &BTreeMap<F::Frontend, Service>,
-        sources: &BTreeMap<F::SourceKey, u32>,
-        report: &mut Report,
-    ) -> usize {
-        let services = || self.services.held().values().chain(wanted.values());
-        spare.remove(&0);
-        for service in services() {
-            if spare.is_empty() {
-                break;
+    /// Follows which sets the frontends in the map name: those that were looked at, `before` and `now`, or all of them if nothing is
+    /// said of them. `listed` are sets that they may have been written for.
+    fn count(&mut self, before: Option<&[Service]>, now: Option<&[Service]>, listed: Vec<u32>) {
+        let sets = |service: &Service| [service.set, service.outside_set];
+        let (Some(before), Some(now)) = (before, now) else {
+            self.uses.clear();
+            for set in self.services.held().values().flat_map(sets) {
+                *self.uses.entry(set).or_default() += 1;
             }
-            spare.remove(&service.set);
-            spare.remove(&service.outside_set);
+            let spare = self.sets.numbers().filter(|set| !self.uses.contains_key(set));
+            self.spare = spare.collect();
+            return;
+        };
+        for set in now.iter().flat_map(sets) {
+            *self.uses.entry(set).or_default() += 1;
         }
-        let gone = self.unlisted(services(), sources);
-        if spare.is_empty() && gone.is_empty() {
-            return 0;
+        for set in before.iter().flat_map(sets) {
+            if let Entry::Occupied(mut uses) = self.uses.entry(set) {
+                *uses.get_mut() -= 1;
+                if *uses.get() == 0 {
+                    uses.remove();
+                }
+            }
         }
-        sys::grace_period();
-        let retired: Vec<u32> = spare.into_iter().collect();
-        self.sets.remove(&retired, report);
-        retired.len() + self.sources.remove(gone, report)
+        for set in before.iter().chain(now).flat_map(sets).chain(listed) {
+            match self.uses.contains_key(&set) || set == 0 {
+                true => self.spare.remove(&set),
+                false => self.spare.insert(set),
+            };
+        }
     }
 
     /// The entries of lists that may go. Of a list that is wanted all else goes; one that only the kernel's frontends name stays
     /// as it is.
-    fn unlisted<'a>(
-        &self,
-        services: impl Iterator<Item = &'a Service>,
-        wanted: &BTreeMap<F::SourceKey, u32>,
-    ) -> Vec<F::SourceKey> {
+    fn unlisted(&self, plan: &FamilyPlan<F>) -> Vec<F::SourceKey> {
+        let wanted = &plan.sources;
         let unwanted = self.sources.held().keys().filter(|key| !wanted.contains_key(key));
         let mut unwanted: Vec<F::SourceKey> = unwanted.copied().collect();
         if unwanted.is_empty() {
             return unwanted;
         }
         let listed: BTreeSet<u32> = wanted.keys().map(list::<F>).collect();
-        let named: BTreeSet<u32> = services.map(|service| service.sources).collect();
+        let held = self.services.held().values().map(|service| service.sources);
+        let named: BTreeSet<u32> = held
+            .chain(plan.services.values().map(|service| service.sources))
+            .collect();
         unwanted.retain(|key| listed.contains(&list::<F>(key)) || !named.contains(&list::<F>(key)));
         unwanted
     }
