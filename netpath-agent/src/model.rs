@@ -11,7 +11,7 @@ mod service_cidr;
 mod slice;
 mod wishes;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Deref, sync::Arc};
 
 use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -63,23 +63,36 @@ pub(crate) trait Reduce: PartialEq + Sized {
     fn convert(name: &ObjectName, object: &Self::Object) -> Result<Option<Self>, Problem>;
 }
 
-/// The name of an object; `namespace/name` where it is written down.
+/// The name of an object; `namespace/name` where it is written down. Copies share it: it is what objects are found by in many
+/// places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
-pub struct ObjectName {
+pub struct ObjectName(Arc<NameParts>);
+
+/// What a name is made of.
+#[derive(Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameParts {
     /// The namespace; empty for a node.
     pub namespace: String,
     /// The name within it.
     pub name: String,
 }
 
+impl Deref for ObjectName {
+    type Target = NameParts;
+
+    fn deref(&self) -> &NameParts {
+        &self.0
+    }
+}
+
 impl ObjectName {
     /// Both parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
+        Self(Arc::new(NameParts {
             namespace: namespace.into(),
             name: name.into(),
-        }
+        }))
     }
 }
 

@@ -6,6 +6,7 @@ use netpath_agent::agent::{self, Settings};
 use tracing::error;
 
 fn main() -> ExitCode {
+    agent::heap::frugal();
     let settings = Settings::from_process();
     agent::log::start(&settings);
     // One thread, but for loading: the agent waits far more than it works, and each thread costs stack and heap.

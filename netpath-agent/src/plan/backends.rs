@@ -1,7 +1,7 @@
 //! Who answers for a service's port: its slices merged, and of the ready endpoints those that are meant for this node.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -17,21 +17,29 @@ use crate::{
 /// All slices, by their service.
 #[derive(Default)]
 pub(super) struct Slices {
-    by_service: HashMap<ObjectName, BTreeMap<ObjectName, Arc<Slice>>>,
+    /// Of each service in the order of their names. Most have one.
+    by_service: HashMap<ObjectName, Vec<(ObjectName, Arc<Slice>)>>,
 }
 
 impl Slices {
     /// Adds a slice.
     pub fn add(&mut self, name: &ObjectName, slice: &Arc<Slice>) {
-        let service = self.by_service.entry(slice.service.clone()).or_default();
-        service.insert(name.clone(), Arc::clone(slice));
+        let all = self.by_service.entry(slice.service.clone()).or_default();
+        let slice = (name.clone(), Arc::clone(slice));
+        match all.binary_search_by(|(other, _)| other.cmp(name)) {
+            Ok(place) => all[place] = slice,
+            Err(place) => {
+                all.reserve_exact(1);
+                all.insert(place, slice);
+            }
+        }
     }
 
     /// Takes a slice away.
     pub fn remove(&mut self, name: &ObjectName, slice: &Slice) {
-        if let Some(service) = self.by_service.get_mut(&slice.service) {
-            service.remove(name);
-            if service.is_empty() {
+        if let Some(all) = self.by_service.get_mut(&slice.service) {
+            all.retain(|(other, _)| other != name);
+            if all.is_empty() {
                 self.by_service.remove(&slice.service);
             }
         }

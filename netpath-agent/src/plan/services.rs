@@ -34,7 +34,7 @@ pub(super) struct Services {
     affinities: Numbers,
     v4: Shared<V4>,
     v6: Shared<V6>,
-    planned: HashMap<ObjectName, Planned>,
+    planned: HashMap<ObjectName, Box<Planned>>,
     /// How many services have each.
     problems: BTreeMap<Problem, usize>,
 }
@@ -70,7 +70,7 @@ struct Holding<F: Family> {
 
 /// What a service newly gets.
 struct New {
-    planned: Planned,
+    planned: Box<Planned>,
     health_check: Option<(u16, HealthCheck)>,
     v4: Answer<V4>,
     v6: Answer<V6>,
@@ -194,7 +194,7 @@ impl Services {
         problems.sort_unstable();
         problems.dedup();
         New {
-            planned: Planned {
+            planned: Box::new(Planned {
                 rank: Arc::clone(rank),
                 asked: asking.done(),
                 affinities,
@@ -202,7 +202,7 @@ impl Services {
                 problems,
                 v4: Holding::of(&v4),
                 v6: Holding::of(&v6),
-            },
+            }),
             health_check,
             v4,
             v6,

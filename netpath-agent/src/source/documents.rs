@@ -3,6 +3,8 @@
 //! What is wrong with one object is that object's [`Problem`]. What is wrong with the text itself is a [`Fault`] of the
 //! whole: after it, nobody can tell what else was meant.
 
+use std::sync::Arc;
+
 use k8s_openapi::serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_norway::Value;
@@ -33,13 +35,13 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// A node.
-    Node(Option<Node>),
+    Node(Option<Arc<Node>>),
     /// A service.
-    Service(Option<Service>),
+    Service(Option<Arc<Service>>),
     /// A slice.
-    Slice(Option<Slice>),
+    Slice(Option<Arc<Slice>>),
     /// A range of services.
-    ServiceCidr(Option<ServiceCidr>),
+    ServiceCidr(Option<Arc<ServiceCidr>>),
 }
 
 impl Content {
@@ -153,7 +155,7 @@ fn read_object<T: Reduce>(
     value: Value,
     document: usize,
     global: bool,
-    wrap: fn(Option<T>) -> Content,
+    wrap: fn(Option<Arc<T>>) -> Content,
 ) -> Result<Entry, String>
 where
     T::Object: DeserializeOwned,
@@ -182,7 +184,7 @@ where
     Ok(Entry {
         document,
         name,
-        content: wrap(content),
+        content: wrap(content.map(Arc::new)),
         problem,
     })
 }

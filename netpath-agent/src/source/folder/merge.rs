@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, btree_map},
     path::PathBuf,
-    sync::Arc,
 };
 
 use super::files::Files;
@@ -48,16 +47,16 @@ pub(super) fn merge(files: &Files) -> Cluster {
             let name = entry.name.clone();
             match entry.content.clone() {
                 Content::Node(Some(node)) => {
-                    cluster.nodes.insert(name.name, Arc::new(node));
+                    cluster.nodes.insert(name.name.clone(), node);
                 }
                 Content::Service(Some(service)) => {
-                    cluster.services.insert(name, Arc::new(service));
+                    cluster.services.insert(name, service);
                 }
                 Content::Slice(Some(slice)) => {
-                    cluster.slices.insert(name, Arc::new(slice));
+                    cluster.slices.insert(name, slice);
                 }
                 Content::ServiceCidr(Some(range)) => {
-                    cluster.service_cidrs.insert(name.name, Arc::new(range));
+                    cluster.service_cidrs.insert(name.name.clone(), range);
                 }
                 Content::Node(None) | Content::Service(None) | Content::Slice(None) | Content::ServiceCidr(None) => {}
             }
