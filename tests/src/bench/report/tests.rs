@@ -80,7 +80,10 @@ fn targets_are_ratios_of_minima_and_say_what_is_missing() {
             missing(Bound::AtMost(1.08)),
             missing(Bound::AtMost(1.08)),
             missing(Bound::AtMost(0.5)),
+            missing(Bound::AtMost(2.0)),
+            missing(Bound::AtMost(5.0)),
             (Bound::AtMost(25.0), Some(26.0), Some(false)),
+            missing(Bound::AtMost(100.0)),
         ]
     );
 }
