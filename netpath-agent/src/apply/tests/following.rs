@@ -10,7 +10,7 @@ use super::*;
 use crate::plan;
 
 /// The ports of a pod, where it has them: in the way of NodePorts.
-const HOST_PORTS: [Frontend; 2] = [at(1, 17), at(2, 6)];
+const HOST_PORTS: [Frontend; 4] = [at(1, 17), at(2, 6), at(3, 17), at(4, 6)];
 
 const fn at(last: u8, protocol: u8) -> Frontend {
     Frontend {
@@ -79,17 +79,18 @@ enum Before {
     OtherGround,
 }
 
-fn events() -> impl Strategy<Value = Vec<(Before, Plan)>> {
+/// Plans, each with what happens before it, and whether it is there at all: what was refused must be tried again without one.
+fn events() -> impl Strategy<Value = Vec<(Before, bool, Plan)>> {
     let before = select(vec![
         Before::Nothing,
-        Before::Nothing,
-        Before::Nothing,
         Before::PodComes,
+        Before::PodComes,
+        Before::PodGoes,
         Before::PodGoes,
         Before::Adopted,
         Before::OtherGround,
     ]);
-    vec((before, a_plan()), 1..12)
+    vec((before, any::<bool>(), a_plan()), 1..12)
 }
 
 /// A datagram's connection through a frontend, both ways.
@@ -140,7 +141,7 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        let scratch = maps(12, 12);
+        let scratch = maps(16, 16);
         let applier = Applier::adopt(&scratch.0).expect("maps");
         Self { scratch, applier }
     }
@@ -213,7 +214,10 @@ proptest! {
     fn following_the_changes_is_applying_the_plan(events in events()) {
         let (mut whole, mut following) = (Side::new(), Side::new());
         let mut last = Plan::default();
-        for (before, mut plan) in events {
+        for (before, is_new, mut plan) in events {
+            if !is_new {
+                plan = last.clone();
+            }
             whole.before(before);
             following.before(before);
             let mut changes = plan::Changes::between(&last, &plan);
