@@ -13,6 +13,7 @@ pub mod node;
 pub mod objects;
 pub mod run;
 pub mod settings;
+pub mod standing;
 pub mod state;
 
 pub use run::run;

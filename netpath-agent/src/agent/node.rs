@@ -3,10 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use anyhow::anyhow;
-use imbl::OrdMap;
 use ipnet::IpNet;
 use netpath_common::abi::config::Config;
 use netpath_common::hook::Hook;
@@ -20,6 +18,7 @@ use super::facts::{self, device};
 use super::health::{Health, Part};
 use super::log;
 use super::settings::{Settings, Xdp};
+use super::standing::Standing;
 use super::state;
 use crate::apply::Applier;
 use crate::cni;
@@ -27,7 +26,7 @@ use crate::datapath::error as datapath;
 use crate::datapath::{attach, cgroup, pins::Pins};
 use crate::family::{V4, V6, gateway};
 use crate::foreign::Finding;
-use crate::model::{self, Cluster, Problem, ServiceCidr};
+use crate::model::{Cluster, Problem};
 use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
 use crate::plan::{Device, NodeFacts, Plan, Planner};
 use crate::report::{Events, Reason};
@@ -54,21 +53,6 @@ pub struct Node {
     /// What others have on this node.
     foreign: BTreeSet<Finding>,
     events: Events,
-}
-
-/// What stands as long as neither nodes nor the ranges of services change, nor anything in the kernel.
-struct Standing {
-    nodes: OrdMap<String, Arc<model::Node>>,
-    service_cidrs: OrdMap<String, Arc<ServiceCidr>>,
-    facts: NodeFacts,
-    /// What is wrong with the node itself.
-    warnings: BTreeSet<String>,
-}
-
-impl Standing {
-    fn holds(&self, cluster: &Cluster) -> bool {
-        self.nodes == cluster.nodes && self.service_cidrs == cluster.service_cidrs
-    }
 }
 
 /// What a round is for.
@@ -198,12 +182,7 @@ impl Node {
         let written = self.write(&conflist);
         self.health.set(Part::Conflist, outcome(&written));
         written?;
-        self.standing = Some(Standing {
-            nodes: cluster.nodes.clone(),
-            service_cidrs: cluster.service_cidrs.clone(),
-            facts,
-            warnings,
-        });
+        self.standing = Some(Standing::of(cluster, facts, warnings));
         Ok(())
     }
 

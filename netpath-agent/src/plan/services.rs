@@ -90,14 +90,12 @@ impl Services {
         for name in named {
             let rank = services.get(&name).map(|service| Rank::of(&name, service));
             // One that was created anew has another place among all.
-            if let Some(planned) = self.planned.remove(&name) {
-                if rank.as_ref() == Some(&planned.rank) {
-                    self.planned.insert(name, planned);
-                } else {
-                    queue.extend(self.claims.replace(&planned.rank, &planned.asked, &Vec::new()));
-                    self.free(&planned);
-                    old.push(planned);
-                }
+            let planned = self.planned.get(&name);
+            let has_left = planned.is_some_and(|planned| rank.as_ref() != Some(&*planned.rank));
+            if has_left && let Some(planned) = self.planned.remove(&name) {
+                queue.extend(self.claims.replace(&planned.rank, &planned.asked, &Vec::new()));
+                self.free(&planned);
+                old.push(planned);
             }
             queue.extend(rank.map(Arc::new));
         }
@@ -282,7 +280,9 @@ impl<F: Family> Shared<F> {
 
     /// Brings the plan to what services share, and says where it is another than before.
     fn settle(&mut self, plan: &mut FamilyPlan<F>) -> FamilyChanges<F> {
-        plan.sources = self.lists.entries();
+        if let Some(sources) = self.lists.news() {
+            plan.sources = sources;
+        }
         let services = mem::take(&mut self.before).into_iter();
         let services = services.filter(|(frontend, before)| plan.services.get(frontend) != before.as_ref());
         let services = services.map(|(frontend, _)| frontend).collect();

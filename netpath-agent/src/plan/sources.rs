@@ -1,7 +1,10 @@
 //! `np_source4` and `np_source6`: the lists of clients that may connect to frontends that not everyone may, from services'
 //! `loadBalancerSourceRanges`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+};
 
 use ipnet::IpNet;
 use netpath_common::abi::source::{ADMITTED, SOURCES_BITS, SourceKey};
@@ -13,6 +16,8 @@ use crate::{family::Family, fnv};
 pub(super) struct Lists<F: Family> {
     /// What each holds, and how many services have it.
     given: HashMap<u32, (Vec<F::Net>, usize)>,
+    /// Whether a list has come or gone since [`Self::news`] was asked.
+    changed: bool,
 }
 
 impl<F: Family> Lists<F> {
@@ -35,7 +40,9 @@ impl<F: Family> Lists<F> {
         while self.given.get(&number).is_some_and(|(other, _)| *other != ranges) {
             number = number.checked_add(1).unwrap_or(1);
         }
-        self.given.entry(number).or_insert((ranges, 0)).1 += 1;
+        let (_, services) = self.given.entry(number).or_insert((ranges, 0));
+        *services += 1;
+        self.changed |= *services == 1;
         number
     }
 
@@ -45,12 +52,18 @@ impl<F: Family> Lists<F> {
             *services -= 1;
             if *services == 0 {
                 self.given.remove(&number);
+                self.changed = true;
             }
         }
     }
 
+    /// What the map must hold of them, if that is not as it was when this was asked before.
+    pub fn news(&mut self) -> Option<BTreeMap<F::SourceKey, u32>> {
+        mem::take(&mut self.changed).then(|| self.entries())
+    }
+
     /// What the map must hold of them.
-    pub fn entries(&self) -> BTreeMap<F::SourceKey, u32> {
+    fn entries(&self) -> BTreeMap<F::SourceKey, u32> {
         let entry = |number: u32, range: F::Net| {
             let key = SourceKey {
                 prefix_len: SOURCES_BITS + u32::from(F::prefix_len(range)),
