@@ -1,20 +1,21 @@
-//! The list of arms that one run times.
+//! The names of all arms, and those of the rivals; netpath's own are in [`super::own`].
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 
 use super::{
     floor::{self, Crossing},
     measure::{Arm, Group},
-    rivals::{self, Pair, Way},
+    rivals::{self, Pair, Way, uplink},
     rules::{self, Rules},
-    site::{FAR_SERVICE, Ground, NEAR_SERVICE, Site},
-    workload::{Ends, PORT, SECOND_PORT},
+    workload::{Ends, PORT},
 };
 
 /// One bare veth pair between two pods.
 pub const BARE: &str = "bare veth pair";
+/// The same over IPv6.
+pub const BARE_6: &str = "bare veth pair, IPv6";
 /// Two pods on the kernel's bridge.
 pub const BRIDGE: &str = "bridge";
 /// The same under kube-proxy's rules.
@@ -46,14 +47,34 @@ pub const FLOOR_DIRECT: &str = "floor: redirects alone, direct";
 pub const FLOOR_TUNNEL: &str = "floor: redirects alone, tunnel";
 /// Two pods of one node under netpath.
 pub const NETPATH: &str = "netpath";
+/// The same over IPv6.
+pub const NETPATH_6: &str = "netpath, IPv6";
 /// Pods of two nodes on one segment.
 pub const NETPATH_DIRECT: &str = "netpath direct";
+/// The same over IPv6.
+pub const NETPATH_DIRECT_6: &str = "netpath direct, IPv6";
 /// Pods of two nodes with a router between.
 pub const NETPATH_TUNNEL: &str = "netpath tunnel";
+/// The same over IPv6.
+pub const NETPATH_TUNNEL_6: &str = "netpath tunnel, IPv6";
 /// A ClusterIP whose backend is on the client's node.
 pub const NETPATH_SERVICE: &str = "netpath, local backend";
 /// A ClusterIP whose backend is on another node, reached directly.
 pub const NETPATH_SERVICE_DIRECT: &str = "netpath, remote backend";
+/// The same over IPv6.
+pub const NETPATH_SERVICE_6: &str = "netpath, remote backend, IPv6";
+/// The same among many services.
+pub const NETPATH_SERVICE_MANY: &str = "netpath, remote backend, 45,000 services";
+/// A pod of another node, from a process of a node.
+pub const NETPATH_HOST: &str = "netpath, the pod's own address";
+/// The same behind a ClusterIP.
+pub const NETPATH_HOST_SERVICE: &str = "netpath, ClusterIP";
+/// From outside to a node's port whose backend is on another node.
+pub const NETPATH_NODE_PORT: &str = "netpath, NodePort";
+/// The same behind kube-proxy's rules.
+pub const NODE_PORT_CHAINS: &str = "kube-proxy, NodePort, 10 services";
+/// The same behind the rules of its nftables mode.
+pub const NODE_PORT_FLAT: &str = "kube-proxy nftables, NodePort";
 
 /// Whether an arm is netpath's.
 pub fn is_own(arm: &str) -> bool {
@@ -76,56 +97,7 @@ impl Selection<'_> {
     }
 }
 
-/// The arms of one of netpath's sites.
-///
-/// # Errors
-/// When a path does not carry a connection; the error names the arm.
-pub fn own(selection: &Selection<'_>, site: &Site) -> Result<Vec<Arm>> {
-    let mut arms = Vec::new();
-    for (name, group, ground, near, target) in OWN {
-        if ground != site.ground() || !selection.wants(name) {
-            continue;
-        }
-        let pair = if near { site.near()? } else { site.far()? };
-        // A service leads to the first port, where another arm's server may listen on the same pod.
-        let (port, target) = match target {
-            Some(service) => (PORT, service),
-            None => (SECOND_PORT, SocketAddrV4::new(pair.address, SECOND_PORT)),
-        };
-        arms.push(arm(name, group, pair, port, target)?);
-    }
-    Ok(arms)
-}
-
-/// Whether an arm of netpath's on this ground is asked for.
-pub fn wants_own(selection: &Selection<'_>, ground: Ground) -> bool {
-    OWN.iter()
-        .any(|(name, _, on, ..)| *on == ground && selection.wants(name))
-}
-
-/// Name, group, ground, whether the server is on the client's node, the address if it is not the server's.
-type Own = (&'static str, Group, Ground, bool, Option<SocketAddrV4>);
-const OWN: [Own; 5] = [
-    (NETPATH, Group::SameNode, Ground::Segment, true, None),
-    (NETPATH_DIRECT, Group::AcrossNodes, Ground::Segment, false, None),
-    (NETPATH_TUNNEL, Group::AcrossNodes, Ground::Routed, false, None),
-    (
-        NETPATH_SERVICE,
-        Group::Service,
-        Ground::Segment,
-        true,
-        Some(NEAR_SERVICE),
-    ),
-    (
-        NETPATH_SERVICE_DIRECT,
-        Group::Service,
-        Ground::Segment,
-        false,
-        Some(FAR_SERVICE),
-    ),
-];
-
-fn arm(name: &'static str, group: Group, pair: Pair, port: u16, target: SocketAddrV4) -> Result<Arm> {
+fn arm(name: &'static str, group: Group, pair: Pair, port: u16, target: SocketAddr) -> Result<Arm> {
     let ends = Ends::open(&pair.client, &pair.server, port, target).with_context(|| name.to_owned())?;
     Ok(Arm {
         name,
@@ -156,11 +128,12 @@ pub fn rivals(selection: &Selection<'_>) -> Result<Vec<Arm>> {
         }
         eprintln!("setting up: {name}");
         let pair = rival.build().with_context(|| name.to_owned())?;
-        let target = match group {
-            Group::Service => SocketAddrV4::new(rules::SERVICE, rules::SERVICE_PORT),
-            Group::SameNode | Group::AcrossNodes => SocketAddrV4::new(pair.address, PORT),
+        let target: (IpAddr, u16) = match group {
+            Group::Service => (rules::SERVICE.into(), rules::SERVICE_PORT),
+            Group::NodePort => (uplink(1).into(), rules::NODE_PORT),
+            Group::SameNode | Group::AcrossNodes | Group::Host => (pair.address, PORT),
         };
-        arms.push(arm(name, group, pair, PORT, target)?);
+        arms.push(arm(name, group, pair, PORT, target.into())?);
     }
     Ok(arms)
 }
@@ -177,7 +150,9 @@ struct Rival {
 #[derive(Clone, Copy)]
 enum Kind {
     Bare,
+    Bare6,
     Bridge,
+    ThroughNode,
     Across(Way),
     Floor,
     FloorAcross(Crossing),
@@ -195,8 +170,9 @@ const fn rival(name: &'static str, group: Group, ground: Kind, rules: Rules) -> 
 const FEW: u16 = 10;
 const MANY: u16 = 10_000;
 
-const RIVALS: [Rival; 15] = [
+const RIVALS: [Rival; 18] = [
     rival(BARE, Group::SameNode, Kind::Bare, Rules::None),
+    rival(BARE_6, Group::SameNode, Kind::Bare6, Rules::None),
     rival(BRIDGE, Group::SameNode, Kind::Bridge, Rules::None),
     rival(BRIDGE_CHAINS, Group::SameNode, Kind::Bridge, Rules::Chains(FEW)),
     rival(BRIDGE_MANY, Group::SameNode, Kind::Bridge, Rules::Chains(MANY)),
@@ -236,12 +212,16 @@ const RIVALS: [Rival; 15] = [
     rival(SERVICE_CHAINS, Group::Service, Kind::Bridge, Rules::Chains(FEW)),
     rival(SERVICE_MANY, Group::Service, Kind::Bridge, Rules::Chains(MANY)),
     rival(SERVICE_FLAT, Group::Service, Kind::Bridge, Rules::Flat(FEW)),
+    rival(NODE_PORT_CHAINS, Group::NodePort, Kind::ThroughNode, Rules::Chains(FEW)),
+    rival(NODE_PORT_FLAT, Group::NodePort, Kind::ThroughNode, Rules::Flat(FEW)),
 ];
 
 impl Rival {
     fn build(&self) -> Result<Pair> {
         match self.ground {
-            Kind::Bare => rivals::bare(),
+            Kind::Bare => rivals::bare(rivals::pod),
+            Kind::Bare6 => rivals::bare(rivals::pod6),
+            Kind::ThroughNode => rivals::through_a_node(self.rules),
             Kind::Bridge => rivals::bridge(self.rules),
             Kind::Across(way) => rivals::across(way, self.rules),
             Kind::Floor => floor::same_node(),

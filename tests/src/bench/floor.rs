@@ -40,7 +40,7 @@ pub fn same_node() -> Result<Pair> {
     Ok(Pair {
         client,
         server,
-        address: pod(1, 3),
+        address: pod(1, 3).into(),
         nodes: vec![node],
         links,
     })
@@ -82,7 +82,7 @@ pub fn across(crossing: Crossing) -> Result<Pair> {
     Ok(Pair {
         client: pods.remove(0),
         server,
-        address: pod(2, 2),
+        address: pod(2, 2).into(),
         nodes: nodes.into(),
         links,
     })

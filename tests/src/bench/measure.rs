@@ -30,15 +30,30 @@ pub enum Group {
     AcrossNodes,
     /// The client speaks to a service's address.
     Service,
+    /// The client is a process of a node.
+    Host,
+    /// The client is outside the cluster and asks a node for a pod of another.
+    NodePort,
 }
 
 impl Group {
+    /// All of them, in the order of the report.
+    pub const ALL: [Self; 5] = [
+        Self::SameNode,
+        Self::AcrossNodes,
+        Self::Service,
+        Self::Host,
+        Self::NodePort,
+    ];
+
     /// The group's heading.
     pub const fn title(self) -> &'static str {
         match self {
             Self::SameNode => "same node",
             Self::AcrossNodes => "across nodes",
             Self::Service => "services (ClusterIP)",
+            Self::Host => "from a process of a node",
+            Self::NodePort => "NodePort, pod elsewhere",
         }
     }
 }

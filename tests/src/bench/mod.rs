@@ -11,6 +11,7 @@ pub mod frames;
 pub mod measure;
 pub mod netlink;
 pub mod netns;
+pub mod own;
 pub mod process;
 pub mod programs;
 pub mod progress;

@@ -8,11 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use netlink_packet_route::{
-    link::{InfoData, InfoVeth, LinkAttribute},
+    link::{InfoData, InfoVeth, LinkAttribute, MacVlanMode},
     neighbour::{NeighbourFlags, NeighbourState},
     route::RouteScope,
 };
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
+};
 use tokio::runtime::Runtime;
 
 use super::netns::Namespace;
@@ -111,6 +113,24 @@ impl Netlink {
         )
     }
 
+    /// A device of the namespace `to` on the wire of one of this namespace: a host beside the one that has the wire.
+    ///
+    /// # Errors
+    /// Those of the kernel, with the device's name.
+    pub fn macvlan(&self, end: &End<'_>, wire: u32, to: &Namespace) -> Result<()> {
+        let link = LinkMacVlan::new(end.name, wire, MacVlanMode::Private)
+            .index(end.index)
+            .address(end.mac.to_vec())
+            .setns_by_fd(to.raw())
+            .build();
+        self.wait(
+            end.name,
+            "make the macvlan device",
+            self.handle.link().add(link).execute(),
+        )?;
+        to.net.up(end.index)
+    }
+
     /// Makes a device a port of a bridge.
     ///
     /// # Errors
@@ -141,8 +161,9 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the kernel, with the address.
-    pub fn address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<()> {
-        let request = self.handle.address().add(index, IpAddr::V4(address), prefix);
+    pub fn address(&self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> Result<()> {
+        let address = address.into();
+        let request = self.handle.address().add(index, address, prefix);
         self.wait(address, "add the address", request.execute())
     }
 

@@ -1,7 +1,12 @@
 //! What netpath is compared with, each built whole in namespaces of its own: a bare veth pair, the kernel's bridge,
 //! flannel's two backends, and all of these under the rules of kube-proxy.
 
-use std::{net::Ipv4Addr, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -34,7 +39,7 @@ pub struct Pair {
     /// The server's namespace.
     pub server: Arc<Namespace>,
     /// The server's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The nodes' namespaces.
     pub nodes: Vec<Arc<Namespace>>,
     /// What holds programs to their devices.
@@ -50,11 +55,11 @@ pub enum Way {
     HostGateway,
 }
 
-/// One veth pair between two pods and nothing else: the limit.
+/// One veth pair between two pods and nothing else: the limit. `pod` gives their addresses, by node and host.
 ///
 /// # Errors
 /// Those of the kernel.
-pub fn bare() -> Result<Pair> {
+pub fn bare<A: Into<IpAddr>>(pod: fn(u8, u8) -> A) -> Result<Pair> {
     let (client, server) = (Arc::new(Namespace::new()?), Arc::new(Namespace::new()?));
     let near = End {
         name: "eth0",
@@ -67,12 +72,15 @@ pub fn bare() -> Result<Pair> {
         mac: mac(1, 3),
     };
     client.net.veth(&near, &far, &server, WIRE_MTU)?;
-    client.net.address(POD_DEVICE, pod(1, 2), 24)?;
-    server.net.address(POD_DEVICE, pod(1, 3), 24)?;
+    for (namespace, host) in [(&client, 2), (&server, 3)] {
+        // Nobody else is on the wire who could have the address.
+        namespace.sysctl("ipv6/conf/eth0/accept_dad", "0")?;
+        namespace.net.address(POD_DEVICE, pod(1, host), 24)?;
+    }
     Ok(Pair {
         client,
         server,
-        address: pod(1, 3),
+        address: pod(1, 3).into(),
         nodes: Vec::new(),
         links: Vec::new(),
     })
@@ -90,7 +98,7 @@ pub fn bridge(rules: Rules) -> Result<Pair> {
     Ok(Pair {
         client,
         server,
-        address: pod(1, 3),
+        address: pod(1, 3).into(),
         nodes: vec![node],
         links: Vec::new(),
     })
@@ -116,10 +124,38 @@ pub fn across(way: Way, rules: Rules) -> Result<Pair> {
     Ok(Pair {
         client,
         server,
-        address: pod(2, 2),
+        address: pod(2, 2).into(),
         nodes: nodes.into(),
         links: Vec::new(),
     })
+}
+
+/// The same, asked from outside for a port of the first node whose backend is on the second.
+///
+/// # Errors
+/// As [`across`].
+pub fn through_a_node(rules: Rules) -> Result<Pair> {
+    let pair = across(Way::HostGateway, rules)?;
+    Ok(Pair {
+        client: outside(&pair.nodes[1])?,
+        ..pair
+    })
+}
+
+/// A host on the nodes' wire that is no node, beside this one: 172.18.0.3.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn outside(neighbour: &Namespace) -> Result<Arc<Namespace>> {
+    let namespace = Arc::new(Namespace::new()?);
+    let end = End {
+        name: "eth0",
+        index: UPLINK,
+        mac: mac(0xff, 3),
+    };
+    neighbour.net.macvlan(&end, UPLINK, &namespace)?;
+    namespace.net.address(UPLINK, uplink(3), 24)?;
+    Ok(namespace)
 }
 
 /// A wire between two nodes' uplinks, 172.18.0.1 and 172.18.0.2.
@@ -222,7 +258,13 @@ pub fn pod(number: u8, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, number, host)
 }
 
-fn uplink(number: u8) -> Ipv4Addr {
+/// The same of IPv6.
+pub fn pod6(number: u8, host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, number.into(), 0, 0, 0, 0, host.into())
+}
+
+/// A node's address.
+pub fn uplink(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 18, 0, number)
 }
 

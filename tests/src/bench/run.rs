@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{
     arms::{self, Selection},
     control::{self, attach, memory, services},
-    measure, programs,
+    measure, own, programs,
     report::{Control, Machine, Program, Report, targets},
     site::{Ground, Site},
     workload::Workload,
@@ -31,16 +31,20 @@ pub fn run(selection: &Selection<'_>) -> Result<Report> {
     let control = [control::ATTACH, control::MEMORY].map(|name| selection.wants(name));
     let programs = selection.wants(PROGRAMS);
     let mut sites = Vec::new();
-    for ground in [Ground::Segment, Ground::Routed] {
-        let whole = programs || ground == Ground::Segment && control.contains(&true);
-        if whole || arms::wants_own(selection, ground) {
+    for ground in [Ground::Segment, Ground::Routed, Ground::Crowded] {
+        let whole = match ground {
+            Ground::Segment => programs || control.contains(&true),
+            Ground::Routed => programs,
+            Ground::Crowded => false,
+        };
+        if whole || own::wants(selection, ground) {
             eprintln!("setting up: two nodes under netpath, {}", ground.name());
             sites.push(Site::start(ground)?);
         }
     }
     let mut arms = arms::rivals(selection)?;
     for site in &sites {
-        arms.extend(arms::own(selection, site)?);
+        arms.extend(own::arms(selection, site)?);
     }
     ensure!(
         !arms.is_empty() || !sites.is_empty() || selection.wants(control::APPLY),
@@ -64,7 +68,7 @@ pub fn run(selection: &Selection<'_>) -> Result<Report> {
 
 fn time_programs(sites: &[Site]) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    for site in sites {
+    for site in sites.iter().filter(|site| site.ground() != Ground::Crowded) {
         programs.extend(programs::measure(site)?);
     }
     Ok(programs)

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -28,7 +28,7 @@ use netpath_common::{
 use super::{
     netlink::End,
     netns::Namespace,
-    rivals::{Pair, WIRE_MTU},
+    rivals::{self, UPLINK as UPLINK_INDEX, WIRE_MTU},
     workload::PORT,
 };
 use crate::lab::{
@@ -43,18 +43,22 @@ use crate::lab::{
 
 /// The service that the pod on the client's own node answers.
 pub const NEAR_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 11), 80);
-/// The service that the pod on the other node answers.
-pub const FAR_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 12), 80);
-/// The uplinks' interface index in each node.
-const UPLINK_INDEX: u32 = 5;
+/// The port of every service.
+const SERVICE_PORT: u16 = 80;
+/// Where services have their addresses from.
+const SERVICE_CIDRS: &str = "10.96.0.0/12,fd00:96::/108";
+/// How many services nobody asks for are on [`Ground::Crowded`].
+const CROWD: u16 = 45_000;
 /// How long an agent may take to bring new objects into its maps.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where two nodes stand to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
     /// On one segment: netpath sends directly.
     Segment,
+    /// The same, among 45,000 services.
+    Crowded,
     /// In two networks, the other one behind a gateway: netpath uses its tunnel. The gateway is an address of the other end
     /// of the wire, so that no forwarding by a router is part of the figure.
     Routed,
@@ -65,8 +69,53 @@ impl Ground {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Segment => "on one segment",
+            Self::Crowded => "on one segment among 45,000 services",
             Self::Routed => "in two networks",
         }
+    }
+}
+
+/// Who is at one end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// The pod that asks, on the first node.
+    Client,
+    /// The pod beside it.
+    Near,
+    /// The pod on the other node.
+    Far,
+    /// A process of the first node.
+    Node,
+    /// A host on the nodes' wire that belongs to no cluster.
+    Outside,
+}
+
+/// A service of the site's.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// Which one: its name and addresses follow from it.
+    pub number: u8,
+    /// The pod that answers.
+    pub backend: Seat,
+    /// Where the pod listens.
+    pub port: u16,
+}
+
+impl Served {
+    /// Its address of IPv4.
+    pub fn ipv4(self) -> SocketAddr {
+        (Ipv4Addr::new(10, 96, 1, self.number), SERVICE_PORT).into()
+    }
+
+    /// Its address of IPv6.
+    pub fn ipv6(self) -> SocketAddr {
+        let low = u16::from(self.number);
+        (Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 1, low), SERVICE_PORT).into()
+    }
+
+    /// Its port on every node.
+    pub fn node_port(self) -> u16 {
+        30_000 + u16::from(self.number)
     }
 }
 
@@ -104,6 +153,9 @@ impl Site {
         let folder = home.folder().join("objects");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         write(&folder, "nodes.yaml", &node_objects(ground))?;
+        if ground == Ground::Crowded {
+            write(&folder, "crowd.yaml", &crowd())?;
+        }
 
         let mut site = Self {
             pods: Vec::new(),
@@ -115,7 +167,7 @@ impl Site {
         let binary = process::binary("netpath-agent")?;
         for node in &site.nodes {
             let mut agent = Agent::new(&site.home, node, &folder)?;
-            agent.start(&binary, &node.namespace)?;
+            agent.start_with(&binary, &node.namespace, &["--service-cidr", SERVICE_CIDRS])?;
             site.agents.push(agent);
         }
         for (agent, node) in site.agents.iter_mut().zip(&site.nodes) {
@@ -125,39 +177,82 @@ impl Site {
             let pod = Pod::add(&site.home, spec(name), place, site.node(place))?;
             site.pods.push(pod);
         }
-        write(
-            &folder,
-            "services.yaml",
-            &service_objects(site.pods[1].address, site.pods[2].address),
-        )?;
-        site.await_services(2 * 2)?;
+        let near = service_object("near", *NEAR_SERVICE.ip(), &[site.pods[1].address]);
+        write(&folder, "near.yaml", &near)?;
+        site.await_services(2)?;
         Ok(site)
     }
 
-    /// The client and the server on its own node.
+    /// Whose namespace a seat is in; that of a host outside is made for it.
     ///
     /// # Errors
-    /// When a namespace cannot be opened.
-    pub fn near(&self) -> Result<Pair> {
-        self.pair(1)
+    /// When a namespace cannot be opened or made.
+    pub fn namespace(&self, seat: Seat) -> Result<Arc<Namespace>> {
+        if seat == Seat::Outside {
+            return rivals::outside(&self.node_namespace(1)?);
+        }
+        let namespace = match self.pod(seat) {
+            Some(pod) => &pod.namespace,
+            None => &self.nodes[0].namespace,
+        };
+        Ok(Arc::new(Namespace::open(namespace.file())?))
     }
 
-    /// The client and the server on the other node.
+    /// A pod's own addresses, of IPv4 and of IPv6.
     ///
     /// # Errors
-    /// When a namespace cannot be opened.
-    pub fn far(&self) -> Result<Pair> {
-        self.pair(2)
+    /// When it is no pod's seat, or the pod has no address of IPv6.
+    pub fn addresses(&self, seat: Seat) -> Result<(IpAddr, IpAddr)> {
+        let pod = self.pod(seat).with_context(|| format!("{seat:?} is no pod"))?;
+        let ipv6 = pod
+            .address6
+            .with_context(|| format!("the pod {} has no IPv6", pod.spec.name))?;
+        Ok((pod.address.into(), ipv6.into()))
     }
 
-    fn pair(&self, server: usize) -> Result<Pair> {
-        Ok(Pair {
-            client: Arc::new(Namespace::open(self.pods[0].namespace.file())?),
-            server: Arc::new(Namespace::open(self.pods[server].namespace.file())?),
-            address: self.pods[server].address,
-            nodes: Vec::new(),
-            links: Vec::new(),
-        })
+    fn pod(&self, seat: Seat) -> Option<&Pod> {
+        match seat {
+            Seat::Client => self.pods.first(),
+            Seat::Near => self.pods.get(1),
+            Seat::Far => self.pods.get(2),
+            Seat::Node | Seat::Outside => None,
+        }
+    }
+
+    /// Gives the cluster these services, and waits until the nodes have them.
+    ///
+    /// # Errors
+    /// When they do not arrive in the maps.
+    pub fn serve(&self, services: &[Served]) -> Result<()> {
+        let before = self.served(0)?;
+        let mut text = String::new();
+        for service in services {
+            text += &self.served_object(*service)?;
+        }
+        write(&self.objects(), "served.yaml", &text)?;
+        // TCP and UDP, at the service's address and at the node's.
+        self.await_services(before + services.len() * 4)
+    }
+
+    /// A service in both families, with a port on every node, and its slices.
+    fn served_object(&self, service: Served) -> Result<String> {
+        let (name, port) = (format!("served-{}", service.number), service.port);
+        let (own, backend) = (
+            [service.ipv4().ip(), service.ipv6().ip()],
+            self.addresses(service.backend)?,
+        );
+        let node_port = service.node_port();
+        let mut text = format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{type: NodePort, clusterIP: {}, clusterIPs: [\"{}\", \"{}\"], ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack, ports: [\
+             {{name: t, port: {SERVICE_PORT}, protocol: TCP, nodePort: {node_port}}}, \
+             {{name: u, port: {SERVICE_PORT}, protocol: UDP, nodePort: {node_port}}}]}}\n",
+            own[0], own[0], own[1]
+        );
+        for (family, backend) in [("IPv4", backend.0), ("IPv6", backend.1)] {
+            text += &slice_object(&name, family, port, &[backend]);
+        }
+        Ok(text)
     }
 
     /// Where the nodes stand.
@@ -225,16 +320,21 @@ impl Site {
             .with_context(|| format!("the agent of {} does not run", self.nodes[place].name))
     }
 
-    /// Waits until every node has so many frontends.
+    /// How many frontends of IPv4 a node serves.
+    fn served(&self, place: usize) -> Result<usize> {
+        let table = Table::<Frontend, Service>::open(&self.pins(place), names::SERVICE4)?;
+        Ok(table.entries()?.iter().filter(|(_, service)| service.count > 0).count())
+    }
+
+    /// Waits until every node serves so many frontends of IPv4.
     ///
     /// # Errors
-    /// After ten seconds.
+    /// After a minute.
     pub fn await_services(&self, wanted: usize) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         for place in 0..self.nodes.len() {
             loop {
-                let table = Table::<Frontend, Service>::open(&self.pins(place), names::SERVICE4)?;
-                let served = table.entries()?.iter().filter(|(_, service)| service.count > 0).count();
+                let served = self.served(place)?;
                 if served >= wanted {
                     break;
                 }
@@ -264,10 +364,17 @@ fn join(ground: Ground, nodes: &[NodeNet]) -> Result<()> {
     one.net.veth(&near, &far, &two, WIRE_MTU)?;
     for (number, node, other_mac) in [(1, &one, macs[1]), (2, &two, macs[0])] {
         node.net.address(UPLINK_INDEX, address(ground, number), 24)?;
-        if ground == Ground::Routed {
-            let gateway = Ipv4Addr::new(172, 18, number, 254);
-            node.net.neighbour(UPLINK_INDEX, gateway, other_mac)?;
-            node.net.route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway), UPLINK_INDEX)?;
+        match ipv6_address(ground, number) {
+            Some(address) => {
+                // Nobody else is on the wire who could have the address.
+                node.sysctl(&format!("ipv6/conf/{UPLINK}/accept_dad"), "0")?;
+                node.net.address(UPLINK_INDEX, address, 64)?;
+            }
+            None => {
+                let gateway = Ipv4Addr::new(172, 18, number, 254);
+                node.net.neighbour(UPLINK_INDEX, gateway, other_mac)?;
+                node.net.route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway), UPLINK_INDEX)?;
+            }
         }
     }
     Ok(())
@@ -275,8 +382,16 @@ fn join(ground: Ground, nodes: &[NodeNet]) -> Result<()> {
 
 fn address(ground: Ground, number: u8) -> Ipv4Addr {
     match ground {
-        Ground::Segment => Ipv4Addr::new(172, 18, 0, number),
+        Ground::Segment | Ground::Crowded => Ipv4Addr::new(172, 18, 0, number),
         Ground::Routed => Ipv4Addr::new(172, 18, number, 1),
+    }
+}
+
+/// A node's address of IPv6. Nodes behind routers have none: their tunnels, which carry both families, are of IPv4.
+fn ipv6_address(ground: Ground, number: u8) -> Option<Ipv6Addr> {
+    match ground {
+        Ground::Segment | Ground::Crowded => Some(Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, number.into())),
+        Ground::Routed => None,
     }
 }
 
@@ -294,36 +409,68 @@ pub fn spec(name: &str) -> PodSpec {
 fn node_objects(ground: Ground) -> String {
     let mut text = String::new();
     for number in [1, 2] {
+        let own = [
+            Some(IpAddr::V4(address(ground, number))),
+            ipv6_address(ground, number).map(IpAddr::V6),
+        ];
+        let own: Vec<_> = own
+            .into_iter()
+            .flatten()
+            .map(|address| format!("{{type: InternalIP, address: \"{address}\"}}"))
+            .collect();
         // Writing to a string does not fail.
         let _ = write!(
             text,
             "---\napiVersion: v1\nkind: Node\nmetadata: {{name: node-{number}}}\n\
-             spec: {{podCIDR: 10.244.{number}.0/24, podCIDRs: [10.244.{number}.0/24]}}\n\
-             status: {{addresses: [{{type: InternalIP, address: {}}}]}}\n",
-            address(ground, number)
+             spec: {{podCIDR: 10.244.{number}.0/24, podCIDRs: [10.244.{number}.0/24, \"fd00:10:{number}::/64\"]}}\n\
+             status: {{addresses: [{}]}}\n",
+            own.join(", ")
         );
     }
     text
 }
 
-fn service_objects(near: Ipv4Addr, far: Ipv4Addr) -> String {
-    service_object("near", *NEAR_SERVICE.ip(), &[near]) + &service_object("far", *FAR_SERVICE.ip(), &[far])
+/// Services of one port and two endpoints, none of which is there.
+fn crowd() -> String {
+    let mut text = String::new();
+    for number in 0..CROWD {
+        let [high, low] = number.to_be_bytes();
+        let (name, address) = (format!("crowd-{number}"), Ipv4Addr::new(10, 97, high, low));
+        let backends = [10, 11].map(|first| IpAddr::from([10, 240 + first, high, low]));
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{clusterIP: {address}, clusterIPs: [{address}], ports: [{{name: t, port: {SERVICE_PORT}, protocol: TCP}}]}}\n{}",
+            slice_object(&name, "IPv4", PORT, &backends)
+        );
+    }
+    text
 }
 
 /// A Service with a TCP and a UDP port 80 and its EndpointSlice.
 pub fn service_object(name: &str, address: Ipv4Addr, backends: &[Ipv4Addr]) -> String {
-    let endpoints: Vec<String> = backends
-        .iter()
-        .map(|backend| format!("{{addresses: [{backend}], conditions: {{ready: true, serving: true}}}}"))
-        .collect();
+    let backends: Vec<IpAddr> = backends.iter().copied().map(IpAddr::V4).collect();
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
-         spec: {{clusterIP: {address}, clusterIPs: [{address}], ports: [{{name: t, port: 80, protocol: TCP}}, \
-         {{name: u, port: 80, protocol: UDP}}]}}\n\
-         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}-1, namespace: default, \
-         labels: {{kubernetes.io/service-name: {name}}}}}\naddressType: IPv4\n\
-         ports: [{{name: t, port: {PORT}, protocol: TCP}}, {{name: u, port: {PORT}, protocol: UDP}}]\n\
+         spec: {{clusterIP: {address}, clusterIPs: [{address}], ports: [{{name: t, port: {SERVICE_PORT}, protocol: TCP}}, \
+         {{name: u, port: {SERVICE_PORT}, protocol: UDP}}]}}\n{}",
+        slice_object(name, "IPv4", PORT, &backends)
+    )
+}
+
+/// The EndpointSlice of a family of a service, all of whose ports lead to one.
+fn slice_object(service: &str, family: &str, port: u16, backends: &[IpAddr]) -> String {
+    let endpoints: Vec<String> = backends
+        .iter()
+        .map(|backend| format!("{{addresses: [\"{backend}\"], conditions: {{ready: true, serving: true}}}}"))
+        .collect();
+    format!(
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-{}, namespace: default, \
+         labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: {family}\n\
+         ports: [{{name: t, port: {port}, protocol: TCP}}, {{name: u, port: {port}, protocol: UDP}}]\n\
          endpoints: [{}]\n",
+        family.to_lowercase(),
         endpoints.join(", ")
     )
 }

@@ -7,7 +7,7 @@ use std::{
         ErrorKind::{HostUnreachable, NetworkUnreachable},
         Read as _, Write as _,
     },
-    net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -20,8 +20,6 @@ use super::netns::Namespace;
 
 /// Port servers listen on.
 pub const PORT: u16 = 8080;
-/// Port of a second server in the same pod.
-pub const SECOND_PORT: u16 = 8081;
 /// What one write of [`Workload::Stream`] carries.
 const CHUNK: usize = 64 * 1024;
 /// What one datagram of [`Workload::Udp`] carries.
@@ -85,24 +83,28 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Opens the sockets: servers on `port` of any address in `server`; a client in `client` that speaks to `target`.
+    /// Opens the sockets: servers on `port` of any address of the target's family in `server`; a client in `client` that speaks
+    /// to `target`.
     ///
     /// # Errors
     /// When the path does not carry a connection within five seconds.
-    pub fn open(client: &Arc<Namespace>, server: &Namespace, port: u16, target: SocketAddrV4) -> Result<Self> {
+    pub fn open(client: &Arc<Namespace>, server: &Namespace, port: u16, target: SocketAddr) -> Result<Self> {
+        let any: IpAddr = match target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
         // Each connection is closed by the server first. Without this its namespace keeps every one of them for a minute.
         server.sysctl("ipv4/tcp_max_tw_buckets", "0")?;
         let (listener, receiver) = server.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context("cannot listen on TCP")?;
-            let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).context("cannot listen on UDP")?;
+            let listener = TcpListener::bind((any, port)).context("cannot listen on TCP")?;
+            let receiver = UdpSocket::bind((any, port)).context("cannot listen on UDP")?;
             receiver.set_read_timeout(Some(PATIENCE))?;
             Ok((listener, receiver))
         })?;
         setsockopt(&listener, sockopt::ReceiveTimeout, &timeval(PATIENCE))?;
-        let target = SocketAddr::V4(target);
         let (near, sender) = client.run(|| {
             let near = TcpStream::connect_timeout(&target, PATIENCE).with_context(|| format!("no way to {target}"))?;
-            let sender = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let sender = UdpSocket::bind((any, 0))?;
             sender.connect(target)?;
             Ok((near, sender))
         })?;

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,6 +40,8 @@ pub struct Pod {
     pub node: usize,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its address of IPv6, if its node's pods have one.
+    pub address6: Option<Ipv6Addr>,
     /// What serves in it.
     pub server: Option<Process>,
     /// Its namespace.
@@ -62,13 +64,20 @@ impl Pod {
         let result = call(node, "ADD", &container, &namespace.path(), &spec);
         let result = result.with_context(|| format!("pod {}/{}", spec.namespace, spec.name))?;
         let result: Added = serde_json::from_value(result).context("the plugin's result")?;
-        let text = result.ips.first().map(|ip| ip.address.as_str()).unwrap_or_default();
-        let address = text.split_once('/').and_then(|(address, _)| address.parse().ok());
-        let address = address.ok_or_else(|| anyhow!("pod {}: the plugin gave it the address {text:?}", spec.name))?;
+        let (mut address, mut address6) = (None, None);
+        for AddedIp { address: text } in &result.ips {
+            match text.split_once('/').map(|(address, _)| address.parse()) {
+                Some(Ok(IpAddr::V4(given))) => address = Some(given),
+                Some(Ok(IpAddr::V6(given))) => address6 = Some(given),
+                _ => bail!("pod {}: the plugin gave it the address {text:?}", spec.name),
+            }
+        }
+        let address = address.ok_or_else(|| anyhow!("pod {}: the plugin gave it no IPv4 address", spec.name))?;
         Ok(Self {
             spec,
             node: place,
             address,
+            address6,
             server: None,
             namespace,
             container,

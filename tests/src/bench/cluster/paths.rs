@@ -77,8 +77,8 @@ const PATHS: [Path; 6] = [
 /// # Errors
 /// As [`super::measure`].
 pub fn measure(site: &Site, rounds: usize, services: usize) -> Result<Vec<Row>> {
-    let bare = rivals::bare()?;
-    let target = SocketAddrV4::new(bare.address, PORT);
+    let bare = rivals::bare(rivals::pod)?;
+    let target = (bare.address, PORT).into();
     let ends = Ends::open(&bare.client, &bare.server, PORT, target).context(BARE)?;
     let mut arms = vec![arm(BARE, Group::SameNode, ends)];
     // Several paths lead to one pod: a port for each.
@@ -120,7 +120,7 @@ impl Path {
             (Reach::Pod, false) => Group::AcrossNodes,
             (Reach::ClusterIp | Reach::NodePort, _) => Group::Service,
         };
-        let ends = Ends::open(client, &seat.namespace, port, target)?;
+        let ends = Ends::open(client, &seat.namespace, port, target.into())?;
         Ok(arm(self.name, group, ends))
     }
 

@@ -70,7 +70,7 @@ fn pair(node: &Namespace, pod: &Namespace) -> Result<()> {
         mac: [0x02, 0, 0, 0, 0xfd, 2],
     };
     node.net.veth(&near, &far, pod, 1450)?;
-    pod.net.address(POD, [10, 244, 1, 250].into(), 24)?;
+    pod.net.address(POD, [10u8, 244, 1, 250], 24)?;
     pod.net.route([0, 0, 0, 0].into(), 0, Some([10, 244, 1, 1].into()), POD)
 }
 

@@ -36,7 +36,7 @@ pub fn draw(report: &Report) -> String {
     legend(&mut body, y);
     y += 40.0;
     let top = y;
-    for group in [Group::SameNode, Group::AcrossNodes, Group::Service] {
+    for group in Group::ALL {
         let mut rows: Vec<&Figure> = report
             .paths
             .iter()

@@ -55,7 +55,7 @@ impl Display for Table<'_> {
 impl Table<'_> {
     fn paths(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
-        for group in [Group::SameNode, Group::AcrossNodes, Group::Service] {
+        for group in Group::ALL {
             let mut names: Vec<&str> = Vec::new();
             for figure in report.paths.iter().filter(|figure| figure.group == group) {
                 if !names.contains(&figure.arm) {

@@ -17,8 +17,8 @@ pub struct Target {
     pub measured: Option<f64>,
     /// Whether the bound holds; absent likewise.
     pub reached: Option<bool>,
-    /// The same ratio with the floor's programs in netpath's place: what the machine leaves to be had. Absent where no floor
-    /// stands under the figure.
+    /// The same ratio with the floor's programs, or with nothing, in netpath's place: what the machine leaves to be had. Absent
+    /// where no floor stands under the figure.
     pub floor: Option<f64>,
 }
 
@@ -43,7 +43,7 @@ impl Bound {
 
 /// Every aim, in the order of the report.
 pub fn judge(report: &Report) -> Vec<Target> {
-    use Workload::{Crr, Rr};
+    use Workload::{Crr, Rr, Udp};
     // How many times as fast as the rival netpath is: the rival's time over its own.
     let speed = |own: &str, rival: &str, workload| {
         Some(report.figure(rival, workload)?.min / report.figure(own, workload)?.min)
@@ -59,6 +59,8 @@ pub fn judge(report: &Report) -> Vec<Target> {
         let floor = floor_of(own).and_then(|floor| speed(floor, rival, workload));
         (speed(own, rival, workload), floor)
     };
+    // What IPv6 takes longer than IPv4, and the kernel's own share of that on a bare veth pair.
+    let beside_bare = |four: &str, six: &str| (speed(four, six, Rr), speed(arms::BARE, arms::BARE_6, Rr));
     let aims = [
         (
             "same node, RR: speed against the bridge with kube-proxy",
@@ -91,14 +93,80 @@ pub fn judge(report: &Report) -> Vec<Target> {
             (speed(arms::NETPATH_DIRECT, arms::NETPATH_TUNNEL, Rr), None),
         ),
         (
+            "ClusterIP on the same node, RR: time against the pod's own address",
+            Bound::AtMost(1.05),
+            (speed(arms::NETPATH, arms::NETPATH_SERVICE, Rr), None),
+        ),
+        (
+            "ClusterIP on another node, RR: time against the pod's own address",
+            Bound::AtMost(1.05),
+            (speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Rr), None),
+        ),
+        (
+            "ClusterIP among 45,000 services, RR: time against among 10",
+            Bound::AtMost(1.05),
+            (
+                speed(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_MANY, Rr),
+                None,
+            ),
+        ),
+        (
+            "ClusterIP from a process of a node, RR: time against the pod's own address",
+            Bound::AtMost(1.03),
+            (speed(arms::NETPATH_HOST, arms::NETPATH_HOST_SERVICE, Rr), None),
+        ),
+        (
             "ClusterIP on the same node, CRR: time against the pod's own address",
-            Bound::AtMost(1.08),
+            Bound::AtMost(1.05),
             (speed(arms::NETPATH, arms::NETPATH_SERVICE, Crr), None),
         ),
         (
             "ClusterIP on another node, CRR: time against the pod's own address",
-            Bound::AtMost(1.08),
+            Bound::AtMost(1.05),
             (speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Crr), None),
+        ),
+        (
+            "ClusterIP among 45,000 services, CRR: time against among 10",
+            Bound::AtMost(1.05),
+            (
+                speed(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_MANY, Crr),
+                None,
+            ),
+        ),
+        (
+            "ClusterIP from a process of a node, CRR: time against the pod's own address",
+            Bound::AtMost(1.03),
+            (speed(arms::NETPATH_HOST, arms::NETPATH_HOST_SERVICE, Crr), None),
+        ),
+        (
+            "NodePort, pod elsewhere, UDP: speed against kube-proxy iptables",
+            Bound::AtLeast(1.4),
+            (speed(arms::NETPATH_NODE_PORT, arms::NODE_PORT_CHAINS, Udp), None),
+        ),
+        (
+            "NodePort, pod elsewhere, UDP: speed against kube-proxy nftables",
+            Bound::AtLeast(1.15),
+            (speed(arms::NETPATH_NODE_PORT, arms::NODE_PORT_FLAT, Udp), None),
+        ),
+        (
+            "same node, IPv6, RR: time against IPv4",
+            Bound::AtMost(1.05),
+            beside_bare(arms::NETPATH, arms::NETPATH_6),
+        ),
+        (
+            "direct, IPv6, RR: time against IPv4",
+            Bound::AtMost(1.05),
+            beside_bare(arms::NETPATH_DIRECT, arms::NETPATH_DIRECT_6),
+        ),
+        (
+            "tunnel, IPv6, RR: time against IPv4",
+            Bound::AtMost(1.05),
+            beside_bare(arms::NETPATH_TUNNEL, arms::NETPATH_TUNNEL_6),
+        ),
+        (
+            "ClusterIP on another node, IPv6, RR: time against IPv4",
+            Bound::AtMost(1.05),
+            beside_bare(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_6),
         ),
         (
             "10,000 services programmed, seconds",

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
-use super::{SERVICE, SERVICE_PORT};
+use super::{NODE_PORT, SERVICE, SERVICE_PORT};
 
 const FILTER: &str = r#"*filter
 :KUBE-EXTERNAL-SERVICES - [0:0]
@@ -79,6 +79,9 @@ pub fn text(services: u16, backend: (Ipv4Addr, u16)) -> String {
         service(&mut chains, &mut body, number, "tcp", address, &ends);
         if real {
             service(&mut chains, &mut body, services, "udp", address, &ends);
+            for (number, protocol) in [(number, "tcp"), (services, "udp")] {
+                node_port(&mut chains, &mut body, number, protocol);
+            }
         }
     }
     body.push_str(
@@ -89,6 +92,19 @@ pub fn text(services: u16, backend: (Ipv4Addr, u16)) -> String {
 
 /// Backends of the services nobody asks for.
 const PORT_OF_OTHERS: u16 = 8080;
+
+/// The chain of one service port on the nodes: whoever asks there gets the node's address, since the backend may be elsewhere.
+fn node_port(chains: &mut String, body: &mut String, number: u16, protocol: &str) {
+    let name = format!("KUBE-EXT-{number:016X}");
+    let comment = format!("shop/service-{number}:http");
+    let _ = writeln!(chains, ":{name} - [0:0]");
+    let _ = writeln!(
+        body,
+        "-A KUBE-NODEPORTS -p {protocol} -m comment --comment {comment} -m {protocol} --dport {NODE_PORT} -j {name}\n\
+         -A {name} -m comment --comment {comment} -j KUBE-MARK-MASQ\n\
+         -A {name} -j KUBE-SVC-{number:016X}"
+    );
+}
 
 /// The chains of one service port: its address, its backends by chance, a mark for masquerade where one talks to itself.
 fn service(

@@ -3,7 +3,8 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
-use super::{SERVICE, SERVICE_PORT};
+use super::{NODE_PORT, SERVICE, SERVICE_PORT};
+use crate::bench::rivals::uplink;
 
 const BASE: &str = "\
   chain mark-for-masquerade { meta mark set meta mark or 0x4000; }
@@ -34,7 +35,8 @@ const BASE: &str = "\
 
 /// The rules for `services` services, as `nft -f` reads them.
 pub fn text(services: u16, backend: (Ipv4Addr, u16)) -> String {
-    let (mut addresses, mut ports, mut chains) = (Vec::new(), Vec::new(), String::new());
+    let (mut addresses, mut ports, mut node_ports) = (Vec::new(), Vec::new(), Vec::new());
+    let mut chains = String::new();
     for number in 0..services {
         let real = number == services / 2;
         let [high, low] = number.to_be_bytes();
@@ -50,15 +52,26 @@ pub fn text(services: u16, backend: (Ipv4Addr, u16)) -> String {
             let name = format!("service-{number}-{protocol}");
             ports.push(format!("{address} . {protocol} . {SERVICE_PORT} : goto {name}"));
             chain(&mut chains, &name, protocol, address, backends);
+            if real {
+                // Whoever asks a node gets its address, since the backend may be elsewhere.
+                let _ = writeln!(
+                    chains,
+                    "  chain external-{name} {{ jump mark-for-masquerade; goto {name}; }}"
+                );
+                node_ports.push(format!("{protocol} . {NODE_PORT} : goto external-{name}"));
+            }
         }
     }
     format!(
         "table ip kube-proxy {{\n  set cluster-ips {{ type ipv4_addr; elements = {{ {} }} }}\n  \
-         set nodeport-ips {{ type ipv4_addr; }}\n  \
+         set nodeport-ips {{ type ipv4_addr; elements = {{ {}, {} }} }}\n  \
          map no-endpoint-services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}\n  \
-         map service-nodeports {{ type inet_proto . inet_service : verdict; }}\n{chains}  \
+{chains}  map service-nodeports {{ type inet_proto . inet_service : verdict; elements = {{ {} }} }}\n  \
          map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; elements = {{ {} }} }}\n{BASE}",
         addresses.join(", "),
+        uplink(1),
+        uplink(2),
+        node_ports.join(", "),
         ports.join(", ")
     )
 }

@@ -17,6 +17,8 @@ use super::netns::Namespace;
 pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 255, 1);
 /// The port of every service.
 pub const SERVICE_PORT: u16 = 80;
+/// The same service's port on every node.
+pub const NODE_PORT: u16 = 30_080;
 
 /// The rules of a node, each kind for so many services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
