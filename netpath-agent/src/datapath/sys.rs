@@ -230,8 +230,8 @@ pub struct Entries {
     pub values: Vec<u8>,
 }
 
-/// All entries of a hash or an array that is not per CPU. Since Linux 5.6. What others add or remove meanwhile may be in it or not; what
-/// stays is in it once.
+/// All entries of a hash or an array. Since Linux 5.6. What others add or remove meanwhile may be in it or not; what stays is in it
+/// once. Of a map per CPU `value` is that of all possible CPUs, each rounded up to 8 bytes; an array of these since Linux 5.13.
 ///
 /// # Errors
 /// What the kernel says; `InvalidInput` if a key has more than 64 bytes.

@@ -1,22 +1,17 @@
 //! The loaded programs: maps filled from the host's tables, a frame run through a program, maps read back.
 
-use std::{collections::BTreeMap, hash::Hash};
+use std::{collections::BTreeMap, hash::Hash, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie::Key},
+    maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
     programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
-use netpath_agent::datapath::{abi::Abi, load::object};
+use netpath_agent::datapath::{abi::Abi, load::object, sys};
 use netpath_common::{
-    abi::{
-        Layouts,
-        config::Config,
-        counter::{COUNTERS, Counter},
-        source::SourceKey,
-    },
+    abi::{Layouts, config::Config, counter::Counter, source::SourceKey},
     hook::Hook,
     names,
 };
@@ -30,6 +25,10 @@ const IFINDEX: usize = 40;
 const CONTROL_BUFFER: usize = 48;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
+
+/// How many entries fit into the tables that programs write. They are read whole after each frame, and the kernel walks through
+/// all that is empty in them.
+const ENTRIES: u32 = 4096;
 
 /// What a program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +49,13 @@ pub struct Kernel {
 impl Kernel {
     /// Loads all programs.
     pub fn load() -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(object()?).context("load the object")?;
+        let mut loader = EbpfLoader::new();
+        for names in [<[u8; 4]>::NAMES, <[u8; 16]>::NAMES] {
+            for name in [names.affinity, names.conntrack, names.fragment] {
+                loader.map_max_entries(name, ENTRIES);
+            }
+        }
+        let mut ebpf = loader.load(object()?).context("load the object")?;
         for hook in Hook::ALL {
             match ebpf
                 .program_mut(hook.name())
@@ -71,19 +76,13 @@ impl Kernel {
         self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
     }
 
-    /// Makes every map hold exactly what the tables do, and the counters zero.
+    /// Makes every map but the counters hold exactly what the tables do.
     pub fn fill(&mut self, config: &Config, tables: &HostTables) -> Result<()> {
         let mut array: Array<&mut MapData, Abi<Config>> = Array::try_from(self.map(names::CONFIG)?)?;
         array.set(0, Abi(*config), 0)?;
         fill(self.map(names::BRIDGE)?, &tables.bridge)?;
         self.fill_family(&tables.v4)?;
-        self.fill_family(&tables.v6)?;
-        let cpus = nr_cpus().map_err(|(_, error)| error)?;
-        let mut counters: PerCpuArray<&mut MapData, Abi<Counter>> = PerCpuArray::try_from(self.map(names::COUNTER)?)?;
-        for index in 0..COUNTERS {
-            counters.set(index, PerCpuValues::try_from(vec![Abi(Counter::default()); cpus])?, 0)?;
-        }
-        Ok(())
+        self.fill_family(&tables.v6)
     }
 
     fn fill_family<A: Layouts>(&mut self, tables: &FamilyTables<A>) -> Result<()> {
@@ -93,6 +92,12 @@ impl Kernel {
         fill(self.map(names.service)?, &tables.services)?;
         fill(self.map(names.backend)?, &tables.backends)?;
         fill_trie::<A>(self.map(names.source)?, &tables.sources)?;
+        self.recall(tables)
+    }
+
+    /// Makes the maps that programs write hold exactly what a family's tables do.
+    pub fn recall<A: Layouts>(&mut self, tables: &FamilyTables<A>) -> Result<()> {
+        let names = A::NAMES;
         fill(self.map(names.affinity)?, &tables.affinities)?;
         fill(self.map(names.conntrack)?, &tables.connections)?;
         fill(self.map(names.fragment)?, &tables.fragments)
@@ -109,21 +114,30 @@ impl Kernel {
         }))
     }
 
-    /// What was counted, by index, without what was not.
+    /// What was counted since the programs were loaded, by index, without what was not.
     pub fn counters(&mut self) -> Result<BTreeMap<u32, Counter>> {
         let map: PerCpuArray<&mut MapData, Abi<Counter>> = PerCpuArray::try_from(self.map(names::COUNTER)?)?;
-        let mut counted = BTreeMap::new();
-        for index in 0..COUNTERS {
+        let cpus = nr_cpus().map_err(|(_, error)| error)?;
+        let dumped = sys::dump(map.map().fd().as_fd(), size_of::<u32>(), size_of::<Counter>() * cpus)?;
+        let indices = dumped
+            .keys
+            .chunks_exact(size_of::<u32>())
+            .map(bytemuck::pod_read_unaligned);
+        let values = dumped.values.chunks_exact(size_of::<Counter>() * cpus).map(|each| {
             let mut sum = Counter::default();
-            for Abi(counter) in map.get(&index, 0)?.iter() {
+            for counter in each
+                .chunks_exact(size_of::<Counter>())
+                .map(bytemuck::pod_read_unaligned::<Counter>)
+            {
                 sum.packets += counter.packets;
                 sum.bytes += counter.bytes;
             }
-            if sum != Counter::default() {
-                counted.insert(index, sum);
-            }
-        }
-        Ok(counted)
+            sum
+        });
+        let counted = indices
+            .zip(values)
+            .filter(|(_, counter)| *counter != Counter::default());
+        Ok(counted.collect())
     }
 
     /// Runs a frame through a hook's program, as on this device.
@@ -178,10 +192,10 @@ fn put(context: &mut [u8; CONTEXT], at: usize, value: u32) {
 }
 
 fn fill<K: bytemuck::Pod + Ord + Hash, V: bytemuck::Pod>(map: &mut Map, entries: &BTreeMap<K, V>) -> Result<()> {
+    let old: BTreeMap<K, V> = read(map)?;
     let mut map: HashMap<&mut MapData, Abi<K>, Abi<V>> = HashMap::try_from(map)?;
-    let old: Vec<Abi<K>> = map.keys().collect::<Result<_, _>>()?;
-    for key in old {
-        map.remove(&key)?;
+    for key in old.keys() {
+        map.remove(&Abi(*key))?;
     }
     for (key, value) in entries {
         map.insert(Abi(*key), Abi(*value), 0)?;
@@ -217,7 +231,14 @@ fn fill_trie<A: Layouts>(map: &mut Map, entries: &BTreeMap<A::SourceKey, u32>) -
 
 fn read<K: bytemuck::Pod + Ord, V: bytemuck::Pod>(map: &mut Map) -> Result<BTreeMap<K, V>> {
     let map: HashMap<&mut MapData, Abi<K>, Abi<V>> = HashMap::try_from(map)?;
-    map.iter()
-        .map(|entry| entry.map(|(Abi(key), Abi(value))| (key, value)).map_err(Into::into))
-        .collect()
+    let dumped = sys::dump(map.map().fd().as_fd(), size_of::<K>(), size_of::<V>())?;
+    let keys = dumped
+        .keys
+        .chunks_exact(size_of::<K>())
+        .map(bytemuck::pod_read_unaligned);
+    let values = dumped
+        .values
+        .chunks_exact(size_of::<V>())
+        .map(bytemuck::pod_read_unaligned);
+    Ok(keys.zip(values).collect())
 }

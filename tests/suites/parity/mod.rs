@@ -65,22 +65,25 @@ pub struct Pair {
 
 impl Pair {
     fn new() -> Result<Self> {
+        let (host, mut kernel) = (node::tables(), Kernel::load()?);
+        kernel.fill(&node::config(), &host)?;
         Ok(Self {
-            host: HostTables::default(),
-            kernel: Kernel::load()?,
+            host,
+            kernel,
             counters: BTreeMap::new(),
         })
     }
 
-    /// Begins anew with the scenarios' tables.
+    /// Begins anew with the scenarios' tables, of which programs write a few alone.
     fn reset(&mut self) -> Result<()> {
         self.host = node::tables();
         self.host.clock = clock()?;
-        self.counters.clear();
-        self.kernel.fill(&node::config(), &self.host)
+        self.counters = self.kernel.counters()?;
+        self.kernel.recall(&self.host.v4)?;
+        self.kernel.recall(&self.host.v6)
     }
 
-    /// Sends a frame through both, and compares everything. Gives the frame that left.
+    /// Sends a frame through both, and compares all but the counters. Gives the frame that left.
     fn visit(&mut self, visit: &Visit) -> Result<Vec<u8>> {
         let answer = self
             .kernel
@@ -104,17 +107,22 @@ impl Pair {
             answer == expected,
             "{visit:02x?}\nhost {verdict:?}: {expected:02x?}\nkernel: {answer:02x?}"
         );
-        let counters = self.kernel.counters()?;
-        ensure!(
-            counters == self.counters,
-            "{visit:02x?}\nhost: {:?}\nkernel: {counters:?}",
-            self.counters
-        );
         let here = self.kernel.remembered(&self.host.v4)?;
         same(visit, remembered(&self.host.v4), here)?;
         let here = self.kernel.remembered(&self.host.v6)?;
         same(visit, remembered(&self.host.v6), here)?;
         Ok(packet.bytes)
+    }
+
+    /// Compares what was counted.
+    fn counted(&mut self) -> Result<()> {
+        let counters = self.kernel.counters()?;
+        ensure!(
+            counters == self.counters,
+            "counted by the host: {:?}\nby the kernel: {counters:?}",
+            self.counters
+        );
+        Ok(())
     }
 }
 

@@ -381,6 +381,7 @@ fn named_frames() -> Result<()> {
         for (name, visit) in all()? {
             pair.reset()?;
             pair.visit(&visit).context(name)?;
+            pair.counted().context(name)?;
         }
         Ok(())
     })
@@ -392,6 +393,6 @@ fn named_frames_one_after_another() -> Result<()> {
         for (name, visit) in all()? {
             pair.visit(&visit).context(name)?;
         }
-        Ok(())
+        pair.counted()
     })
 }

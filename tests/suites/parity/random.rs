@@ -1,6 +1,8 @@
 //! Random frames of addresses and ports that the tables know, so that they go deep; some are answers to what left before,
 //! some are broken on the way.
 
+use std::cell::{Cell, RefCell};
+
 use anyhow::{Result, anyhow};
 use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{abi::Mac, hook::Hook};
@@ -331,7 +333,7 @@ fn play(pair: &mut Pair, plans: &[Plan]) -> Result<()> {
     for plan in plans {
         before = pair.visit(&plan.visit(&before)?)?;
     }
-    Ok(())
+    pair.counted()
 }
 
 #[test]
@@ -346,11 +348,15 @@ fn random_frames() -> Result<()> {
             failure_persistence: None,
             ..Config::default()
         });
-        let pair = std::cell::RefCell::new(pair);
+        let pair = RefCell::new(pair);
+        let frames = Cell::new(0);
         runner
             .run(&proptest::collection::vec(plans(), 1..6), |plans| {
+                frames.set(frames.get() + plans.len());
                 play(&mut pair.borrow_mut(), &plans).map_err(|error| TestCaseError::fail(format!("{error:#}")))
             })
-            .map_err(|error| anyhow!("{error}"))
+            .map_err(|error| anyhow!("{error}"))?;
+        eprintln!("{} frames in {cases} cases", frames.get());
+        Ok(())
     })
 }
