@@ -1,6 +1,6 @@
 //! The last step of an event's way: the maps brought to a plan, by the difference to what the kernel holds.
 //!
-//! The order keeps every packet between two whole states: a set of backends, or a list of clients, is written before a
+//! The order keeps every packet between two whole states: a set of backends with its table, or a list of clients, is written before a
 //! frontend names it, and goes when no program can hold its number any more; routes are added before others go; the configuration names a prefix
 //! length for as long as a route has it. On a fresh node the configuration comes last: until then the programs let
 //! everything pass.
@@ -9,6 +9,7 @@ mod concerned;
 mod config;
 mod family;
 pub mod forget;
+mod maglev;
 mod mirror;
 mod report;
 mod sets;

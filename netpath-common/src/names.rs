@@ -32,6 +32,10 @@ pub const SERVICE6: &str = "np_service6";
 pub const BACKEND4: &str = "np_backend4";
 /// [`Names::backend`] of IPv6.
 pub const BACKEND6: &str = "np_backend6";
+/// [`Names::maglev`] of IPv4.
+pub const MAGLEV4: &str = "np_maglev4";
+/// [`Names::maglev`] of IPv6.
+pub const MAGLEV6: &str = "np_maglev6";
 /// [`Names::source`] of IPv4.
 pub const SOURCE4: &str = "np_source4";
 /// [`Names::source`] of IPv6.
@@ -66,6 +70,8 @@ pub struct Names {
     pub service: &'static str,
     /// Backends: [`crate::abi::service`].
     pub backend: &'static str,
+    /// Where every node chooses alike: [`crate::abi::maglev`].
+    pub maglev: &'static str,
     /// Clients that may connect where not everyone may: [`crate::abi::source`].
     pub source: &'static str,
     /// Clients of services with session affinity: [`crate::abi::affinity`].
@@ -84,6 +90,7 @@ pub const V4: Names = Names {
     route: ROUTE4,
     service: SERVICE4,
     backend: BACKEND4,
+    maglev: MAGLEV4,
     source: SOURCE4,
     affinity: AFFINITY4,
     conntrack: CONNTRACK4,
@@ -97,6 +104,7 @@ pub const V6: Names = Names {
     route: ROUTE6,
     service: SERVICE6,
     backend: BACKEND6,
+    maglev: MAGLEV6,
     source: SOURCE6,
     affinity: AFFINITY6,
     conntrack: CONNTRACK6,
@@ -106,8 +114,8 @@ pub const V6: Names = Names {
 
 /// Every map.
 pub const MAPS: &[&str] = &[
-    CONFIG, BRIDGE, ENDPOINT4, ENDPOINT6, ROUTE4, ROUTE6, SERVICE4, SERVICE6, BACKEND4, BACKEND6, SOURCE4, SOURCE6,
-    AFFINITY4, AFFINITY6, CONNTRACK4, CONNTRACK6, FRAGMENT4, FRAGMENT6, SOCKET4, SOCKET6, COUNTER,
+    CONFIG, BRIDGE, ENDPOINT4, ENDPOINT6, ROUTE4, ROUTE6, SERVICE4, SERVICE6, BACKEND4, BACKEND6, MAGLEV4, MAGLEV6,
+    SOURCE4, SOURCE6, AFFINITY4, AFFINITY6, CONNTRACK4, CONNTRACK6, FRAGMENT4, FRAGMENT6, SOCKET4, SOCKET6, COUNTER,
 ];
 
 /// The bridge that owns a node's pod subnet.

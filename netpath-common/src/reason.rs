@@ -87,5 +87,6 @@ reasons! {
     NoFrontend = 52, drop, "no_frontend", "an address of the service range that no service has";
     NoLocalEndpoint = 55, drop, "no_local_endpoint", "the service's traffic policy is Local, and none of its endpoints is on this node";
     SourceDenied = 57, drop, "source_denied", "the service's loadBalancerSourceRanges do not have the sender";
+    RelayLoop = 62, drop, "relay_loop", "a packet that this node had relayed to its backend's node came back: the nodes do not agree on the backend";
     Ipv6Noise = 54, noise, "ipv6_noise", "IPv6 to a group, as every stack sends it by itself: nobody here needs it";
 }

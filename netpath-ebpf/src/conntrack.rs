@@ -4,13 +4,18 @@
 //! inserted first and only if it is not there, so one of them wins and the other takes over what the winner wrote.
 
 use netpath_common::abi::conntrack::{
-    Connection, DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, Tuple,
+    Connection, DIRECTION_ORIGINAL, DIRECTION_RELAYED, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW,
+    Tuple,
 };
-use netpath_common::{abi::service::Frontend, reason::Reason};
+use netpath_common::{
+    abi::service::{Frontend, Service},
+    reason::Reason,
+};
 
 use crate::{
     family::Address,
     flow::{self, FIN, Flow, Kind, RST, SCTP, TCP},
+    nat::Target,
     scratch::{Look, Notes},
     tables::{InsertError, Tables},
 };
@@ -51,8 +56,9 @@ fn translated<A: Address>(connection: &Connection<A>, protocol: u8) -> Tuple<A> 
     }
 }
 
+/// A new connection's entry, of a packet that becomes `to`.
 #[inline(always)]
-fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connection<A> {
+pub fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connection<A> {
     Connection {
         source: to.source,
         destination: to.destination,
@@ -60,32 +66,37 @@ fn entry<A: Address>(to: &Tuple<A>, direction: u8, now: u32, set: u32) -> Connec
         destination_port: to.destination_port,
         state: STATE_NEW,
         direction,
-        reserved: [0; 2],
+        ttl: 0,
+        reserved: 0,
         last_seen: now,
         set,
     }
 }
 
-/// Writes to `to` what this packet must become, if its connection is known; whether it is. Follows the connection's state.
+/// Writes to `to` what this packet must become, if its connection is known: [`Target::New`], or [`Target::Relay`] to the backend's
+/// node. Follows the connection's state.
 #[inline(never)]
-pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> bool {
+pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> Target {
     let Notes { flow, to, look, .. } = notes;
     if !tables.connection(&flow.tuple, &mut look.connection) {
-        return false;
+        return Target::Same;
     }
     let connection = &look.connection;
     look.tuple = translated(connection, flow.tuple.protocol);
     look.other = flow::reversed(&look.tuple);
     let now = tables.now();
     let idle = now.wrapping_sub(connection.last_seen);
+    let relayed = connection.direction == DIRECTION_RELAYED;
     if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, connection) {
         tables.remove_connection(&flow.tuple);
         tables.remove_connection(&look.other);
-        return false;
+        return Target::Same;
     }
+    // Of a relayed connection no answer is seen: whoever goes on has got one.
+    let answered = connection.direction == DIRECTION_REPLY || relayed && !flow.opens();
     let state = match flow.kind {
         Kind::Tcp | Kind::Sctp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
-        _ if connection.state == STATE_NEW && connection.direction == DIRECTION_REPLY => STATE_ESTABLISHED,
+        _ if connection.state == STATE_NEW && answered => STATE_ESTABLISHED,
         _ => connection.state,
     };
     if state != connection.state || idle >= TOUCH_EVERY {
@@ -93,23 +104,32 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> b
         tables.touch_connection(&look.other, state, now);
     }
     *to = look.tuple;
-    true
+    if relayed { Target::Relay } else { Target::New }
 }
 
 /// Whether the packet opens a new connection under the tuple of an old one: the old one was closing, or its backend was
 /// chosen from a set that its frontend no longer has, so that the backend may be gone.
 #[inline(always)]
 fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
-    if !flow.opens() || connection.direction != DIRECTION_ORIGINAL {
+    if !flow.opens() || connection.direction == DIRECTION_REPLY {
         return false;
     }
     if connection.state == STATE_CLOSING {
         return true;
     }
     connection.set != 0
-        && tables
-            .service(frontend(&flow.tuple))
+        && service(tables, frontend(&flow.tuple))
             .is_none_or(|service| ![service.set, service.outside_set].contains(&connection.set))
+}
+
+/// What is at a frontend, or at that of any node where another one relayed what asks for it.
+#[inline(always)]
+fn service<A: Address, T: Tables<A>>(tables: &T, frontend: Frontend<A>) -> Option<Service> {
+    let anywhere = Frontend {
+        address: A::default(),
+        ..frontend
+    };
+    tables.service(frontend).or_else(|| tables.service(anywhere))
 }
 
 /// The frontend that a packet of this tuple asks for.

@@ -12,12 +12,12 @@ use crate::{
     nat::{self, Target},
     offer::Offer,
     packet::{ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
-    reset,
+    relay, reset,
     scratch::Notes,
     service,
     tables::Tables,
     verdict::{NextHop, Verdict},
-    way::{self, End},
+    way::{self, End, Way},
 };
 
 /// Where a packet comes from.
@@ -63,19 +63,24 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     notes.target = known::<F, P, T>(packet, tables, notes);
     way::find::<F, T>(tables, config, notes);
     if notes.target == Target::Same {
-        notes.target = match notes.way.end {
+        if origin == Origin::Wire && relay::is_for(config, notes) {
+            // It asked for the other node's port, and gets that of any node.
+            notes.to.destination = F::Addr::default();
+            notes.way.end = End::Relayed;
+            tables.settle(notes);
+        }
+        notes.target = if matches!(notes.way.end, End::Pod | End::Direct | End::Tunnel) {
             // No service has the address of a pod or of another node: most packets need not be asked about.
-            End::Pod | End::Direct | End::Tunnel => straight::<F, T>(tables, config, notes, origin),
-            End::Host | End::Outside | End::Vacant | End::Service => {
-                let mut target = served::<F, T>(tables, config, notes, origin);
-                if target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
-                    target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
-                }
-                if target == Target::New {
-                    way::find::<F, T>(tables, config, notes);
-                }
-                target
+            straight::<F, T>(tables, config, notes, origin)
+        } else {
+            let mut target = served::<F, T>(tables, config, notes, origin);
+            if target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
+                target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
             }
+            if target == Target::New || is_relay(target, origin) {
+                way::find::<F, T>(tables, config, notes);
+            }
+            target
         };
     }
     tables.settle(notes);
@@ -83,6 +88,13 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
         Target::Drop(reason) => return Err(reason),
         Target::Same => false,
         Target::New => true,
+        Target::Relay if origin == Origin::Wire => {
+            relay::prepare::<F, P, T>(packet, tables, notes)?;
+            *next_hop = toward::<F>(&notes.way);
+            return Ok(Verdict::Wire(Reason::ToPeer));
+        }
+        // What is relayed comes in by the wire alone.
+        Target::Relay => false,
         Target::Refusal => {
             notes.to.source = notes.flow.tuple.destination;
             return complain::<F, P, T>(packet, tables, notes, origin, Complaint::PortUnreachable, 0);
@@ -100,7 +112,7 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
             no_tunnel(config, &notes.flow)?;
         }
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
-        (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside) if !translated => {
+        (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside | End::Relayed) if !translated => {
             return Ok(Verdict::Pass(Reason::ToStack));
         }
         (Origin::Host, _) if !translated => return Ok(Verdict::Pass(Reason::ToStack)),
@@ -110,7 +122,7 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
 
     let limit = match notes.way.end {
         End::Pod | End::Host | End::Vacant | End::Service => usize::MAX,
-        End::Direct | End::Outside => usize::from(config.uplink_mtu),
+        End::Direct | End::Outside | End::Relayed => usize::from(config.uplink_mtu),
         End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
     };
     let mut left_to_stack = false;
@@ -150,14 +162,14 @@ fn known<F: Family, P: Packet, T: Tables<F::Addr>>(
     match notes.flow.kind {
         Kind::Other | Kind::LostTail => Target::Same,
         Kind::Error => icmp_quote::translate::<F, P, T>(packet, tables, notes),
-        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo | Kind::Tail => {
-            if conntrack::find(tables, notes) {
-                Target::New
-            } else {
-                Target::Same
-            }
-        }
+        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, notes),
     }
+}
+
+/// Whether the packet is to be relayed: what comes in by the wire alone is.
+#[inline(always)]
+fn is_relay(target: Target, origin: Origin) -> bool {
+    origin == Origin::Wire && target == Target::Relay
 }
 
 /// What the services make of a packet of no known connection.
@@ -178,6 +190,12 @@ fn served<F: Family, T: Tables<F::Addr>>(
     let target = service::choose(tables, config, &flow.tuple, inside, to, &mut offer);
     if target != Target::New {
         return target;
+    }
+    if origin == Origin::Wire {
+        let relayed = relay::open::<F, T>(tables, config, notes, &offer);
+        if relayed != Target::Same {
+            return relayed;
+        }
     }
     client::<F, T>(tables, config, notes, origin);
     if notes.to.source == F::Addr::default() {
@@ -323,6 +341,13 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     Ok(Verdict::Bounce(reason))
 }
 
+/// The next hop toward a node on the segment.
+#[inline(always)]
+fn toward<F: Family>(way: &Way<F::Addr>) -> NextHop {
+    let known = way.next_hop != F::Addr::default();
+    F::next_hop(if known { &way.next_hop } else { &way.node })
+}
+
 /// The last step: the frame's addresses, the outer headers, the device. Between two pods of a node the frame is right already,
 /// unless a service changed whom it is for; otherwise it is `readdressed`.
 #[inline(always)]
@@ -344,8 +369,7 @@ fn send<F: Family, P: Packet>(
         }
         End::Host => Verdict::Pass(Reason::ToHost),
         End::Direct => {
-            let known = way.next_hop != F::Addr::default();
-            *next_hop = F::next_hop(if known { &way.next_hop } else { &way.node });
+            *next_hop = toward::<F>(way);
             Verdict::Wire(Reason::ToPeer)
         }
         // No helper makes room for outer headers before SCTP that is yet to be segmented (kernel 6.18). A pod's goes on
@@ -362,6 +386,8 @@ fn send<F: Family, P: Packet>(
             encap::wrap(packet, config, F::tunnel_end(&way.node), hash, F::ETHERTYPE)?;
             Verdict::Wire(Reason::ToTunnel)
         }
+        // What no port of this node's answers went to the stack.
+        End::Relayed => return Err(Reason::NoRoute),
         End::Vacant => return Err(Reason::NoEndpoint),
         End::Service => return Err(Reason::NoFrontend),
         End::Outside => {

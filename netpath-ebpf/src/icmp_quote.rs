@@ -1,7 +1,10 @@
 //! ICMP errors that pass: an error about a translated packet quotes what its sender never sent. It must quote the packet
 //! as the receiver of the error knows it, or the receiver's socket does not recognise its own.
 
-use netpath_common::{abi::conntrack::Tuple, reason::Reason};
+use netpath_common::{
+    abi::conntrack::{DIRECTION_RELAYED, Tuple},
+    reason::Reason,
+};
 
 use crate::{
     csum,
@@ -19,6 +22,8 @@ use crate::{
 ///
 /// The quoted packet is what left after translation. So its reversed tuple is that of an answer, and the connection knows
 /// what an answer becomes; reversed again, that is the packet as it was before.
+///
+/// An error about a connection that was relayed goes to the backend's node as well: the quoted packet came from there.
 ///
 /// It drops for the reasons of [`requote`].
 #[inline(never)]
@@ -40,6 +45,10 @@ pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
         return Target::Same;
     }
     let (answer, sent) = (&look.connection, &look.other);
+    if answer.direction == DIRECTION_RELAYED {
+        to.destination = answer.destination;
+        return Target::Relay;
+    }
     // That packet as it was before.
     look.tuple = Tuple {
         source: answer.destination,

@@ -52,6 +52,8 @@ pub enum Target {
     New,
     /// A refusal.
     Refusal,
+    /// Itself, on another node, which serves it: the backend there is the destination of the tuple beside.
+    Relay,
 }
 
 const _: () = assert!(size_of::<Target>() == size_of::<Reason>());

@@ -15,6 +15,8 @@ pub struct Offer {
     pub set: u32,
     /// How many there are.
     pub count: u32,
+    /// [`netpath_common::abi::service::Service::maglev`] of the set.
+    pub maglev: u8,
     /// The number under which the client is remembered; 0 if it is not.
     pub affinity: u32,
     /// For how long, in seconds.

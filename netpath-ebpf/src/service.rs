@@ -9,11 +9,11 @@ use netpath_common::{
     reason::Reason,
 };
 
-use crate::{affinity, conntrack, family::Address, hash, nat::Target, offer::Offer, tables::Tables};
+use crate::{affinity, conntrack, family::Address, hash, maglev, nat::Target, offer::Offer, tables::Tables};
 
-/// Looks for the frontend that a tuple asks for, and chooses among its backends: the client's own where the service has
-/// session affinity, else by the hash of the whole tuple, every connection anew and every packet of one alike. The chosen
-/// one becomes the destination of `to`, and `offer` what it was chosen from. `inside` says that the client is a pod of this node
+/// Looks for the frontend that `to` asks for, and chooses among its backends: the client's own where the service has
+/// session affinity, else by the hash of the whole tuple, every connection anew and every packet of one alike; from outside by the
+/// set's Maglev table, if it has one. The chosen one becomes the destination of `to`, and `offer` what it was chosen from. `inside` says that the client is a pod of this node
 /// or the node itself: them no policy of external traffic keeps from other nodes' backends.
 ///
 /// [`Reason::SourceDenied`] if the client is not among those that may connect; [`Reason::NoLocalEndpoint`] if there are endpoints, none of them where the policy wants one; [`Reason::NoBackend`] if
@@ -28,7 +28,7 @@ pub fn choose<A: Address, T: Tables<A>>(
     offer: &mut Offer,
 ) -> Target {
     // Calls one after the other, so that their stacks do not add up.
-    let found = look(tables, tuple, inside, offer);
+    let found = look(tables, to, tuple.source, inside, offer);
     if found != Target::New || offer.affinity != 0 && affinity::recall(tables, tuple, offer, to) {
         return found;
     }
@@ -45,17 +45,17 @@ pub fn choose<A: Address, T: Tables<A>>(
 
 /// Finds the frontend, and what it offers to the connection.
 #[inline(never)]
-fn look<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside: bool, offer: &mut Offer) -> Target {
-    let Some(service) = tables.service(conntrack::frontend(tuple)) else {
+fn look<A: Address, T: Tables<A>>(tables: &T, to: &Tuple<A>, client: A, inside: bool, offer: &mut Offer) -> Target {
+    let Some(service) = tables.service(conntrack::frontend(to)) else {
         return Target::Same;
     };
-    if service.sources != 0 && !tables.admits(service.sources, tuple.source) {
+    if service.sources != 0 && !tables.admits(service.sources, client) {
         return Target::Drop(Reason::SourceDenied);
     }
-    (offer.set, offer.count) = if inside {
-        (service.set, service.count)
+    (offer.set, offer.count, offer.maglev) = if inside {
+        (service.set, service.count, 0)
     } else {
-        (service.outside_set, service.outside_count)
+        (service.outside_set, service.outside_count, service.maglev)
     };
     offer.affinity = service.affinity;
     offer.affinity_timeout = service.affinity_timeout;
@@ -89,7 +89,14 @@ fn spread<A: Address, T: Tables<A>>(
     offer: &Offer,
     to: &mut Tuple<A>,
 ) -> Target {
-    let slot = hash::choose(hash::tuple(tuple, config.hash_seed), offer.count);
+    let slot = if offer.maglev == 0 {
+        hash::choose(hash::tuple(tuple, config.hash_seed), offer.count)
+    } else {
+        let Some(slot) = maglev::choose(tables, config, tuple, offer) else {
+            return Target::Drop(Reason::NoBackend);
+        };
+        slot
+    };
     let Some(backend) = tables.backend(BackendKey { set: offer.set, slot }) else {
         return Target::Drop(Reason::NoBackend);
     };

@@ -135,7 +135,7 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
     let mut offer = Offer::default();
     match service::choose(tables, config, &tuple, true, &mut to, &mut offer) {
         Target::New => {}
-        Target::Same => return Ok(Reason::SocketLeft),
+        Target::Same | Target::Relay => return Ok(Reason::SocketLeft),
         Target::Refusal => return Err(Reason::Refused),
         Target::Drop(reason) => return Err(reason),
     }
@@ -184,11 +184,13 @@ pub fn show<A: Address, S: Socket<A>, T: Tables<A>>(socket: &mut S, tables: &T) 
 /// loopback addresses included. Connecting to no address at all is to connect to the loopback address.
 #[inline(always)]
 fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: Frontend<F::Addr>) -> Option<F::Addr> {
-    if tables.service(asked).is_some() {
+    // What other nodes relay is there without an address.
+    let nowhere = asked.address == F::Addr::default();
+    if !nowhere && tables.service(asked).is_some() {
         return Some(asked.address);
     }
-    let own = asked.address.is_loopback()
-        || asked.address == F::Addr::default()
+    let own = nowhere
+        || asked.address.is_loopback()
         || tables
             .endpoint(asked.address)
             .is_some_and(|endpoint| endpoint.kind == KIND_HOST);

@@ -10,6 +10,7 @@ use netpath_common::abi::{
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
     fragment::{FragmentKey, FragmentPorts},
+    maglev::MaglevKey,
     route::{Route, RouteKey},
     service::{Backend, BackendKey, Frontend, Service},
     socket::{SocketKey, SocketPeer},
@@ -36,6 +37,8 @@ pub trait Tables<A> {
     fn service(&self, frontend: Frontend<A>) -> Option<Service>;
     /// One of a set's backends.
     fn backend(&self, key: BackendKey) -> Option<Backend<A>>;
+    /// The slot at a place of a block of a set's table.
+    fn maglev(&self, key: MaglevKey, place: usize) -> Option<u16>;
     /// Whether a client is in a list of those that may connect.
     fn admits(&self, sources: u32, client: A) -> bool;
     /// Whom a client's connections go to.

@@ -31,6 +31,8 @@ pub enum End {
     Vacant,
     /// An address of the services' range.
     Service,
+    /// Another node's address, to which that node may not have been the first to get the packet: see [`crate::relay`].
+    Relayed,
 }
 
 /// The way to a destination. All fields have a value at every end: variants of an enum would leave some unset, and the

@@ -11,6 +11,7 @@ use netpath_common::{
         conntrack::{Connection, Tuple},
         endpoint::Endpoint,
         fragment::{FragmentKey, FragmentPorts},
+        maglev::{MaglevBlock, MaglevKey},
         route::{Route, RouteKey},
         service::{Backend, BackendKey, Frontend, Service},
         socket::{SocketKey, SocketPeer},
@@ -50,6 +51,8 @@ pub struct FamilyTables<A: Layouts> {
     pub services: BTreeMap<A::Frontend, Service>,
     /// `np_backend4`, `np_backend6`.
     pub backends: BTreeMap<BackendKey, A::Backend>,
+    /// `np_maglev4`, `np_maglev6`.
+    pub maglev: BTreeMap<MaglevKey, MaglevBlock>,
     /// `np_source4`, `np_source6`.
     pub sources: BTreeMap<A::SourceKey, u32>,
     /// `np_affinity4`, `np_affinity6`.
@@ -113,6 +116,10 @@ impl<A: Of> Tables<A> for HostTables {
 
     fn backend(&self, key: BackendKey) -> Option<Backend<A>> {
         A::of(self).backends.get(&key).map(|backend| (*backend).into())
+    }
+
+    fn maglev(&self, key: MaglevKey, place: usize) -> Option<u16> {
+        A::of(self).maglev.get(&key)?.slots.get(place).copied()
     }
 
     /// As a trie does it: any prefix of the client's address.

@@ -24,6 +24,7 @@ use netpath_common::{
         counter::{self, Counter},
         endpoint::Endpoint,
         fragment::{FragmentKey, FragmentPorts},
+        maglev::{MaglevBlock, MaglevKey},
         route::{Route, RouteKey},
         service::{Backend, BackendKey, Frontend, Service},
         socket::{SocketKey, SocketPeer},
@@ -79,7 +80,9 @@ fn fill(pins: &Pins) -> Result<()> {
         gateway6: ipv6(2),
         route_prefixes4: [24, 32, 12, 0],
         route_prefixes6: [64, 128, 112, 0],
-        reserved: [0; 4],
+        outside_seed: 9,
+        direct_return: 1,
+        reserved: [0; 7],
     })?;
     let port = Port {
         mac: [2, 0, 0, 0, 0, 4],
@@ -132,7 +135,8 @@ fn fill_family<A: Layouts>(pins: &Pins) -> Result<()> {
         affinity_timeout: 10_800,
         sources: 55,
         flags: 1,
-        reserved: [0; 2],
+        maglev: 8,
+        reserved: 0,
     };
     tables::services::<A>(pins)?.insert(&frontend.into(), &service)?;
     let backend = Backend {
@@ -141,6 +145,10 @@ fn fill_family<A: Layouts>(pins: &Pins) -> Result<()> {
         reserved: [0; 2],
     };
     tables::backends::<A>(pins)?.insert(&BackendKey { set: 9, slot: 1 }, &backend.into())?;
+    let block = MaglevBlock {
+        slots: std::array::from_fn(|place| place as u16),
+    };
+    tables::maglev::<A>(pins)?.insert(&MaglevKey { set: 10, block: 3 }, &block)?;
     let client = Client {
         address: address(1),
         affinity: 77,
@@ -173,7 +181,8 @@ fn fill_family<A: Layouts>(pins: &Pins) -> Result<()> {
         destination_port: 8080,
         state: 1,
         direction: 1,
-        reserved: [0; 2],
+        ttl: 63,
+        reserved: 0,
         last_seen: 12_345,
         set: 9,
     };
@@ -244,7 +253,8 @@ fn expected(map: &str) -> Result<Value> {
             "node4": [10, 0, 1, 1], "gateway4": [10, 244, 1, 1],
             "node6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
             "gateway6": [253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
-            "route_prefixes4": [24, 32, 12, 0], "route_prefixes6": [64, 128, 112, 0], "reserved": [0, 0, 0, 0],
+            "route_prefixes4": [24, 32, 12, 0], "route_prefixes6": [64, 128, 112, 0],
+            "outside_seed": 9, "direct_return": 1, "reserved": [0, 0, 0, 0, 0, 0, 0],
         }}),
         names::BRIDGE => json!({"key": 7, "value": {
             "mac": [2, 0, 0, 0, 0, 4], "reserved": [0, 0], "address4": [10, 244, 1, 2],
@@ -276,12 +286,16 @@ fn expected_of<A: Layouts>(map: &str) -> Option<Value> {
             "key": {"address": bytes(121), "port": 80, "protocol": 6, "reserved": 0},
             "value": {
                 "set": 9, "count": 2, "outside_set": 10, "outside_count": 1, "affinity": 77, "affinity_timeout": 10800,
-                "sources": 55, "flags": 1, "reserved": [0, 0],
+                "sources": 55, "flags": 1, "maglev": 8, "reserved": 0,
             },
         }),
         map if map == names.backend => json!({
             "key": {"set": 9, "slot": 1},
             "value": {"address": bytes(1), "port": 8080, "reserved": [0, 0]},
+        }),
+        map if map == names.maglev => json!({
+            "key": {"set": 10, "block": 3},
+            "value": {"slots": (0..64).collect::<Vec<_>>()},
         }),
         map if map == names.source => json!({
             "key": {"prefix_len": 56, "data": {"sources": 55, "address": bytes(181)}},
@@ -298,7 +312,7 @@ fn expected_of<A: Layouts>(map: &str) -> Option<Value> {
             },
             "value": {
                 "source": bytes(211), "destination": bytes(151), "source_port": 49152, "destination_port": 8080,
-                "state": 1, "direction": 1, "reserved": [0, 0], "last_seen": 12345, "set": 9,
+                "state": 1, "direction": 1, "ttl": 63, "reserved": 0, "last_seen": 12345, "set": 9,
             },
         }),
         map if map == names.fragment => json!({

@@ -3,6 +3,7 @@
 mod bpftool;
 mod cni;
 mod deploy;
+mod direct_return;
 mod hostports;
 mod lab;
 mod logic;

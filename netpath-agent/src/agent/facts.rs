@@ -8,8 +8,12 @@ use ipnet::{IpNet, Ipv4Net};
 
 use netpath_common::names::{BRIDGE_DEVICE, OVERLAY_DEVICE};
 
-use super::{Settings, settings::SourceRanges};
+use super::{
+    Settings,
+    settings::{SourceRanges, Switch},
+};
 use crate::datapath::sys;
+use crate::fnv;
 use crate::model::{Cluster, Node, Service};
 use crate::net::{Error, Netlink, Result, link::Link, uplink::Uplink};
 use crate::plan::{self, Device, NodeFacts};
@@ -53,6 +57,8 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         node_ports: settings.node_ports.clone(),
         node_port_addresses: settings.node_port_addresses.clone(),
         hash_seed: seed,
+        maglev_seed: settings.maglev.as_ref().map(|text| fnv::hash32(text.bytes())),
+        direct_return: settings.direct_return == Switch::On,
         netns_cookie: sys::netns_cookie().map_err(cookie)?,
         service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
         node_ports_have_sources: settings.source_ranges == SourceRanges::NodePorts,

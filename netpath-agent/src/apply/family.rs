@@ -16,7 +16,7 @@ use netpath_common::abi::{
     source::SourceKey,
 };
 
-use super::{concerned::Concerned, forget::Datagrams, mirror::Mirror, report::Report, sets::Sets};
+use super::{concerned::Concerned, forget::Datagrams, maglev::Maglev, mirror::Mirror, report::Report, sets::Sets};
 use crate::{
     datapath::{
         error::{Error, Result},
@@ -37,6 +37,7 @@ pub struct Tables<F: Family> {
     routes: Mirror<F::RouteKey, F::Route>,
     services: Mirror<F::Frontend, Service>,
     sets: Sets<F>,
+    maglev: Maglev,
     sources: Mirror<F::SourceKey, u32>,
     connections: Table<F::Tuple, F::Connection>,
     /// The flows that the last plan let stay; `None` while others than those may be left.
@@ -61,6 +62,7 @@ impl<F: Family> Tables<F> {
             routes: Mirror::adopt(F::NAMES.route, tables::routes::<F>(pins)?, |_| true)?,
             services: Mirror::adopt(F::NAMES.service, tables::services::<F>(pins)?, is_services)?,
             sets: Sets::adopt(tables::backends::<F>(pins)?)?,
+            maglev: Maglev::adopt(F::NAMES.maglev, tables::maglev::<F>(pins)?)?,
             sources: Mirror::adopt(F::NAMES.source, tables::sources::<F>(pins)?, |_| true)?,
             connections: tables::connections::<F>(pins)?,
             datagrams: None,
@@ -80,6 +82,7 @@ impl<F: Family> Tables<F> {
         self.add_endpoints(&plan.endpoints, report);
         self.routes(&plan.routes, report);
         self.services(plan, &Concerned::All, report);
+        self.remove_maglev(report);
         let before = self.datagrams.take();
         let datagrams = Datagrams::of(plan);
         let some_end = before.is_none_or(|before| datagrams.end_some_of(&before));
@@ -111,6 +114,7 @@ impl<F: Family> Tables<F> {
         }
         sys::grace_period();
         let retired: Vec<u32> = mem::take(&mut self.spare).into_iter().collect();
+        self.maglev.remove(&retired, report);
         self.sets.remove(&retired, report);
         retired.len() + self.sources.remove(gone, report)
     }
@@ -182,6 +186,7 @@ impl<F: Family> Tables<F> {
         loop {
             let needed = lists.values().flatten().filter(|list| !list.is_empty());
             let unplaced = self.sets.add(needed, report);
+            let untabled = self.add_maglev(plan, &lists, report);
             let unlisted = self.sources.put(&plan.sources, report);
             let mut services = addresses.clone();
             let mut incomplete = Vec::new();
@@ -199,7 +204,8 @@ impl<F: Family> Tables<F> {
                             affinity_timeout: plan.affinity_timeout,
                             sources: plan.sources,
                             flags: plan.flags,
-                            reserved: [0; 2],
+                            maglev: if plan.maglev { self.maglev.bits(outside_set) } else { 0 },
+                            reserved: 0,
                         };
                         services.insert(**frontend, service);
                     }
@@ -230,6 +236,17 @@ impl<F: Family> Tables<F> {
                 self.refused.insert(frontend);
                 report.refuse(format!("{} and its {count} backends", describe::<F>(frontend)), reason);
             }
+            if let Some(error) = &untabled {
+                let without = services.iter().filter(|(frontend, service)| {
+                    let wanted = plan.services.get(*frontend);
+                    service.maglev == 0 && wanted.is_some_and(|plan| plan.maglev && !plan.outside.is_empty())
+                });
+                for (frontend, _) in without {
+                    self.refused.insert(*frontend);
+                    let object = format!("{}, which is served without a Maglev table,", describe::<F>(*frontend));
+                    report.fail(object, error);
+                }
+            }
             for frontend in taken {
                 let reason =
                     "a pod of this node has it as its hostPort: delete that pod, or give the service another port";
@@ -241,6 +258,28 @@ impl<F: Family> Tables<F> {
                 report.fail(describe::<F>(frontend), &error);
             }
             return;
+        }
+    }
+
+    /// Writes the tables of the sets of frontends that choose by one. Returns why the last of those that failed did.
+    fn add_maglev(
+        &mut self,
+        plan: &FamilyPlan<F>,
+        lists: &BTreeMap<&F::Frontend, Lists<F::Backend>>,
+        report: &mut Report,
+    ) -> Option<Error> {
+        let with = lists.iter().filter(|(frontend, _)| plan.services[**frontend].maglev);
+        let sets = with.filter_map(|(_, [_, outside])| Some((self.sets.number(outside)?, &**outside)));
+        self.maglev.add(sets, report)
+    }
+
+    /// Removes the tables that no frontend chooses by any more, once no program can be about to.
+    fn remove_maglev(&mut self, report: &mut Report) {
+        let with = self.services.held().values().filter(|service| service.maglev != 0);
+        let spare = self.maglev.without(&with.map(|service| service.outside_set).collect());
+        if !spare.is_empty() {
+            sys::grace_period();
+            self.maglev.remove(&spare, report);
         }
     }
 

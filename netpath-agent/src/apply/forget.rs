@@ -11,7 +11,7 @@ use std::{
 };
 
 use netpath_common::abi::{
-    conntrack::{Connection, DIRECTION_ORIGINAL, Tuple},
+    conntrack::{Connection, DIRECTION_REPLY, Tuple},
     service::{Backend, Frontend, HOST_PORT_SETS},
 };
 
@@ -82,9 +82,20 @@ impl<F: Family> Datagrams<F> {
             // What no service translated concerns us only where a service answers by now. Those of hostPorts are the CNI
             // plugin's.
             let by_service = (1..HOST_PORT_SETS).contains(&set) || self.0.contains_key(frontend);
-            protocol::<F>(frontend) == UDP && by_service && !stay.contains(&(frontend, backend))
+            let stays = || stay.contains(&(frontend, backend)) || stay.contains(&(&anywhere::<F>(frontend), backend));
+            protocol::<F>(frontend) == UDP && by_service && !stays()
         })
     }
+}
+
+/// The frontend of the same port that has no address: what another node relayed was chosen there.
+fn anywhere<F: Family>(frontend: &F::Frontend) -> F::Frontend {
+    let frontend: Frontend<F> = (*frontend).into();
+    let anywhere = Frontend {
+        address: F::default(),
+        ..frontend
+    };
+    anywhere.into()
 }
 
 /// Whether a flow to a frontend cannot stay, of those who answered there before and do now: a backend or the frontend is gone, or
@@ -109,7 +120,7 @@ pub fn forget<F: Family>(
     let mut forgotten = 0;
     for (found, connection) in connections.entries()? {
         let (tuple, connection): (Tuple<F>, Connection<F>) = (found.into(), connection.into());
-        if connection.direction != DIRECTION_ORIGINAL {
+        if connection.direction == DIRECTION_REPLY {
             continue;
         }
         let frontend = Frontend {
@@ -126,7 +137,7 @@ pub fn forget<F: Family>(
         if !goes(&frontend.into(), &backend.into(), connection.set) {
             continue;
         }
-        // The way there first: without it the answers' entry finds no packet any more.
+        // The way there first: without it the answers' entry finds no packet any more. What is relayed has no such entry.
         connections.remove(&found)?;
         connections.remove(&answers(&tuple, &connection).into())?;
         forgotten += 1;

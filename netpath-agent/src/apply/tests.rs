@@ -26,6 +26,7 @@ use netpath_common::abi::{
 mod families;
 mod following;
 mod hostports;
+mod maglev;
 mod sources;
 
 use super::*;
@@ -40,6 +41,7 @@ fn maps(services: u32, backends: u32) -> Scratch {
     let sizes = Sizes {
         max_services: services,
         max_backends: backends,
+        max_maglev: 64,
         max_sources: 4,
         max_endpoints: 16,
         max_routes: 16,
@@ -499,7 +501,8 @@ fn a_frontend_s_two_lists_are_two_sets_and_both_go_with_it() {
         affinity_timeout: 10_800,
         sources: 0,
         flags: FLAG_NODE_PORT,
-        reserved: [0; 2],
+        maglev: 0,
+        reserved: 0,
     };
     assert_eq!(found, expected);
     assert_ne!(found.set, other.set);

@@ -35,6 +35,7 @@ use super::{
 const SMALL: Sizes = Sizes {
     max_services: 64,
     max_backends: 64,
+    max_maglev: 64,
     max_sources: 64,
     max_endpoints: 64,
     max_routes: 64,

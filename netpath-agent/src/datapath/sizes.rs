@@ -12,6 +12,10 @@ pub struct Sizes {
     /// Backends of services that fit, counted once for each list of backends that differs.
     #[arg(long, env = "NETPATH_MAX_BACKENDS", default_value_t = 131_072, value_parser = range())]
     pub max_backends: u32,
+    /// Blocks of 64 places of Maglev tables that fit, which have a hundred places for each backend and more, counted once for each list
+    /// of backends that differs.
+    #[arg(long, env = "NETPATH_MAX_MAGLEV", default_value_t = 32_768, value_parser = range())]
+    pub max_maglev: u32,
     /// Ranges of loadBalancerSourceRanges that fit, counted once for each list that differs.
     #[arg(long, env = "NETPATH_MAX_SOURCES", default_value_t = 16_384, value_parser = range())]
     pub max_sources: u32,
@@ -48,6 +52,7 @@ impl Default for Sizes {
         Self {
             max_services: 131_072,
             max_backends: 131_072,
+            max_maglev: 32_768,
             max_sources: 16_384,
             max_endpoints: 4_096,
             max_routes: 16_384,
@@ -65,6 +70,7 @@ impl Sizes {
         match map {
             names::SERVICE4 | names::SERVICE6 => Some(self.max_services),
             names::BACKEND4 | names::BACKEND6 => Some(self.max_backends),
+            names::MAGLEV4 | names::MAGLEV6 => Some(self.max_maglev),
             names::SOURCE4 | names::SOURCE6 => Some(self.max_sources),
             names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => Some(self.max_endpoints),
             names::ROUTE4 | names::ROUTE6 => Some(self.max_routes),
@@ -82,6 +88,7 @@ pub fn setting(map: &str) -> &'static str {
     match map {
         names::SERVICE4 | names::SERVICE6 => "--max-services",
         names::BACKEND4 | names::BACKEND6 => "--max-backends",
+        names::MAGLEV4 | names::MAGLEV6 => "--max-maglev",
         names::SOURCE4 | names::SOURCE6 => "--max-sources",
         names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => "--max-endpoints",
         names::ROUTE4 | names::ROUTE6 => "--max-routes",

@@ -6,6 +6,7 @@ use netpath_common::{
         Layouts,
         bridge::Port,
         endpoint::Endpoint,
+        maglev::{MaglevBlock, MaglevKey},
         service::{BackendKey, Service},
     },
     names,
@@ -48,6 +49,7 @@ tables! {
     routes: <A::RouteKey, A::Route> = route;
     services: <A::Frontend, Service> = service;
     backends: <BackendKey, A::Backend> = backend;
+    maglev: <MaglevKey, MaglevBlock> = maglev;
     sources: <A::SourceKey, u32> = source;
     affinities: <A::Client, A::Affinity> = affinity;
     connections: <A::Tuple, A::Connection> = conntrack;

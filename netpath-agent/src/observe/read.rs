@@ -13,7 +13,7 @@ use netpath_common::{
         route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
         service::{
             Backend, BackendKey, FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT,
-            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, Frontend,
+            FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, FLAG_RELAYED, Frontend,
         },
     },
     hook::Hook,
@@ -179,6 +179,8 @@ pub fn services<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
             host_port: service.flags & FLAG_HOST_PORT != 0,
             load_balancer: service.flags & FLAG_LOAD_BALANCER != 0,
             external_ip: service.flags & FLAG_EXTERNAL_IP != 0,
+            relayed: service.flags & FLAG_RELAYED != 0,
+            maglev: service.maglev != 0,
             affinity_timeout: (service.affinity != 0).then_some(service.affinity_timeout),
             backends,
             outside,

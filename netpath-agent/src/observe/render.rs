@@ -163,11 +163,15 @@ fn kind(service: &ServiceLine) -> String {
         (service.host_port, "hostPort"),
         (service.load_balancer, "LoadBalancer"),
         (service.external_ip, "externalIP"),
+        (service.relayed, "relayed NodePort"),
     ];
     let kind = kinds.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
     let affinity = service.affinity_timeout.map(|seconds| format!("sticky {seconds} s"));
     let restricted = service.restricted.then(|| "for some".to_owned());
-    let words = [Some(kind.to_owned()), affinity, restricted].into_iter().flatten();
+    let maglev = service.maglev.then(|| "Maglev".to_owned());
+    let words = [Some(kind.to_owned()), affinity, restricted, maglev]
+        .into_iter()
+        .flatten();
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -261,6 +265,8 @@ mod tests {
                 host_port: false,
                 load_balancer: false,
                 external_ip: false,
+                relayed: false,
+                maglev: false,
                 affinity_timeout: Some(86_400),
                 backends: vec!["10.244.100.100:30000".to_owned(); 9],
                 outside: Some(Vec::new()),

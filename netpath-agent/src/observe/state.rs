@@ -109,6 +109,10 @@ pub struct ServiceLine {
     pub load_balancer: bool,
     /// Whether it answers on one of the service's `externalIPs`.
     pub external_ip: bool,
+    /// It is a NodePort of any node, whose packets other nodes relay.
+    pub relayed: bool,
+    /// What comes from elsewhere is spread alike on every node.
+    pub maglev: bool,
     /// For how many seconds after its last connection a client keeps its backend, if it does.
     pub affinity_timeout: Option<u32>,
     /// Who answers.

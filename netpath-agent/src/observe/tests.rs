@@ -39,6 +39,7 @@ fn loaded(max_routes: u32) -> Scratch {
     let sizes = Sizes {
         max_services: 16,
         max_backends: 16,
+        max_maglev: 64,
         max_sources: 64,
         max_endpoints: 16,
         max_routes,
@@ -272,14 +273,17 @@ fn a_whole_node_is_told_whole() {
         json!([
             {
                 "frontend": "10.96.0.1:53", "protocol": "udp", "nodePort": true, "hostPort": false, "loadBalancer": false, "externalIp": false,
+                "relayed": false, "maglev": false,
                 "affinityTimeout": 10800, "backends": ["10.244.1.2:5353"], "outside": [], "noneHere": true, "restricted": false,
             },
             {
                 "frontend": "10.96.0.2:54", "protocol": "sctp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": true,
+                "relayed": false, "maglev": false,
                 "affinityTimeout": null, "backends": [], "outside": null, "noneHere": false, "restricted": true,
             },
             {
                 "frontend": "[fd00:96::10]:80", "protocol": "tcp", "nodePort": false, "hostPort": false, "loadBalancer": false, "externalIp": false,
+                "relayed": false, "maglev": false,
                 "affinityTimeout": null, "backends": ["[fd00:244:1::2]:8080"], "outside": null, "noneHere": false, "restricted": false,
             },
         ])

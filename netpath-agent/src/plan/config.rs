@@ -35,6 +35,8 @@ pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<V4>>,
         uplink_mac: facts.uplink.device.mac,
         bridge_mac: facts.bridge.mac,
         overlay_mac: facts.overlay.mac,
+        outside_seed: facts.maglev_seed.unwrap_or_default(),
+        direct_return: u8::from(facts.direct_return && facts.maglev_seed.is_some()),
         ..Config::default()
     };
     configure(&mut config, own.v4, v4);

@@ -33,6 +33,11 @@ pub struct NodeFacts {
     pub node_port_addresses: NodePortAddresses,
     /// Mixed into every hash of the programs. Kept over restarts, or established connections lose nothing but evenness.
     pub hash_seed: u32,
+    /// Mixed into the hash by which every node spreads connections from outside alike; `None` where each spreads them by itself.
+    pub maglev_seed: Option<u32>,
+    /// Whether those to pods of other nodes on the segment are relayed there as they are, and answered from there. With
+    /// `maglev_seed` alone.
+    pub direct_return: bool,
     /// The kernel's cookie of the node's own network namespace.
     pub netns_cookie: u64,
     /// Where the cluster allocates service addresses from.

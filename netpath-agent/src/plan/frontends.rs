@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use netpath_common::abi::service::{
-    FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE, FLAG_OUTSIDE, Frontend,
+    FLAG_ADDRESS, FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NONE_HERE, FLAG_OUTSIDE, FLAG_RELAYED, Frontend,
 };
 
 use super::{
@@ -102,22 +102,31 @@ pub(super) fn answer<F: Family>(
         };
         let inside = answers.plan(0, service.internal_local, service.internal_local);
         frontends.open(port, &cluster_ips, port.port, &inside);
+        // A backend here is chosen here alone.
+        let maglev = facts.maglev_seed.is_some() && !service.external_local;
         let balanced = ServicePlan {
             sources,
+            maglev,
             ..answers.plan(FLAG_LOAD_BALANCER, false, service.external_local)
         };
         frontends.open(port, &ingress_ips, port.port, &balanced);
         let external = ServicePlan {
             sources,
+            maglev,
             ..answers.plan(FLAG_EXTERNAL_IP, false, service.external_local)
         };
         frontends.open(port, &external_ips, port.port, &external);
         if let Some(node_port) = wanted.node_ports[place] {
             let opened = ServicePlan {
                 sources: if facts.node_ports_have_sources { sources } else { 0 },
+                maglev,
                 ..answers.plan(site.node_port_flag, false, service.external_local)
             };
             frontends.open(port, &site.node_port_addresses, node_port, &opened);
+            if maglev && let Some(anywhere) = site.relayed {
+                let flags = opened.flags & !site.node_port_flag | FLAG_RELAYED;
+                frontends.open(port, &[anywhere], node_port, &ServicePlan { flags, ..opened });
+            }
         }
     }
     Answer {
@@ -228,6 +237,7 @@ impl<F: Family> Answers<F> {
             backends,
             outside,
             serving: Arc::clone(&self.backends.serving),
+            maglev: false,
             sources: 0,
             affinity: self.affinity.0,
             affinity_timeout: self.affinity.1,

@@ -110,6 +110,8 @@ pub struct ServicePlan<F: Family> {
     pub outside: Arc<[F::Backend]>,
     /// Of UDP, all that answer, also those that nothing new is sent to: flows to these stay.
     pub serving: Arc<[F::Backend]>,
+    /// Whether what comes from elsewhere is spread by a table in `np_maglev*`, as on every other node.
+    pub maglev: bool,
     /// The list of clients in `np_source*` that may connect; 0 where everyone may.
     pub sources: u32,
     /// The number under which clients are remembered; 0 without session affinity.

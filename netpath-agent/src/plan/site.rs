@@ -13,6 +13,8 @@ pub(super) struct Site<F: Family> {
     pub node_port_addresses: Vec<F::Address>,
     /// `FLAG_NODE_PORT` or `FLAG_NODE_PORT_HERE`.
     pub node_port_flag: u16,
+    /// Where the NodePorts answer that other nodes relay: without an address, if they do.
+    pub relayed: Option<F::Address>,
 }
 
 impl<F: Family> Site<F> {
@@ -38,6 +40,7 @@ impl<F: Family> Site<F> {
             taken: Occupied::of(&own_addresses, own, others),
             node_port_addresses,
             node_port_flag,
+            relayed: (facts.direct_return && facts.maglev_seed.is_some()).then(|| F::default().into()),
         }
     }
 }

@@ -58,6 +58,8 @@ fn facts() -> NodeFacts {
         node_ports: NODE_PORTS,
         node_port_addresses: NodePortAddresses::All,
         node_ports_have_sources: false,
+        maglev_seed: None,
+        direct_return: false,
         hash_seed: 0x5eed,
         netns_cookie: 0xc00_c1e,
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],

@@ -61,8 +61,13 @@ pub struct Config {
     pub route_prefixes4: [u8; ROUTE_PREFIXES],
     /// The same of `np_route6`.
     pub route_prefixes6: [u8; ROUTE_PREFIXES],
+    /// Mixed into the hash of connections from outside that choose by `np_maglev4` and `np_maglev6`: the same on every node.
+    pub outside_seed: u32,
+    /// 1 where connections from outside to a pod of a node on the segment are relayed to that node, which answers the client by
+    /// itself; else 0.
+    pub direct_return: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 7],
 }
 
-const _: () = assert!(size_of::<Config>() == 112);
+const _: () = assert!(size_of::<Config>() == 120);

@@ -1,5 +1,6 @@
 //! `np_conntrack4`, `np_conntrack6`: the translated connections. An LRU hash from a packet's tuple to what the packet must
-//! become. Each connection has two entries, one a direction; packets that no service and no NAT touches have none.
+//! become. Each connection has two entries, one a direction, a relayed one a single entry; packets that no service and no NAT touches
+//! have none.
 
 use super::family::families;
 
@@ -15,6 +16,9 @@ pub const STATE_CLOSING: u8 = 2;
 pub const DIRECTION_ORIGINAL: u8 = 0;
 /// The entry is of the direction that answers.
 pub const DIRECTION_REPLY: u8 = 1;
+/// The entry is of a connection that is relayed as it is to the node of its backend, which answers by itself: there is no entry
+/// of the other direction, and source and ports are the packet's own.
+pub const DIRECTION_RELAYED: u8 = 2;
 
 families! {
     /// What identifies a packet's connection and direction. For ICMP echoes both ports are the identifier.
@@ -48,8 +52,10 @@ families! {
         pub state: u8,
         /// `DIRECTION_*`.
         pub direction: u8,
+        /// [`DIRECTION_RELAYED`]: the time to live, or hop limit, that the first packet came with; else 0.
+        pub ttl: u8,
         /// Zero.
-        pub reserved: [u8; 2],
+        pub reserved: u8,
         /// When a packet was last seen, in seconds of the kernel's coarse monotonic clock.
         pub last_seen: u32,
         /// The set of backends that this connection's backend was chosen from; 0 for none.

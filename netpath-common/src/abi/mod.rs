@@ -13,6 +13,7 @@ pub mod endpoint;
 mod family;
 pub mod fragment;
 mod layouts;
+pub mod maglev;
 pub mod route;
 pub mod service;
 pub mod socket;
@@ -22,7 +23,7 @@ pub use layouts::{Entry, Layouts};
 
 /// The version of all layouts in this module. It is part of the configuration entry, so that an agent knows whether it
 /// may adopt the maps that it finds pinned.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A MAC address, as on the wire.
 pub type Mac = [u8; 6];

@@ -26,6 +26,8 @@ pub const FLAG_ADDRESS: u16 = 64;
 /// With [`FLAG_ADDRESS`]: only what comes from elsewhere is refused. The address leads to the nodes from outside, and for the
 /// node's own pods and processes there may be more behind it.
 pub const FLAG_OUTSIDE: u16 = 128;
+/// A NodePort of whichever node: it has no address. Only what another node relays is looked for here.
+pub const FLAG_RELAYED: u16 = 256;
 
 /// Sets from this number on are those of hostPorts: the CNI plugin's, of one backend each.
 pub const HOST_PORT_SETS: u32 = 1 << 31;
@@ -78,8 +80,11 @@ pub struct Service {
     pub sources: u32,
     /// `FLAG_*`.
     pub flags: u16,
+    /// The binary logarithm of how many places `outside_set` has in `np_maglev4` or `np_maglev6`; 0 where its backends are chosen
+    /// by the node's own hash, as those of `set` always are.
+    pub maglev: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 const _: () = assert!(size_of::<Service>() == 32);

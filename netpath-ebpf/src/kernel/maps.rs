@@ -12,6 +12,7 @@ use netpath_common::abi::{
     counter::{COUNTERS, Counter},
     endpoint::Endpoint,
     fragment::FragmentPorts,
+    maglev::{MaglevBlock, MaglevKey},
     service::{BackendKey, Service},
 };
 use netpath_ebpf::{family::Address, scratch::Scratch};
@@ -88,6 +89,8 @@ pub trait Maps: Address + Layouts {
     fn service() -> &'static HashMap<Self::Frontend, Service, 131072, ON_DEMAND>;
     /// `np_backend4`, `np_backend6`.
     fn backend() -> &'static HashMap<BackendKey, Self::Backend, 262144, ON_DEMAND>;
+    /// `np_maglev4`, `np_maglev6`.
+    fn maglev() -> &'static HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
     /// `np_source4`, `np_source6`.
     fn source() -> &'static LpmTrie<Sources<Self>, u32, 16384>;
     /// `np_affinity4`, `np_affinity6`.
@@ -111,6 +114,7 @@ family! {
     route: "np_route4", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
     service: "np_service4", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
     backend: "np_backend4", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
+    maglev: "np_maglev4", HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
     source: "np_source4", LpmTrie<Sources<A>, u32, 16384>;
     affinity: "np_affinity4", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
     conntrack: "np_conntrack4", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
@@ -124,6 +128,7 @@ family! {
     route: "np_route6", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
     service: "np_service6", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
     backend: "np_backend6", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
+    maglev: "np_maglev6", HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
     source: "np_source6", LpmTrie<Sources<A>, u32, 16384>;
     affinity: "np_affinity6", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
     conntrack: "np_conntrack6", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;

@@ -13,6 +13,7 @@ use netpath_common::abi::{
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
     fragment::{FragmentKey, FragmentPorts},
+    maglev::MaglevKey,
     route::{Route, RouteKey},
     service::{Backend, BackendKey, Frontend, Service},
     socket::{SocketKey, SocketPeer},
@@ -79,6 +80,13 @@ impl<A: Maps> Tables<A> for KernelTables {
     fn backend(&self, key: BackendKey) -> Option<Backend<A>> {
         // SAFETY: as above.
         unsafe { A::backend().get(key).map(|backend| (*backend).into()) }
+    }
+
+    #[inline(always)]
+    fn maglev(&self, key: MaglevKey, place: usize) -> Option<u16> {
+        // SAFETY: as above.
+        let block = unsafe { A::maglev().get(key) }?;
+        block.slots.get(place).copied()
     }
 
     #[inline(always)]

@@ -51,7 +51,7 @@ fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(
             Target::Drop(reason) => return Err(reason),
             target => target == Target::New,
         },
-        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, notes),
+        Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo | Kind::Tail => conntrack::find(tables, notes) == Target::New,
     };
     // The stack has chosen the way by the destination: only the source may still change.
     if translated && notes.to.destination == notes.flow.tuple.destination {

@@ -89,6 +89,24 @@ pub fn default_route(namespace: &Namespace, gateway: Ipv4Addr) -> Result<()> {
     added.with_context(|| format!("cannot route {} through {gateway}", namespace.name()))
 }
 
+/// Leads a range through `gateway`, whatever led there before.
+///
+/// # Errors
+/// The gateway is on no segment of the namespace.
+pub fn route(namespace: &Namespace, (to, prefix_len): (Ipv4Addr, u8), gateway: Ipv4Addr) -> Result<()> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to, prefix_len)
+        .gateway(gateway)
+        .build();
+    let replaced = namespace.netlink(async |handle| Ok(handle.route().add(route).replace().execute().await?));
+    replaced.with_context(|| {
+        format!(
+            "cannot lead {to}/{prefix_len} of {} through {gateway}",
+            namespace.name()
+        )
+    })
+}
+
 fn up(end: End) -> Result<()> {
     end.namespace.netlink(async |handle| {
         let link = LinkUnspec::new_with_name(end.device).up().build();

@@ -61,6 +61,7 @@ pub fn sizes(max_endpoints: u32) -> Sizes {
     Sizes {
         max_services: 16,
         max_backends: 16,
+        max_maglev: 64,
         max_sources: 64,
         max_endpoints,
         max_routes: 16,

@@ -11,6 +11,7 @@ mod nat;
 mod neighbour_discovery;
 pub mod node;
 mod refusals;
+mod relay;
 mod sctp;
 mod services;
 mod sockets;

@@ -6,10 +6,11 @@ use netpath_common::abi::{
     bridge::Port,
     config::Config,
     endpoint::{Endpoint, KIND_HOST, KIND_POD},
+    maglev::{MaglevBlock, MaglevKey},
     route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
     service::{
-        Backend, BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, Frontend,
-        Service, v4 as service,
+        Backend, BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE,
+        FLAG_RELAYED, Frontend, Service, v4 as service,
     },
     source::{self, ADMITTED, SOURCES_BITS, v4::SourceKey},
 };
@@ -65,6 +66,11 @@ pub const SELF: [u8; 4] = [10, 96, 0, 11];
 /// An address of a load balancer, which no device has, with one backend, pod B. Clients in 203.0.113.0/24 and pod A may
 /// connect, nobody else.
 pub const BALANCED: [u8; 4] = [198, 51, 100, 9];
+/// An address and port of a load balancer with three backends: pod B, one on the peer and one on the far node. What comes from outside
+/// is spread by a table of 64 places, which name them in turn. Also at a port of every node.
+pub const SPREAD: ([u8; 4], u16) = ([198, 51, 100, 10], 80);
+pub const SPREAD_PORT: u16 = 30_086;
+pub const SPREAD_SET: u32 = 9;
 /// An address of the service range that no service has.
 pub const UNKNOWN: [u8; 4] = [10, 96, 7, 7];
 
@@ -100,6 +106,8 @@ pub fn config() -> Config {
         node6: six(NODE),
         gateway6: six(GATEWAY),
         route_prefixes6: [120, 112, 128, 0],
+        outside_seed: 0xa11,
+        direct_return: 1,
         ..Config::default()
     }
 }
@@ -179,6 +187,7 @@ pub fn tables() -> HostTables {
         };
         to.backends.insert(*key, backend.into());
     }
+    to.maglev.clone_from(&four.maglev);
     for (key, value) in &four.sources {
         let source = source::SourceKey {
             prefix_len: 96 + key.prefix_len,
@@ -310,6 +319,24 @@ fn tables_of_ipv4() -> HostTables {
         &[(POD_FAR, FAR_DIAMETER)],
     );
     serve(4, &[(EMPTY, SIGNAL, 0)], 132, &[]);
+    serve(
+        SPREAD_SET,
+        &[
+            (SPREAD.0, SPREAD.1, FLAG_LOAD_BALANCER),
+            (NODE, SPREAD_PORT, FLAG_NODE_PORT),
+            ([0; 4], SPREAD_PORT, FLAG_RELAYED),
+        ],
+        6,
+        &[(POD_B, 8080), (POD_PEER, 8080), (POD_FAR, 8080)],
+    );
+    let key = MaglevKey {
+        set: SPREAD_SET,
+        block: 0,
+    };
+    let block = MaglevBlock {
+        slots: std::array::from_fn(|place| place as u16 % 3),
+    };
+    tables.v4.maglev.insert(key, block);
     for (address, length) in [([203, 0, 113, 0], 24), (POD_A, 32)] {
         let key = SourceKey {
             prefix_len: SOURCES_BITS + length,
@@ -343,6 +370,7 @@ fn tables_of_ipv4() -> HostTables {
             service.sources = CLIENTS;
         }
         match frontend.port {
+            _ if service.set == SPREAD_SET => service.maglev = 6,
             30_082 => (service.outside_set, service.outside_count) = (1, 1),
             30_083 => (service.outside_set, service.outside_count) = (0, 0),
             _ if service.set == 6 => (service.affinity, service.affinity_timeout) = (78, 10_800),

@@ -50,7 +50,8 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
         destination_port: to.1.1,
         state,
         direction,
-        reserved: [0; 2],
+        ttl: 0,
+        reserved: 0,
         last_seen: 1_000,
         set: 1,
     };

@@ -91,6 +91,7 @@ impl Kernel {
         fill(self.map(names.route)?, &tables.routes)?;
         fill(self.map(names.service)?, &tables.services)?;
         fill(self.map(names.backend)?, &tables.backends)?;
+        fill(self.map(names.maglev)?, &tables.maglev)?;
         fill_trie::<A>(self.map(names.source)?, &tables.sources)?;
         self.recall(tables)
     }

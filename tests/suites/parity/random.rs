@@ -19,8 +19,8 @@ use proptest::{
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
     At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER,
-    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, SIGNAL, STICKY,
-    UNKNOWN, UPLINK, VNI, WEB,
+    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, SIGNAL, SPREAD,
+    SPREAD_PORT, STICKY, UNKNOWN, UPLINK, VNI, WEB,
 };
 
 /// What is carried.
@@ -97,13 +97,15 @@ fn sockets() -> impl Strategy<Value = Socket> {
         STICKY,
         BALANCED,
         BALANCED,
+        SPREAD.0,
+        SPREAD.0,
         UNKNOWN,
         [10, 244, 1, 99],
     ]);
     let port = prop_oneof![
         6 => select(vec![
             80, 8080, 53, 5353, 5432, 30_080, 30_054, 30_081, 30_082, 30_083, 4789, 40_000, SIGNAL, SIGNAL, DIAMETER, 30_084,
-            30_085,
+            30_085, SPREAD_PORT, SPREAD_PORT,
         ]),
         1 => 50_000u16..50_010,
         1 => any::<u16>(),

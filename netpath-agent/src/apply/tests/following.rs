@@ -30,12 +30,12 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 
 fn a_service() -> impl Strategy<Value = ServicePlan<V4>> {
     let flags = select(vec![0, FLAG_NODE_PORT, FLAG_LOAD_BALANCER]);
-    (backends(), backends(), flags, select(vec![0u32, 0, 7, 8])).prop_map(|(backends, outside, flags, sources)| {
-        ServicePlan {
-            outside: outside.into(),
-            sources,
-            ..ServicePlan::alike(flags, backends)
-        }
+    let rest = (select(vec![0u32, 0, 7, 8]), any::<bool>());
+    (backends(), backends(), flags, rest).prop_map(|(backends, outside, flags, (sources, maglev))| ServicePlan {
+        outside: outside.into(),
+        maglev,
+        sources,
+        ..ServicePlan::alike(flags, backends)
     })
 }
 
@@ -184,10 +184,18 @@ impl Side {
             connections.sort_by_key(|(tuple, _)| (tuple.source, tuple.destination));
             connections
         };
+        let services = tables::services::<V4>(pins).expect("pinned").entries().expect("read");
+        let with = services.iter().filter(|(_, service)| service.maglev != 0);
+        let with: HashSet<u32> = with.map(|(_, service)| service.outside_set).collect();
+        // A table that nobody chooses by may stay until its set goes.
+        let mut chosen_by = tables::maglev::<V4>(pins).expect("pinned").entries().expect("read");
+        chosen_by.retain(|(key, _)| with.contains(&key.set));
+        chosen_by.sort_unstable();
         (
             tables::config(pins).expect("pinned").get().expect("read"),
             tables::routes::<V4>(pins).expect("pinned").entries().expect("read"),
-            tables::services::<V4>(pins).expect("pinned").entries().expect("read"),
+            services,
+            chosen_by,
             tables::backends::<V4>(pins).expect("pinned").entries().expect("read"),
             tables::sources::<V4>(pins).expect("pinned").entries().expect("read"),
             sorted(

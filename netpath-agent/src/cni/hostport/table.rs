@@ -229,7 +229,8 @@ impl<F: Family> Ports<F> {
             affinity_timeout: 0,
             sources: 0,
             flags,
-            reserved: [0; 2],
+            maglev: 0,
+            reserved: 0,
         };
         if self.services.insert_new(&frontend, &service)? {
             return Ok(());

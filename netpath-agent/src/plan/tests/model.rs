@@ -13,7 +13,7 @@ use std::{
 use netpath_common::abi::{
     service::{
         self as abi, FLAG_EXTERNAL_IP, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE,
-        FLAG_OUTSIDE,
+        FLAG_OUTSIDE, FLAG_RELAYED,
     },
     source::{SOURCES_BITS, SourceKey},
 };
@@ -68,6 +68,8 @@ impl Both {
                 "127.0.0.0/8,192.168.0.0/16,::1/128",
             ]),
             node_ports_have_sources: chance.of(&[true, false]),
+            alike: chance.of(&[true, false]),
+            relays: chance.of(&[true, false]),
         };
         let own = world::OWN
             .iter()
@@ -75,6 +77,8 @@ impl Both {
         let facts = NodeFacts {
             node_port_addresses: settings.node_port_addresses.parse().unwrap(),
             node_ports_have_sources: settings.node_ports_have_sources,
+            maglev_seed: settings.alike.then_some(7),
+            direct_return: settings.relays,
             external_ip_cidrs: world::ALLOWED_EXTERNAL.into(),
             service_cidrs: world::SERVICE_RANGES.into(),
             vxlan_port: world::VXLAN_PORT,
@@ -203,6 +207,7 @@ struct Planned {
     serving: BTreeSet<Socket>,
     /// The ranges of those that may connect; `None` for everyone.
     clients: Option<Vec<IpNet>>,
+    maglev: bool,
     affinity: u32,
     affinity_timeout: u32,
 }
@@ -233,6 +238,7 @@ fn planned_frontends<F: Family>(plan: &FamilyPlan<F>) -> BTreeMap<At, Planned> {
             outside: sockets::<F>(&service.outside),
             serving: sockets::<F>(&service.serving),
             clients: (service.sources != 0).then(|| list(service.sources)),
+            maglev: service.maglev,
             affinity: service.affinity,
             affinity_timeout: service.affinity_timeout,
         };
@@ -285,6 +291,7 @@ impl Numbers {
             FLAG_EXTERNAL_IP => Kind::External,
             FLAG_NODE_PORT => Kind::NodePort,
             FLAG_NODE_PORT_HERE => Kind::NodePortHere,
+            FLAG_RELAYED => Kind::Relayed,
             _ => return Some("flags that no frontend has"),
         };
         let goes = |list: &BTreeSet<Socket>| match list.is_empty() {
@@ -315,6 +322,7 @@ impl Numbers {
                 "where connections from outside go",
             ),
             (keeps, "whose flows stay"),
+            (planned.maglev == promised.alike, "whether every node chooses alike"),
             (self.is_alike(planned, promised), "session affinity"),
             (
                 clients

@@ -81,7 +81,9 @@ fn three_nodes_fill_the_tables_of_one() {
                 gateway6: [0; 16],
                 route_prefixes4: [24, 16, 32, 0],
                 route_prefixes6: [0; 4],
-                reserved: [0; 4],
+                outside_seed: 0,
+                direct_return: 0,
+                reserved: [0; 7],
             },
             v4: FamilyPlan {
                 subnets: vec!["10.244.1.0/24".parse().unwrap()],

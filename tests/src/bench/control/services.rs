@@ -132,6 +132,8 @@ fn facts() -> Result<NodeFacts> {
         netns_cookie: 1,
         service_cidrs: vec!["10.96.0.0/12".parse()?],
         node_ports_have_sources: false,
+        maglev_seed: None,
+        direct_return: false,
         external_ip_cidrs: Vec::new(),
         local_routes: Vec::new(),
         next_hops: Default::default(),

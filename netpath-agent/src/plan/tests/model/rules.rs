@@ -33,6 +33,8 @@ pub enum Kind {
     NodePort,
     /// On this one.
     NodePortHere,
+    /// Netpath's own: of another node, which relays it.
+    Relayed,
 }
 
 /// Whom a connection goes to.
@@ -54,6 +56,8 @@ pub struct Promise {
     pub inside: Goes,
     /// Connections from elsewhere.
     pub outside: Goes,
+    /// Netpath's own: every node chooses the same backend for a connection from elsewhere.
+    pub alike: bool,
     /// Of UDP, the backends whose flows stay.
     pub keep: Option<BTreeSet<Socket>>,
     /// For how long clients keep their backend, which they share on all frontends of this port of this service.
@@ -174,6 +178,7 @@ impl Owned<'_> {
                 kind,
                 inside: goes(&candidates, world, inside_local),
                 outside: goes(&candidates, world, outside_local),
+                alike: settings.alike && kind != Kind::ClusterIp && !outside_local,
                 keep: (protocol == 17).then(|| {
                     let answering = candidates.iter().filter(|one| one.ready || one.serving);
                     answering.map(|one| one.socket).collect()
@@ -184,7 +189,7 @@ impl Owned<'_> {
                 }),
                 clients: match kind {
                     Kind::ClusterIp => None,
-                    Kind::NodePort | Kind::NodePortHere if !settings.node_ports_have_sources => None,
+                    Kind::NodePort | Kind::NodePortHere | Kind::Relayed if !settings.node_ports_have_sources => None,
                     _ => clients.clone(),
                 },
             };
@@ -204,6 +209,13 @@ impl Owned<'_> {
             if let Some(node_port) = node_port {
                 let (addresses, kind) = opened(settings, family);
                 open(&addresses, *node_port, promise(kind, false, outside_local));
+                if settings.alike && settings.relays && !outside_local {
+                    let nowhere = match family {
+                        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                    };
+                    open(&[nowhere].into(), *node_port, promise(Kind::Relayed, false, false));
+                }
             }
         }
         ready_here(&endpoints)

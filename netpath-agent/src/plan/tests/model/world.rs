@@ -81,6 +81,9 @@ pub struct Settings {
     pub families: &'static [Family],
     pub node_port_addresses: &'static str,
     pub node_ports_have_sources: bool,
+    /// Whether nodes choose alike for what comes from outside, and whether they relay it to each other.
+    pub alike: bool,
+    pub relays: bool,
 }
 
 /// The objects, as the API has them.

@@ -1,0 +1,167 @@
+//! Every node chooses alike, and nodes of one segment relay to each other: over real devices, by the real agents.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use netpath_tests::lab::{cluster::Cluster, home::Home, pod::Answer, probe, process, services, topology::CLIENT, wire};
+
+/// An address of a load balancer, which the router leads to one node.
+const BALANCER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
+const NODE_PORT: u16 = 30_080;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The nodes of the example, and a service of three pods, one on each.
+fn objects(folder: &Path) -> Result<()> {
+    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
+    fs::copy(&nodes, folder.join("nodes.yaml")).with_context(|| format!("cannot copy {}", nodes.display()))?;
+    let pods: String = (1..=3)
+        .map(|number| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: web-{number}, namespace: default, labels: {{app: web}}}}\n\
+                 spec: {{nodeName: node-{number}, containers: [{{name: web, image: web, ports: [\
+                 {{name: http, containerPort: 8080, protocol: TCP}}, {{name: dns, containerPort: 9000, protocol: UDP}}]}}]}}\n"
+            )
+        })
+        .collect();
+    fs::write(folder.join("pods.yaml"), pods)?;
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default}}\n\
+         spec: {{type: LoadBalancer, clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ipFamilies: [IPv4], selector: {{app: web}}, \
+         ports: [{{name: http, protocol: TCP, port: 80, targetPort: http, nodePort: {NODE_PORT}}}, \
+         {{name: dns, protocol: UDP, port: 53, targetPort: dns, nodePort: 30053}}]}}\n\
+         status: {{loadBalancer: {{ingress: [{{ip: {BALANCER}, ipMode: VIP}}]}}}}\n"
+    );
+    fs::write(folder.join("services.yaml"), service)?;
+    Ok(())
+}
+
+/// The cluster, with every agent told to choose alike and to relay.
+fn start() -> Result<Cluster> {
+    let home = Home::unique()?;
+    let source = home.folder().join("source");
+    fs::create_dir_all(&source)?;
+    objects(&source)?;
+    let mut cluster = Cluster::start(home, &source, &|_| {})?;
+    let binary = process::binary("netpath-agent")?;
+    for (agent, node) in cluster.agents.iter_mut().zip(&cluster.topology.nodes) {
+        agent.stop()?;
+        agent.start_with(&binary, &node.namespace, &["--maglev", "lab", "--direct-return", "on"])?;
+        agent.wait(&node.namespace)?;
+    }
+    services::settle(&cluster)?;
+    lead(&cluster, 0)?;
+    Ok(cluster)
+}
+
+/// Has the router lead the balancer's address to a node.
+fn lead(cluster: &Cluster, node: usize) -> Result<()> {
+    let via = cluster.topology.nodes[node].address;
+    wire::route(&cluster.topology.router, (BALANCER, 32), via)
+}
+
+/// Whom the pods of this many connections saw, each as pod and client.
+fn seen(cluster: &Cluster, to: SocketAddrV4, times: usize) -> Result<BTreeSet<(String, IpAddr)>> {
+    (0..times)
+        .map(|_| {
+            let answer = probe::http(&cluster.topology.client, to.into())?.answer;
+            Ok((answer.pod, answer.client.ip()))
+        })
+        .collect()
+}
+
+/// A connection that is kept, and whom its requests come to.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    fn open(to: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    fn ask(&mut self) -> Result<Answer> {
+        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: kept\r\n\r\n")?;
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            ensure!(self.0.read_line(&mut line)? > 0, "the server closed the connection");
+            if let Some(value) = line.strip_prefix("Content-Length:") {
+                length = Some(value.trim().parse()?);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length.context("an answer without a length")?];
+        self.0.read_exact(&mut body)?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+#[test]
+fn pods_of_the_segment_see_their_clients_whichever_node_was_asked() -> Result<()> {
+    let cluster = start()?;
+    let [one, two, _] = &cluster.topology.nodes[..] else {
+        anyhow::bail!("three nodes");
+    };
+    let client = IpAddr::V4(CLIENT);
+    for (asked, to) in [
+        (one, SocketAddrV4::new(BALANCER, 80)),
+        (one, SocketAddrV4::new(one.address, NODE_PORT)),
+        (two, SocketAddrV4::new(two.address, NODE_PORT)),
+    ] {
+        // Through a tunnel the answer must come back through the node that was asked: its address stands for the client's.
+        let expected = [
+            ("web-1", client),
+            ("web-2", client),
+            ("web-3", IpAddr::V4(asked.address)),
+        ];
+        let expected = expected.map(|(pod, client)| (pod.to_owned(), client));
+        assert_eq!(seen(&cluster, to, 40)?, BTreeSet::from(expected), "at {to}");
+        // Whole segments both ways: nothing is put around them.
+        for _ in 0..6 {
+            probe::upload(&cluster.topology.client, to.into(), 300_000)?;
+            probe::download(&cluster.topology.client, to.into(), 300_000)?;
+        }
+    }
+    let heard = probe::udp(&cluster.topology.client, SocketAddrV4::new(BALANCER, 53).into())?;
+    ensure!(heard.answer.bytes > 0, "an empty datagram");
+    cluster.stop()
+}
+
+/// The router's choice of a node may change at any time: that is what choosing alike is for.
+#[test]
+fn connections_outlive_their_router_s_choice_of_a_node() -> Result<()> {
+    let cluster = start()?;
+    cluster.topology.client.run(|| {
+        let to = SocketAddr::from((BALANCER, 80));
+        let mut kept = Vec::new();
+        for _ in 0..40 {
+            let mut connection = Kept::open(to)?;
+            let pod = connection.ask()?.pod;
+            kept.push((connection, pod));
+        }
+        let mut pods = BTreeSet::new();
+        for node in [1, 0, 1] {
+            lead(&cluster, node)?;
+            // What goes through a tunnel has the address of the node that was asked first, and is lost with it.
+            for (connection, pod) in kept.iter_mut().filter(|(_, pod)| pod != "web-3") {
+                let answer = connection
+                    .ask()
+                    .with_context(|| format!("{pod}, through node {node}"))?;
+                assert_eq!(answer.pod, *pod);
+                pods.insert(answer.pod);
+            }
+        }
+        assert_eq!(pods, BTreeSet::from(["web-1".to_owned(), "web-2".to_owned()]));
+        Ok(())
+    })?;
+    cluster.stop()
+}
