@@ -183,8 +183,11 @@ impl Work<'_> {
         self.namespace
             .netlink(|inside| async move { inside.configure_pod(ifname, &own, bridge_mac).await })?;
         self.open_ports(&addresses)?;
-        // The bridge opens the port when it hears of the carrier, which the kernel says when it has time, or when asked.
-        self.netlink.link(&port.name).await?;
+        // The bridge opens the port when it hears of the carrier, and with its first port sends anything at all; of either the
+        // kernel says when it has time, or when asked.
+        for device in [&port.name, &self.network.bridge] {
+            self.netlink.link(device).await?;
+        }
         Ok(())
     }
 
