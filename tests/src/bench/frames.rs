@@ -1,6 +1,6 @@
 //! Typical frames for each program, on the first node of a [`Site`].
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, Result};
 use netpath_agent::datapath::tables;
@@ -9,15 +9,15 @@ use netpath_common::{
     hook::Hook,
 };
 
-use super::site::{Ground, NEAR_SERVICE, Site};
-use crate::frame::{self, TcpFlags};
+use super::site::{Ground, NEAR_SERVICE, SERVICE_PORT, Seat, Site};
+use crate::frame::{self, Ip, Socket, TcpFlags};
 
 /// A frame on its way into a program.
 pub struct Frame {
     /// The program.
     pub hook: Hook,
     /// What the frame is.
-    pub what: &'static str,
+    pub what: String,
     /// The device it is on.
     pub ifindex: u32,
     /// The frame that opened its connection, if the program must have seen that.
@@ -28,38 +28,73 @@ pub struct Frame {
     pub verdict: &'static str,
 }
 
-/// Somewhere outside the cluster (RFC 5737).
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The other node's uplink, or the gateway's.
 const PEER_MAC: Mac = [0x02, 0, 0, 0, 0xff, 2];
 const PAYLOAD: [u8; 64] = [0x5a; 64];
 
-/// An address and a port.
-type Ends = (Ipv4Addr, u16);
+/// The hosts that frames go between, by their addresses in one family.
+struct Hosts<A> {
+    client: A,
+    near: A,
+    far: A,
+    gateway: A,
+    node: A,
+    peer: A,
+    /// Somewhere outside the cluster (RFC 5737, RFC 3849).
+    outside: A,
+    service: A,
+}
 
-/// The frames of a node's everyday life; through the tunnel or not, as its ground has it.
+/// The frames of a node's everyday life, in both families; through the tunnel or not, as its ground has it.
 ///
 /// # Errors
 /// When the node's tables cannot be read.
 pub fn typical(site: &Site) -> Result<Vec<Frame>> {
     let config = config(site)?;
-    let (client, port) = site.endpoint(0)?;
-    let (near, near_port) = site.endpoint(1)?;
-    let (far, _) = site.endpoint(2)?;
-    let gateway = Ipv4Addr::from(config.gateway4);
-    let (node, peer) = (site.node_address(0), site.node_address(1));
+    let [client, near, far] = [Seat::Client, Seat::Near, Seat::Far].map(|seat| site.addresses(seat));
+    let (client, near, far) = (client?, near?, far?);
+    let four = Hosts {
+        client: client.0.octets(),
+        near: near.0.octets(),
+        far: far.0.octets(),
+        gateway: config.gateway4,
+        node: config.node4,
+        peer: site.node_address(1).octets(),
+        outside: [198, 51, 100, 1],
+        service: NEAR_SERVICE.address().octets(),
+    };
+    let six = Hosts {
+        client: client.1.octets(),
+        near: near.1.octets(),
+        far: far.1.octets(),
+        gateway: config.gateway6,
+        node: config.node6,
+        peer: site.node_address6(1).unwrap_or(Ipv6Addr::UNSPECIFIED).octets(),
+        outside: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).octets(),
+        service: NEAR_SERVICE.address6().octets(),
+    };
+    let mut frames = vec![foreign(site)?];
+    frames.extend(of_family(site, &config, &four)?);
+    let mut of_ipv6 = of_family(site, &config, &six)?;
+    of_ipv6.iter_mut().for_each(|frame| frame.what += ", IPv6");
+    frames.extend(of_ipv6);
+    Ok(frames)
+}
+
+fn of_family<A: Ip>(site: &Site, config: &Config, hosts: &Hosts<A>) -> Result<Vec<Frame>> {
+    let (port, near_port) = (site.endpoint(0)?, site.endpoint(1)?);
     let uplink = (PEER_MAC, config.uplink_mac);
     let back = (config.uplink_mac, PEER_MAC);
     let out = (port.mac, config.bridge_mac);
     let down = (config.bridge_mac, port.mac);
-    let pod = (client, 8080);
+    let pod = (hosts.client, 8080);
     let any = |address| (address, 40_000);
-    let service = ends(NEAR_SERVICE);
-    let known = |hook, what, ifindex, macs, source, destination, verdict| {
+    let (service, outside) = ((hosts.service, SERVICE_PORT), (hosts.outside, 443));
+    let known = |hook, what: &str, ifindex, macs, source, destination, verdict| {
         let bytes = tcp(macs, source, destination, TcpFlags::ACK)?;
         anyhow::Ok(Frame {
             hook,
-            what,
+            what: what.to_owned(),
             ifindex,
             first: None,
             bytes,
@@ -72,7 +107,17 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
             ..frame?
         })
     };
-    let from_pod = |what, macs, to| known(Hook::FromPod, what, port.ifindex, macs, any(client), to, "redirect");
+    let from_pod = |what, macs, to| {
+        known(
+            Hook::FromPod,
+            what,
+            port.ifindex,
+            macs,
+            any(hosts.client),
+            to,
+            "redirect",
+        )
+    };
     let from_wire = |what, source, destination, verdict| {
         known(
             Hook::FromWire,
@@ -85,11 +130,16 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
         )
     };
     if site.ground() == Ground::Routed {
-        let inner = from_wire("out of the tunnel", any(far), pod, "redirect")?;
-        let tunnel = ((peer.octets(), 0xc123), (node.octets(), config.vxlan_port));
-        let bytes = frame::Frame::new(uplink.0, uplink.1).vxlan(tunnel.0, tunnel.1, config.vni, &inner.bytes)?;
+        let inner = from_wire("out of the tunnel", any(hosts.far), pod, "redirect")?;
+        let (peer, node) = (site.node_address(1).octets(), config.node4);
+        let bytes = frame::Frame::new(uplink.0, uplink.1).vxlan(
+            (peer, 0xc123),
+            (node, config.vxlan_port),
+            config.vni,
+            &inner.bytes,
+        )?;
         return Ok(vec![
-            from_pod("into the tunnel", out, (far, 8080))?,
+            from_pod("into the tunnel", out, (hosts.far, 8080))?,
             Frame { bytes, ..inner },
         ]);
     }
@@ -99,38 +149,37 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
             what,
             config.bridge_ifindex,
             macs,
-            any(gateway),
+            any(hosts.gateway),
             to,
             verdict,
         )
     };
     Ok(vec![
-        foreign(site)?,
-        from_pod("to a pod of the node", (port.mac, near_port.mac), (near, 8080))?,
-        from_pod("to a pod of a direct node", out, (far, 8080))?,
-        opened(from_pod("to a service", out, service), out, any(client), service)?,
+        from_pod("to a pod of the node", (port.mac, near_port.mac), (hosts.near, 8080))?,
+        from_pod("to a pod of a direct node", out, (hosts.far, 8080))?,
+        opened(from_pod("to a service", out, service), out, any(hosts.client), service)?,
         opened(
-            from_pod("to the outside", out, (OUTSIDE, 443)),
+            from_pod("to the outside", out, outside),
             out,
-            any(client),
-            (OUTSIDE, 443),
+            any(hosts.client),
+            outside,
         )?,
-        from_wire("from a direct node to a pod", any(far), pod, "redirect")?,
-        from_wire("to the node itself", any(peer), (node, 22), "pass")?,
+        from_wire("from a direct node to a pod", any(hosts.far), pod, "redirect")?,
+        from_wire("to the node itself", any(hosts.peer), (hosts.node, 22), "pass")?,
         known(
             Hook::ToWire,
             "from the node itself",
             config.uplink_ifindex,
             back,
-            (node, 22),
-            any(peer),
+            (hosts.node, 22),
+            any(hosts.peer),
             "pass",
         )?,
         host("to a pod", down, pod, "pass")?,
         opened(
             host("to a service", (config.bridge_mac, PEER_MAC), service, "redirect"),
             (config.bridge_mac, PEER_MAC),
-            any(gateway),
+            any(hosts.gateway),
             service,
         )?,
     ])
@@ -141,7 +190,7 @@ pub fn typical(site: &Site) -> Result<Vec<Frame>> {
 /// # Errors
 /// When the node's tables cannot be read.
 pub fn foreign(site: &Site) -> Result<Frame> {
-    let (_, port) = site.endpoint(0)?;
+    let port = site.endpoint(0)?;
     let config = config(site)?;
     let mut bytes = [config.bridge_mac, port.mac].concat();
     // EtherType 0x88b5 is for local experiments (IEEE 802).
@@ -149,7 +198,7 @@ pub fn foreign(site: &Site) -> Result<Frame> {
     bytes.extend(PAYLOAD);
     Ok(Frame {
         hook: Hook::FromPod,
-        what: "not IP",
+        what: "not IP".to_owned(),
         ifindex: port.ifindex,
         first: None,
         bytes,
@@ -163,12 +212,7 @@ fn config(site: &Site) -> Result<Config> {
         .context("cannot read the node's configuration")
 }
 
-fn ends(address: SocketAddrV4) -> Ends {
-    (*address.ip(), address.port())
-}
-
 /// A TCP segment.
-fn tcp((from, to): (Mac, Mac), source: Ends, destination: Ends, flags: TcpFlags) -> Result<Vec<u8>> {
-    let socket = |(address, port): Ends| (address.octets(), port);
-    frame::Frame::new(from, to).tcp(socket(source), socket(destination), flags, &PAYLOAD)
+fn tcp<A: Ip>((from, to): (Mac, Mac), source: Socket<A>, destination: Socket<A>, flags: TcpFlags) -> Result<Vec<u8>> {
+    frame::Frame::new(from, to).tcp(source, destination, flags, &PAYLOAD)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{
     arms::{self, Selection},
     measure::{Arm, Group},
-    site::{Ground, Seat, Served, Site},
+    site::{Ground, SERVICE_PORT, Seat, Served, Site},
     workload::{Ends, PORT},
 };
 
@@ -124,8 +124,8 @@ impl Own {
         let target: SocketAddr = match self.by {
             Address::Pod => (ipv4, served.port).into(),
             Address::Pod6 => (ipv6, served.port).into(),
-            Address::Service => served.ipv4(),
-            Address::Service6 => served.ipv6(),
+            Address::Service => (served.address(), SERVICE_PORT).into(),
+            Address::Service6 => (served.address6(), SERVICE_PORT).into(),
             Address::Node => (site.node_address(0), served.node_port()).into(),
         };
         let (client, server) = (site.namespace(self.client)?, site.namespace(self.server)?);

@@ -95,7 +95,7 @@ fn time(pins: &Pins, frame: &Frame, clock: f64) -> Result<Program> {
     };
     Ok(Program {
         hook: frame.hook.name(),
-        frame: frame.what.to_owned(),
+        frame: frame.what.clone(),
         verdict: verdict.to_owned(),
         nanoseconds,
     })

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -41,12 +41,18 @@ use crate::lab::{
     topology::{NodeNet, UPLINK},
 };
 
-/// The service that the pod on the client's own node answers.
-pub const NEAR_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 11), 80);
+/// A service that the pod on the client's own node answers.
+pub const NEAR_SERVICE: Served = Served {
+    number: 250,
+    backend: Seat::Near,
+    port: PORT,
+};
 /// The port of every service.
-const SERVICE_PORT: u16 = 80;
+pub const SERVICE_PORT: u16 = 80;
 /// Where services have their addresses from.
 const SERVICE_CIDRS: &str = "10.96.0.0/12,fd00:96::/108";
+/// The frontends of IPv4 of a service: TCP and UDP, at its own address and at the node's.
+const FRONTENDS: usize = 4;
 /// How many services nobody asks for are on [`Ground::Crowded`].
 const CROWD: u16 = 45_000;
 /// How long an agent may take to bring new objects into its maps.
@@ -103,14 +109,13 @@ pub struct Served {
 
 impl Served {
     /// Its address of IPv4.
-    pub fn ipv4(self) -> SocketAddr {
-        (Ipv4Addr::new(10, 96, 1, self.number), SERVICE_PORT).into()
+    pub fn address(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 96, 1, self.number)
     }
 
     /// Its address of IPv6.
-    pub fn ipv6(self) -> SocketAddr {
-        let low = u16::from(self.number);
-        (Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 1, low), SERVICE_PORT).into()
+    pub fn address6(self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 1, self.number.into())
     }
 
     /// Its port on every node.
@@ -177,9 +182,8 @@ impl Site {
             let pod = Pod::add(&site.home, spec(name), place, site.node(place))?;
             site.pods.push(pod);
         }
-        let near = service_object("near", *NEAR_SERVICE.ip(), &[site.pods[1].address]);
-        write(&folder, "near.yaml", &near)?;
-        site.await_services(2)?;
+        write(&folder, "near.yaml", &site.served_object(NEAR_SERVICE)?)?;
+        site.await_services(FRONTENDS)?;
         Ok(site)
     }
 
@@ -202,12 +206,12 @@ impl Site {
     ///
     /// # Errors
     /// When it is no pod's seat, or the pod has no address of IPv6.
-    pub fn addresses(&self, seat: Seat) -> Result<(IpAddr, IpAddr)> {
+    pub fn addresses(&self, seat: Seat) -> Result<(Ipv4Addr, Ipv6Addr)> {
         let pod = self.pod(seat).with_context(|| format!("{seat:?} is no pod"))?;
         let ipv6 = pod
             .address6
             .with_context(|| format!("the pod {} has no IPv6", pod.spec.name))?;
-        Ok((pod.address.into(), ipv6.into()))
+        Ok((pod.address, ipv6))
     }
 
     fn pod(&self, seat: Seat) -> Option<&Pod> {
@@ -230,15 +234,14 @@ impl Site {
             text += &self.served_object(*service)?;
         }
         write(&self.objects(), "served.yaml", &text)?;
-        // TCP and UDP, at the service's address and at the node's.
-        self.await_services(before + services.len() * 4)
+        self.await_services(before + services.len() * FRONTENDS)
     }
 
     /// A service in both families, with a port on every node, and its slices.
     fn served_object(&self, service: Served) -> Result<String> {
         let (name, port) = (format!("served-{}", service.number), service.port);
         let (own, backend) = (
-            [service.ipv4().ip(), service.ipv6().ip()],
+            (service.address(), service.address6()),
             self.addresses(service.backend)?,
         );
         let node_port = service.node_port();
@@ -247,9 +250,9 @@ impl Site {
              spec: {{type: NodePort, clusterIP: {}, clusterIPs: [\"{}\", \"{}\"], ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack, ports: [\
              {{name: t, port: {SERVICE_PORT}, protocol: TCP, nodePort: {node_port}}}, \
              {{name: u, port: {SERVICE_PORT}, protocol: UDP, nodePort: {node_port}}}]}}\n",
-            own[0], own[0], own[1]
+            own.0, own.0, own.1
         );
-        for (family, backend) in [("IPv4", backend.0), ("IPv6", backend.1)] {
+        for (family, backend) in [("IPv4", backend.0.into()), ("IPv6", backend.1.into())] {
             text += &slice_object(&name, family, port, &[backend]);
         }
         Ok(text)
@@ -273,23 +276,25 @@ impl Site {
         self.nodes[place].address
     }
 
+    /// The same of IPv6, where nodes have one.
+    pub fn node_address6(&self, place: usize) -> Option<Ipv6Addr> {
+        ipv6_address(self.ground, place as u8 + 1)
+    }
+
     /// Where a node's agent pins.
     pub fn pins(&self, place: usize) -> Pins {
         Pins::new(self.agents[place].bpf_root.clone())
     }
 
-    /// A pod's address and what its node knows of it: 0 is the client, 1 the server on its node, 2 the other.
+    /// What its node knows of a pod: 0 is the client, 1 the server on its node, 2 the other.
     ///
     /// # Errors
     /// When the node does not know the pod.
-    pub fn endpoint(&self, pod: usize) -> Result<(Ipv4Addr, Endpoint)> {
+    pub fn endpoint(&self, pod: usize) -> Result<Endpoint> {
         let pod = &self.pods[pod];
         let table = Table::<[u8; 4], Endpoint>::open(&self.pins(pod.node), names::ENDPOINT4)?;
         let endpoint = table.get(&pod.address.octets())?;
-        Ok((
-            pod.address,
-            endpoint.with_context(|| format!("{} is not in {}", pod.address, names::ENDPOINT4))?,
-        ))
+        endpoint.with_context(|| format!("{} is not in {}", pod.address, names::ENDPOINT4))
     }
 
     /// What the CNI plugin is told of a node.
