@@ -11,6 +11,7 @@ pub mod datapath;
 pub mod family;
 mod fnv;
 pub mod foreign;
+pub mod heap;
 pub mod install;
 pub mod model;
 pub mod net;

@@ -10,8 +10,9 @@ mod service;
 mod service_cidr;
 mod slice;
 mod wishes;
+mod word;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Deref, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +23,7 @@ pub use problem::{Problem, Severity};
 pub use service::{Protocol, Service, ServicePort};
 pub use service_cidr::ServiceCidr;
 pub use slice::{Endpoint, Hints, Slice, SlicePort};
+pub use word::Word;
 
 /// All objects that matter, each under its name. Clusters that follow one another share what stays as it is, so that a copy and
 /// the difference of two cost no more than what has changed.
@@ -65,34 +67,38 @@ pub(crate) trait Reduce: PartialEq + Sized {
 
 /// The name of an object; `namespace/name` where it is written down. Copies share it: it is what objects are found by in many
 /// places.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
-pub struct ObjectName(Arc<NameParts>);
+pub struct ObjectName(
+    /// Namespace, slash and name in one piece: there are many of them, and each more would cost as much as the text.
+    Arc<str>,
+);
 
-/// What a name is made of.
-#[derive(Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NameParts {
+impl ObjectName {
+    /// Both parts. No namespace has a slash in it.
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
+        let (namespace, name) = (namespace.as_ref(), name.as_ref());
+        Self([namespace, "/", name].concat().into())
+    }
+
     /// The namespace; empty for a node.
-    pub namespace: String,
-    /// The name within it.
-    pub name: String,
-}
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
 
-impl Deref for ObjectName {
-    type Target = NameParts;
+    /// The name within the namespace.
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
 
-    fn deref(&self) -> &NameParts {
-        &self.0
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or_default()
     }
 }
 
-impl ObjectName {
-    /// Both parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self(Arc::new(NameParts {
-            namespace: namespace.into(),
-            name: name.into(),
-        }))
+impl Default for ObjectName {
+    fn default() -> Self {
+        Self::new("", "")
     }
 }
 
@@ -113,8 +119,7 @@ impl From<String> for ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slash = if self.namespace.is_empty() { "" } else { "/" };
-        write!(f, "{}{slash}{}", self.namespace, self.name)
+        f.write_str(self.0.strip_prefix('/').unwrap_or(&self.0))
     }
 }
 

@@ -6,7 +6,6 @@ pub mod balancers;
 pub mod conflist;
 pub mod facts;
 pub mod health;
-pub mod heap;
 pub mod http;
 pub mod log;
 pub mod node;

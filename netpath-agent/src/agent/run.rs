@@ -24,6 +24,7 @@ use crate::datapath::pins::Pins;
 use crate::datapath::requirements;
 use crate::datapath::sizes::Sizes;
 use crate::datapath::tables;
+use crate::heap;
 use crate::model::Cluster;
 use crate::net::link::Link;
 use crate::net::watch::Changes;
@@ -40,6 +41,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const GRACE: Duration = Duration::from_secs(20);
 /// How long the kernel's news must be quiet before a round: a device comes with several.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// How long there must be nothing to do before the heap gives back what rounds have left.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -271,25 +275,35 @@ async fn rounds(
         round = Round::Change;
         pace.ended(began);
         node.tidy();
-        tokio::select! {
-            changed = cluster.changed() => {
-                changed.context("the source of objects has ended")?;
-                round = Round::Objects;
-            }
-            alive = changes.next() => {
-                if alive {
-                    changes.settle(QUIET).await;
-                } else {
-                    warn!("the kernel's news have ended; listening anew");
-                    changes = Changes::listen()?;
-                    sleep(QUIET).await;
+        drop(objects);
+        let (idle, mut is_tidy) = (Instant::now() + IDLE, false);
+        loop {
+            tokio::select! {
+                changed = cluster.changed() => {
+                    changed.context("the source of objects has ended")?;
+                    round = Round::Objects;
+                }
+                alive = changes.next() => {
+                    if alive {
+                        changes.settle(QUIET).await;
+                    } else {
+                        warn!("the kernel's news have ended; listening anew");
+                        changes = Changes::listen()?;
+                        sleep(QUIET).await;
+                    }
+                }
+                () = sleep_until(next) => {
+                    if Instant::now() >= resync {
+                        (round, resync) = (Round::Resync, Instant::now() + RESYNC);
+                    }
+                }
+                () = sleep_until(idle), if !is_tidy => {
+                    heap::give_back();
+                    is_tidy = true;
+                    continue;
                 }
             }
-            () = sleep_until(next) => {
-                if Instant::now() >= resync {
-                    (round, resync) = (Round::Resync, Instant::now() + RESYNC);
-                }
-            }
+            break;
         }
         sleep_until(pace.next()).await;
     }

@@ -16,7 +16,14 @@ use netpath_common::abi::{
     source::SourceKey,
 };
 
-use super::{concerned::Concerned, forget::Datagrams, maglev::Maglev, mirror::Mirror, report::Report, sets::Sets};
+use super::{
+    concerned::Concerned,
+    forget::Datagrams,
+    maglev::Maglev,
+    mirror::Mirror,
+    report::Report,
+    sets::{List, Sets},
+};
 use crate::{
     datapath::{
         error::{Error, Result},
@@ -45,7 +52,7 @@ pub struct Tables<F: Family> {
     /// The frontends that were refused, and are tried again with every plan.
     refused: BTreeSet<F::Frontend>,
     /// How many frontends in the map name each set.
-    uses: HashMap<u32, usize>,
+    uses: HashMap<u32, u32>,
     /// The sets that none names.
     spare: BTreeSet<u32>,
 }
@@ -269,7 +276,7 @@ impl<F: Family> Tables<F> {
         report: &mut Report,
     ) -> Option<Error> {
         let with = lists.iter().filter(|(frontend, _)| plan.services[**frontend].maglev);
-        let sets = with.filter_map(|(_, [_, outside])| Some((self.sets.number(outside)?, &**outside)));
+        let sets = with.filter_map(|(_, [_, outside])| Some((self.sets.number(outside)?, &***outside)));
         self.maglev.add(sets, report)
     }
 
@@ -382,22 +389,32 @@ fn list<F: Family>(key: &F::SourceKey) -> u32 {
 }
 
 /// A frontend's backends, for connections from inside and from elsewhere.
-type Lists<B> = [Arc<[B]>; 2];
+type Lists<B> = [List<B>; 2];
 
 /// The lists of each frontend; those that are alike are one.
 fn shared<'a, F: Family>(
     wanted: impl Iterator<Item = (&'a F::Frontend, &'a ServicePlan<F>)>,
 ) -> BTreeMap<&'a F::Frontend, Lists<F::Backend>> {
-    let mut lists: HashSet<Arc<[F::Backend]>> = HashSet::new();
-    let mut share = |list: &Arc<[F::Backend]>| match lists.get(list) {
-        Some(list) => Arc::clone(list),
-        None => {
-            lists.insert(Arc::clone(list));
-            Arc::clone(list)
+    let mut lists: HashSet<List<F::Backend>> = HashSet::new();
+    let mut share = |list: &Arc<[F::Backend]>| {
+        let list = List::from(list);
+        match lists.get(&list) {
+            Some(known) => known.clone(),
+            None => {
+                lists.insert(list.clone());
+                list
+            }
         }
     };
     wanted
-        .map(|(frontend, plan)| (frontend, [share(&plan.backends), share(&plan.outside)]))
+        .map(|(frontend, plan)| {
+            let inside = share(&plan.backends);
+            let outside = match Arc::ptr_eq(&plan.backends, &plan.outside) {
+                true => inside.clone(),
+                false => share(&plan.outside),
+            };
+            (frontend, [inside, outside])
+        })
         .collect()
 }
 

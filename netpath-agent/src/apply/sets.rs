@@ -2,7 +2,9 @@
 //! with the same backends share one, a changed list gets another, and a restart finds the same numbers again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    ops::Deref,
     sync::Arc,
 };
 
@@ -19,11 +21,40 @@ use crate::{
     fnv,
 };
 
+/// What a set may hold, with the number that it would have first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct List<B> {
+    backends: Arc<[B]>,
+    first: u32,
+}
+
+impl<B: Pod> From<&Arc<[B]>> for List<B> {
+    fn from(backends: &Arc<[B]>) -> Self {
+        Self {
+            backends: Arc::clone(backends),
+            first: hash(backends),
+        }
+    }
+}
+
+impl<B: Eq> Hash for List<B> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.first.hash(state);
+    }
+}
+
+impl<B> Deref for List<B> {
+    type Target = Arc<[B]>;
+
+    fn deref(&self) -> &Arc<[B]> {
+        &self.backends
+    }
+}
+
 /// The map of a family and the sets in it.
 pub struct Sets<F: Family> {
     table: Table<BackendKey, F::Backend>,
     by_number: BTreeMap<u32, Arc<[F::Backend]>>,
-    by_content: HashMap<Arc<[F::Backend]>, u32>,
 }
 
 impl<F: Family> Sets<F> {
@@ -40,7 +71,6 @@ impl<F: Family> Sets<F> {
         let mut sets = Self {
             table,
             by_number: BTreeMap::new(),
-            by_content: HashMap::new(),
         };
         for (number, slots) in slots {
             let whole = slots.keys().copied().eq(0..slots.len() as u32);
@@ -50,30 +80,39 @@ impl<F: Family> Sets<F> {
                 }
                 continue;
             }
-            sets.remember(number, slots.into_values().collect());
+            sets.by_number.insert(number, slots.into_values().collect());
         }
         Ok(sets)
     }
 
-    /// The number of the set that holds exactly these; 0 for none at all. `None` if there is no such set.
-    pub fn number(&self, backends: &Arc<[F::Backend]>) -> Option<u32> {
-        if backends.is_empty() {
+    /// The number of a set that holds exactly these; 0 for none at all. `None` if none is found: there may be one still, where
+    /// another that had its first number is gone.
+    pub fn number(&self, list: &List<F::Backend>) -> Option<u32> {
+        if list.is_empty() {
             return Some(0);
         }
-        self.by_content.get(backends).copied()
+        let mut number = list.first;
+        while let Some(held) = self.by_number.get(&number) {
+            if *held == **list {
+                return Some(number);
+            }
+            number = next(number);
+        }
+        None
     }
 
     /// Writes the sets that are not there yet, each whole or not at all. Returns why the last of those that failed did.
-    pub fn add<'a>(
-        &mut self,
-        lists: impl Iterator<Item = &'a Arc<[F::Backend]>>,
-        report: &mut Report,
-    ) -> Option<Error> {
+    pub fn add<'a>(&mut self, lists: impl Iterator<Item = &'a List<F::Backend>>, report: &mut Report) -> Option<Error> {
         let mut new: Vec<(u32, Arc<[F::Backend]>)> = Vec::new();
         let mut taken: BTreeMap<u32, Arc<[F::Backend]>> = BTreeMap::new();
-        for list in lists.filter(|list| !self.by_content.contains_key(*list)) {
-            let mut number = hash(list);
-            while self.by_number.contains_key(&number) || taken.get(&number).is_some_and(|other| other != list) {
+        for list in lists {
+            if let Some(number) = self.number(list) {
+                // What was read from the map is held once more than what is planned: one of the two is enough.
+                self.by_number.insert(number, Arc::clone(list));
+                continue;
+            }
+            let mut number = list.first;
+            while self.by_number.contains_key(&number) || taken.get(&number).is_some_and(|other| other != &**list) {
                 number = next(number);
             }
             if taken.insert(number, Arc::clone(list)).is_none() {
@@ -93,7 +132,7 @@ impl<F: Family> Sets<F> {
             end += list.len();
             if end <= written {
                 report.table(F::NAMES.backend).added += list.len();
-                self.remember(number, list);
+                self.by_number.insert(number, list);
             }
         }
         self.undo(&keys[..written], report);
@@ -111,9 +150,6 @@ impl<F: Family> Sets<F> {
             let Some(list) = self.by_number.remove(number) else {
                 continue;
             };
-            if self.by_content.get(&list) == Some(number) {
-                self.by_content.remove(&list);
-            }
             let keys: Vec<BackendKey> = keys(*number, &list).collect();
             self.delete(&keys, report);
         }
@@ -137,11 +173,6 @@ impl<F: Family> Sets<F> {
                 Err(error) => report.fail(format!("place {} of set {}", key.slot, key.set), &error),
             }
         }
-    }
-
-    fn remember(&mut self, number: u32, list: Arc<[F::Backend]>) {
-        self.by_content.insert(Arc::clone(&list), number);
-        self.by_number.insert(number, list);
     }
 }
 

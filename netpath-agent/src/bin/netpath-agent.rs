@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use netpath_agent::agent::{self, Settings};
+use netpath_agent::{
+    agent::{self, Settings},
+    heap,
+};
 use tracing::error;
 
 fn main() -> ExitCode {
-    agent::heap::frugal();
+    heap::frugal();
     let settings = Settings::from_process();
     agent::log::start(&settings);
     // One thread, but for loading: the agent waits far more than it works, and each thread costs stack and heap.

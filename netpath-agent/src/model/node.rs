@@ -34,7 +34,7 @@ impl Reduce for Node {
     const KIND: &'static str = "Node";
 
     fn key(name: &ObjectName) -> String {
-        name.name.clone()
+        name.name().to_owned()
     }
 
     fn convert(name: &ObjectName, object: &core::Node) -> Result<Option<Self>, Problem> {

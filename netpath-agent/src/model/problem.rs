@@ -35,8 +35,8 @@ impl Problem {
     pub fn refused(kind: &'static str, name: &ObjectName, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             kind,
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
+            namespace: name.namespace().to_owned(),
+            name: name.name().to_owned(),
             severity: Severity::Refused,
             what: what.into(),
             remedy: remedy.into(),
@@ -46,7 +46,7 @@ impl Problem {
     /// A fault of an object outside of namespaces: a node, a file.
     pub fn refused_global(
         kind: &'static str,
-        name: impl Into<String>,
+        name: impl AsRef<str>,
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {

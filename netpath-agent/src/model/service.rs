@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectName, Problem, Reduce, created, wishes::Wishes};
+use super::{ObjectName, Problem, Reduce, Word, created, wishes::Wishes};
 
 /// A transport protocol that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The name, by which endpoint slices refer to it. May be empty.
-    pub name: String,
+    pub name: Word,
     /// Its protocol.
     pub protocol: Protocol,
     /// The port on the cluster addresses.
@@ -176,7 +176,20 @@ impl Reduce for Service {
                 Err(problem) => service.problems.push(problem),
             }
         }
+        service.trim();
         Ok(Some(service))
+    }
+}
+
+impl Service {
+    /// Gives back the room that lists have for more: there are many services, and none of them changes.
+    fn trim(&mut self) {
+        self.cluster_ips.shrink_to_fit();
+        self.ingress_ips.shrink_to_fit();
+        self.external_ips.shrink_to_fit();
+        self.sources.iter_mut().for_each(Vec::shrink_to_fit);
+        self.ports.shrink_to_fit();
+        self.problems.shrink_to_fit();
     }
 }
 
@@ -244,7 +257,7 @@ fn read_port(name: &ObjectName, port: &core::ServicePort, has_node_ports: bool) 
         _ => None,
     };
     Ok(ServicePort {
-        name: label.to_owned(),
+        name: label.into(),
         protocol,
         port: number,
         node_port,

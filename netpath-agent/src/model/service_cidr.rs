@@ -19,7 +19,7 @@ impl Reduce for ServiceCidr {
     const KIND: &'static str = "ServiceCIDR";
 
     fn key(name: &ObjectName) -> String {
-        name.name.clone()
+        name.name().to_owned()
     }
 
     fn convert(name: &ObjectName, object: &networking::ServiceCIDR) -> Result<Option<Self>, Problem> {

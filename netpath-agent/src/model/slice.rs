@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectName, Problem, Protocol, Reduce};
+use super::{ObjectName, Problem, Protocol, Reduce, Word};
 
 /// The label by which a slice names its service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -36,7 +36,7 @@ pub struct Endpoint {
     /// Is on its way out.
     pub terminating: bool,
     /// The node it runs on, where known.
-    pub node: Option<String>,
+    pub node: Option<Word>,
     /// For whom it is meant; `None` where nothing is said.
     pub hints: Option<Box<Hints>>,
 }
@@ -45,16 +45,16 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hints {
     /// `forZones`: the names of zones. May be empty.
-    pub zones: Vec<String>,
+    pub zones: Vec<Word>,
     /// `forNodes`: the names of nodes. May be empty.
-    pub nodes: Vec<String>,
+    pub nodes: Vec<Word>,
 }
 
 /// A port of a slice's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlicePort {
     /// The name, by which it belongs to the port of that name of the service. May be empty.
-    pub name: String,
+    pub name: Word,
     /// TCP unless told otherwise.
     pub protocol: Protocol,
     /// The port on the endpoints.
@@ -95,7 +95,7 @@ impl Reduce for Slice {
             }
         };
         let mut slice = Self {
-            service: ObjectName::new(&name.namespace, service),
+            service: ObjectName::new(name.namespace(), service),
             ..Self::default()
         };
         for endpoint in object.endpoints.as_deref().unwrap_or_default() {
@@ -111,6 +111,10 @@ impl Reduce for Slice {
                 Err(problem) => slice.problems.push(problem),
             }
         }
+        // There are many slices, and none of them changes.
+        slice.endpoints.shrink_to_fit();
+        slice.ports.shrink_to_fit();
+        slice.problems.shrink_to_fit();
         Ok(Some(slice))
     }
 }
@@ -142,7 +146,7 @@ fn read_endpoint(name: &ObjectName, endpoint: &discovery::Endpoint, is_ipv4: boo
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: endpoint.node_name.clone(),
+        node: endpoint.node_name.as_deref().map(Word::from),
         hints: read_hints(endpoint.hints.as_ref()),
     })
 }
@@ -150,8 +154,8 @@ fn read_endpoint(name: &ObjectName, endpoint: &discovery::Endpoint, is_ipv4: boo
 /// What an endpoint's hints say; `None` if they name nobody, which is to say nothing.
 fn read_hints(written: Option<&discovery::EndpointHints>) -> Option<Box<Hints>> {
     let written = written?;
-    let zones = written.for_zones.iter().flatten().map(|zone| zone.name.clone());
-    let nodes = written.for_nodes.iter().flatten().map(|node| node.name.clone());
+    let zones = written.for_zones.iter().flatten().map(|zone| zone.name.as_str().into());
+    let nodes = written.for_nodes.iter().flatten().map(|node| node.name.as_str().into());
     let hints = Hints {
         zones: zones.collect(),
         nodes: nodes.collect(),
@@ -194,7 +198,7 @@ fn read_port(name: &ObjectName, port: &discovery::EndpointPort) -> Result<SliceP
         ));
     };
     Ok(SlicePort {
-        name: label.to_owned(),
+        name: label.into(),
         protocol,
         port: number,
     })

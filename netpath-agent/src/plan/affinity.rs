@@ -31,13 +31,13 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Protocol;
+    use crate::model::{Protocol, Word};
 
     /// The number is FNV-1a of "web/shop::80/TCP", by another implementation.
     #[test]
     fn a_number_follows_from_the_name_and_is_given_once() {
         let port = ServicePort {
-            name: String::new(),
+            name: Word::default(),
             protocol: Protocol::Tcp,
             port: 80,
             node_port: None,

@@ -1,7 +1,7 @@
 //! Who answers for a service's port: its slices merged, and of the ready endpoints those that are meant for this node.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -17,38 +17,29 @@ use crate::{
 /// All slices, by their service.
 #[derive(Default)]
 pub(super) struct Slices {
-    /// Of each service in the order of their names. Most have one.
-    by_service: HashMap<ObjectName, Vec<(ObjectName, Arc<Slice>)>>,
+    /// By the service's name and their own.
+    by_service: BTreeMap<(ObjectName, ObjectName), Arc<Slice>>,
 }
 
 impl Slices {
     /// Adds a slice.
     pub fn add(&mut self, name: &ObjectName, slice: &Arc<Slice>) {
-        let all = self.by_service.entry(slice.service.clone()).or_default();
-        let slice = (name.clone(), Arc::clone(slice));
-        match all.binary_search_by(|(other, _)| other.cmp(name)) {
-            Ok(place) => all[place] = slice,
-            Err(place) => {
-                all.reserve_exact(1);
-                all.insert(place, slice);
-            }
-        }
+        let key = (slice.service.clone(), name.clone());
+        self.by_service.insert(key, Arc::clone(slice));
     }
 
     /// Takes a slice away.
     pub fn remove(&mut self, name: &ObjectName, slice: &Slice) {
-        if let Some(all) = self.by_service.get_mut(&slice.service) {
-            all.retain(|(other, _)| other != name);
-            if all.is_empty() {
-                self.by_service.remove(&slice.service);
-            }
-        }
+        self.by_service.remove(&(slice.service.clone(), name.clone()));
     }
 
     /// The slices of one service, by name. What they say is held against each other, and contradictions are told.
     pub fn of_service(&self, service: &ObjectName, problems: &mut Vec<Problem>) -> OfService<'_> {
-        let slices = self.by_service.get(service).into_iter().flatten();
-        let slices: Vec<_> = slices.map(|(name, slice)| (name, slice.as_ref())).collect();
+        // No name is less than the default's.
+        let first = (service.clone(), ObjectName::default());
+        let slices = self.by_service.range(first..);
+        let slices = slices.take_while(|((of, _), _)| of == service);
+        let slices: Vec<_> = slices.map(|((_, name), slice)| (name, slice.as_ref())).collect();
         let nodes = nodes(&slices, problems);
         OfService { slices, nodes }
     }
@@ -125,6 +116,7 @@ pub(super) fn backends<F: Family>(
     port: &ServicePort,
     slices: &OfService<'_>,
     (site, here, facts): (&Site<F>, Here<'_>, &NodeFacts),
+    known: &mut Known<F::Backend>,
     problems: &mut Vec<Problem>,
 ) -> Backends<F> {
     let (mut cluster, mut local, mut serving) = (Candidates::default(), Candidates::default(), Vec::new());
@@ -164,9 +156,9 @@ pub(super) fn backends<F: Family>(
         }
     }
     Backends {
-        cluster: cluster.chosen(&here),
-        local: local.chosen(&Here::default()),
-        serving: in_order(serving),
+        cluster: known.share(cluster.chosen(&here)),
+        local: known.share(local.chosen(&Here::default())),
+        serving: known.share(serving),
     }
 }
 
@@ -203,17 +195,38 @@ impl<'a, B: Copy + Ord> Candidates<'a, B> {
         }
     }
 
-    fn chosen(self, here: &Here<'_>) -> Arc<[B]> {
-        in_order(if self.ready.is_empty() {
+    fn chosen(self, here: &Here<'_>) -> Vec<B> {
+        if self.ready.is_empty() {
             self.leaving
         } else {
             here.meant(self.ready)
-        })
+        }
     }
 }
 
-fn in_order<B: Copy + Ord>(mut backends: Vec<B>) -> Arc<[B]> {
-    backends.sort_unstable();
-    backends.dedup();
-    backends.into()
+/// The lists of a service. Its ports often lead to the same backends, and most of those answer that are chosen: what is the
+/// same is one list.
+pub(super) struct Known<B>(Vec<Arc<[B]>>);
+
+impl<B> Default for Known<B> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<B: Copy + Ord> Known<B> {
+    /// Backends as a list: in order, and each once.
+    fn share(&mut self, mut backends: Vec<B>) -> Arc<[B]> {
+        if backends.is_empty() {
+            return Arc::default();
+        }
+        backends.sort_unstable();
+        backends.dedup();
+        if let Some(known) = self.0.iter().find(|known| ***known == *backends) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[B]> = backends.into();
+        self.0.push(Arc::clone(&list));
+        list
+    }
 }

@@ -3,8 +3,9 @@
 //! younger ones that asked for the same.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     net::IpAddr,
+    slice,
     sync::Arc,
 };
 
@@ -40,47 +41,97 @@ pub(super) enum Claim {
 }
 
 /// What a service asks for, in order; `true` where it would have it, and does not only look whether an elder has.
-pub(super) type Asked = Vec<(Claim, bool)>;
+pub(super) type Asked = Box<[(Claim, bool)]>;
 
 /// Who asks for what.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// The eldest first.
-    by_claim: HashMap<Claim, Vec<(Arc<Rank>, bool)>>,
+    by_claim: HashMap<Claim, Askers>,
+}
+
+/// One that asks, and whether it would have what it asks for.
+type Asker = (Arc<Rank>, bool);
+
+/// Who asks for the same, the eldest first. Nearly all are alone, and there are several times as many as services: a list for
+/// each would take more than all that it says.
+enum Askers {
+    One(Asker),
+    #[expect(
+        clippy::box_collection,
+        reason = "a list in place would make the rare case the size of all"
+    )]
+    Several(Box<Vec<Asker>>),
+}
+
+impl Askers {
+    fn all(&self) -> &[Asker] {
+        match self {
+            Self::One(asker) => slice::from_ref(asker),
+            Self::Several(askers) => askers,
+        }
+    }
+
+    /// Adds one, and returns its place.
+    fn add(&mut self, asker: Asker) -> usize {
+        let place = self.all().partition_point(|(rank, _)| *rank < asker.0);
+        match self {
+            Self::Several(askers) => askers.insert(place, asker),
+            Self::One(other) => {
+                let mut both = vec![(Arc::clone(&other.0), other.1)];
+                both.insert(place, asker);
+                *self = Self::Several(Box::new(both));
+            }
+        }
+        place
+    }
 }
 
 impl Claims {
     /// Replaces what a service asks for. Returns the younger ones that asked for what it no longer asks for, or newly does.
-    pub fn replace(&mut self, by: &Arc<Rank>, before: &Asked, now: &Asked) -> Vec<Arc<Rank>> {
+    pub fn replace(&mut self, by: &Arc<Rank>, before: &[(Claim, bool)], now: &[(Claim, bool)]) -> Vec<Arc<Rank>> {
         let mut younger = Vec::new();
         let gone = before.iter().filter(|asked| now.binary_search(asked).is_err());
         for (claim, _) in gone {
-            let Some(all) = self.by_claim.get_mut(claim) else {
+            let Entry::Occupied(mut askers) = self.by_claim.entry(*claim) else {
                 continue;
             };
-            if let Ok(place) = all.binary_search_by(|(rank, _)| rank.cmp(by)) {
-                all.remove(place);
-                younger.extend(all[place..].iter().map(|(rank, _)| Arc::clone(rank)));
-            }
-            if all.is_empty() {
-                self.by_claim.remove(claim);
+            let Ok(place) = askers.get().all().binary_search_by(|(rank, _)| rank.cmp(by)) else {
+                continue;
+            };
+            younger.extend(ranks(&askers.get().all()[place + 1..]));
+            match askers.get_mut() {
+                Askers::Several(all) if all.len() > 1 => drop(all.remove(place)),
+                _ => drop(askers.remove()),
             }
         }
         let new = now.iter().filter(|asked| before.binary_search(asked).is_err());
         for (claim, takes) in new {
-            let all = self.by_claim.entry(*claim).or_default();
-            let place = all.partition_point(|(rank, _)| rank < by);
-            all.insert(place, (Arc::clone(by), *takes));
-            younger.extend(all[place + 1..].iter().map(|(rank, _)| Arc::clone(rank)));
+            let asker = (Arc::clone(by), *takes);
+            match self.by_claim.entry(*claim) {
+                Entry::Vacant(free) => drop(free.insert(Askers::One(asker))),
+                Entry::Occupied(mut askers) => {
+                    let place = askers.get_mut().add(asker);
+                    younger.extend(ranks(&askers.get().all()[place + 1..]));
+                }
+            }
         }
         younger
     }
 
     /// The eldest that would have it, if that one is elder.
     fn holder(&self, claim: Claim, than: &Rank) -> Option<&ObjectName> {
-        let elder = self.by_claim.get(&claim)?.iter().take_while(|(rank, _)| **rank < *than);
+        let elder = self
+            .by_claim
+            .get(&claim)?
+            .all()
+            .iter()
+            .take_while(|(rank, _)| **rank < *than);
         elder.filter(|(_, takes)| *takes).map(|(rank, _)| &rank.name).next()
     }
+}
+
+fn ranks(askers: &[Asker]) -> impl Iterator<Item = Arc<Rank>> {
+    askers.iter().map(|(rank, _)| Arc::clone(rank))
 }
 
 /// One service asking.

@@ -10,7 +10,7 @@ use netpath_common::abi::service::{
 use super::{
     NodeFacts, ServicePlan,
     addresses::{cluster_ips, external_ips, ingress_ips, is_of},
-    backends::{Backends, OfService, backends, ready_here},
+    backends::{Backends, Known, OfService, backends, ready_here},
     claims::{Asking, Claim},
     site::Site,
     sources::Lists,
@@ -92,9 +92,16 @@ pub(super) fn answer<F: Family>(
         problems,
         frontends: Vec::new(),
     };
+    let mut known = Known::default();
     for (place, port) in service.ports.iter().enumerate() {
         let answers = Answers {
-            backends: backends(port, wanted.slices, (site, wanted.here, facts), frontends.problems),
+            backends: backends(
+                port,
+                wanted.slices,
+                (site, wanted.here, facts),
+                &mut known,
+                frontends.problems,
+            ),
             affinity: match service.affinity_timeout {
                 Some(timeout) => (wanted.affinities[place], timeout),
                 None => (0, 0),

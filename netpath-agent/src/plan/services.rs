@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -54,9 +55,9 @@ struct Shared<F: Family> {
 struct Planned {
     rank: Arc<Rank>,
     asked: Asked,
-    affinities: Vec<u32>,
+    affinities: Box<[u32]>,
     health_check: Option<u16>,
-    problems: Vec<Problem>,
+    problems: Box<[Problem]>,
     v4: Holding<V4>,
     v6: Holding<V6>,
 }
@@ -93,7 +94,7 @@ impl Services {
             let planned = self.planned.get(&name);
             let has_left = planned.is_some_and(|planned| rank.as_ref() != Some(&*planned.rank));
             if has_left && let Some(planned) = self.planned.remove(&name) {
-                queue.extend(self.claims.replace(&planned.rank, &planned.asked, &Vec::new()));
+                queue.extend(self.claims.replace(&planned.rank, &planned.asked, &[]));
                 self.free(&planned);
                 old.push(planned);
             }
@@ -108,11 +109,8 @@ impl Services {
             let before = self.planned.remove(&rank.name);
             before.iter().for_each(|before| self.free(before));
             let now = self.plan_one(&rank, service, ground);
-            let asked_before = before.as_ref().map(|before| &before.asked);
-            let younger = self
-                .claims
-                .replace(&rank, asked_before.unwrap_or(&Vec::new()), &now.planned.asked);
-            queue.extend(younger);
+            let asked_before = before.as_ref().map(|before| &*before.asked).unwrap_or_default();
+            queue.extend(self.claims.replace(&rank, asked_before, &now.planned.asked));
             old.extend(before);
             new.push(now);
         }
@@ -181,7 +179,7 @@ impl Services {
             &mut asking,
             &mut problems,
         );
-        let is_served = |address: std::net::IpAddr| match address.is_ipv4() {
+        let is_served = |address: IpAddr| match address.is_ipv4() {
             true => ground.v4.is_some(),
             false => ground.v6.is_some(),
         };
@@ -195,9 +193,9 @@ impl Services {
             planned: Box::new(Planned {
                 rank: Arc::clone(rank),
                 asked: asking.done(),
-                affinities,
+                affinities: affinities.into(),
                 health_check: health_check.as_ref().map(|(port, _)| *port),
-                problems,
+                problems: problems.into(),
                 v4: Holding::of(&v4),
                 v6: Holding::of(&v6),
             }),
@@ -218,7 +216,7 @@ impl Services {
     }
 
     fn forget(&mut self, planned: &Planned, plan: &mut Plan) {
-        for problem in &planned.problems {
+        for problem in &*planned.problems {
             if let Some(services) = self.problems.get_mut(problem) {
                 *services -= 1;
                 if *services == 0 {
@@ -234,7 +232,7 @@ impl Services {
     }
 
     fn remember(&mut self, new: New, plan: &mut Plan) {
-        for problem in &new.planned.problems {
+        for problem in &*new.planned.problems {
             *self.problems.entry(problem.clone()).or_default() += 1;
         }
         plan.health_checks.extend(new.health_check);

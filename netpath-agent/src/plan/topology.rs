@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{Hints, Node};
+use crate::model::{Hints, Node, Word};
 
 /// Where this node is. By default nowhere: all endpoints are meant for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +36,8 @@ impl<'a> Here<'a> {
 }
 
 /// Whether names that are hinted at have one of ours; `None` if there are no names.
-fn verdict(names: &[String], own: Option<&str>) -> Option<bool> {
-    (!names.is_empty()).then(|| names.iter().any(|name| Some(name.as_str()) == own))
+fn verdict(names: &[Word], own: Option<&str>) -> Option<bool> {
+    (!names.is_empty()).then(|| names.iter().any(|name| Some(&**name) == own))
 }
 
 /// The endpoints whose hints are met, if each has some and any is.

@@ -145,7 +145,7 @@ impl Queue {
 /// Whether a node is among those that tell of an object that all of them see. The same on every node, and another few for
 /// each object.
 fn speaks(own: &str, cluster: &Cluster, kind: &str, object: &ObjectName) -> bool {
-    let rank = |node: &str| hash(&[node, kind, &object.namespace, &object.name]);
+    let rank = |node: &str| hash(&[node, kind, object.namespace(), object.name()]);
     let mine = rank(own);
     let before = cluster.nodes.keys().filter(|node| *node != own && rank(node) < mine);
     before.take(SPEAKERS).count() < SPEAKERS
@@ -172,14 +172,14 @@ impl Said {
     /// The Event's name: an object's name, and what is said of it.
     fn name(&self) -> String {
         let Regarding { kind, name } = &self.regarding;
-        let what = hash(&[kind, &name.namespace, &name.name, self.reason.name(), &self.note]);
+        let what = hash(&[kind, name.namespace(), name.name(), self.reason.name(), &self.note]);
         // A name may have 253 bytes, as the object's own may.
-        let stem: String = name.name.chars().take(230).collect();
+        let stem: String = name.name().chars().take(230).collect();
         format!("{}.{what:016x}", stem.trim_end_matches('.'))
     }
 
     fn namespace(&self) -> &str {
-        match self.regarding.name.namespace.as_str() {
+        match self.regarding.name.namespace() {
             "" => NODES_NAMESPACE,
             namespace => namespace,
         }
@@ -284,7 +284,7 @@ impl Writer {
         let Regarding { kind, name } = &said.regarding;
         let (version, uid) = match *kind {
             // As the kubelet does: a Node may be told of before it is there.
-            "Node" => (<Node as Object>::API_VERSION, Some(name.name.clone())),
+            "Node" => (<Node as Object>::API_VERSION, Some(name.name().to_owned())),
             "Service" => (
                 <Service as Object>::API_VERSION,
                 self.uid::<Service>("services", name).await?,
@@ -299,8 +299,8 @@ impl Writer {
         Ok(Some(ObjectReference {
             api_version: Some(version.to_owned()),
             kind: Some((*kind).to_owned()),
-            name: Some(name.name.clone()),
-            namespace: (!name.namespace.is_empty()).then(|| name.namespace.clone()),
+            name: Some(name.name().to_owned()),
+            namespace: (!name.namespace().is_empty()).then(|| name.namespace().to_owned()),
             uid: Some(uid),
             ..ObjectReference::default()
         }))
@@ -313,8 +313,8 @@ impl Writer {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        let objects: Api<K> = Api::namespaced(self.client.clone(), &name.namespace);
-        let found = objects.get_metadata_opt(&name.name).await;
+        let objects: Api<K> = Api::namespaced(self.client.clone(), name.namespace());
+        let found = objects.get_metadata_opt(name.name()).await;
         self.refusals.note("get", resource, &found);
         Ok(found?.and_then(|object| object.metadata.uid))
     }

@@ -28,7 +28,7 @@ pub(super) struct Entry {
     /// The object, `None` if it is not ours to serve.
     pub content: Content,
     /// Why the content is empty, or is an earlier one.
-    pub problem: Option<Problem>,
+    pub problem: Option<Box<Problem>>,
 }
 
 /// A reduced object.
@@ -82,6 +82,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
         value.apply_merge().map_err(|error| fault(error.to_string()))?;
         read_value(value, None, LIST_DEPTH, number, &mut entries).map_err(fault)?;
     }
+    entries.shrink_to_fit();
     Ok(entries)
 }
 
@@ -170,6 +171,9 @@ where
     } else {
         text("namespace").unwrap_or("default")
     };
+    if namespace.contains('/') {
+        return Err(format!("a {} is in namespace {namespace:?}, which is no name", T::KIND));
+    }
     let name = ObjectName::new(namespace, own_name);
     let converted = serde_norway::from_value(value)
         .map_err(|error| {
@@ -179,7 +183,7 @@ where
         .and_then(|object| T::convert(&name, &object));
     let (content, problem) = match converted {
         Ok(content) => (content, None),
-        Err(problem) => (None, Some(problem)),
+        Err(problem) => (None, Some(Box::new(problem))),
     };
     Ok(Entry {
         document,

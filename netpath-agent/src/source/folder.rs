@@ -25,7 +25,7 @@ use std::{
 use tokio::sync::watch;
 
 use self::{files::Files, tripwire::Tripwire};
-use crate::model::Cluster;
+use crate::{heap, model::Cluster};
 
 /// How long the folder must be quiet before it is read again.
 const QUIET: Duration = Duration::from_millis(50);
@@ -77,17 +77,20 @@ pub fn watch(path: &Path) -> Result<watch::Receiver<Arc<Cluster>>, FolderError> 
             while !sender.is_closed() {
                 wait(&changed);
                 tripwire.set();
-                if !files.read_again() {
-                    continue;
+                if files.read_again() {
+                    let cluster = merge::merge(&files);
+                    sender.send_if_modified(|current| {
+                        let news = **current != cluster;
+                        if news {
+                            *current = Arc::new(cluster);
+                        }
+                        news
+                    });
                 }
-                let cluster = merge::merge(&files);
-                sender.send_if_modified(|current| {
-                    let news = **current != cluster;
-                    if news {
-                        *current = Arc::new(cluster);
-                    }
-                    news
-                });
+                // Of a file most is not kept.
+                if files.have_been_read {
+                    heap::give_back();
+                }
             }
         })
         .map_err(|error| FolderError::Thread { path, error })?;

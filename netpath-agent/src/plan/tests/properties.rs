@@ -11,7 +11,7 @@ use netpath_common::abi::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::{self, Hints, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort};
+use crate::model::{self, Hints, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort, Word};
 
 /// An address of IPv6, by its first three groups and its last.
 fn wide([a, b, c, last]: [u16; 4]) -> IpAddr {
@@ -68,8 +68,12 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
 }
 
-fn name() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), Just("http".to_owned()), Just("dns".to_owned())]
+fn word(words: &'static [&'static str]) -> impl Strategy<Value = Word> {
+    proptest::sample::select(words).prop_map(Word::from)
+}
+
+fn name() -> impl Strategy<Value = Word> {
+    word(&["", "http", "dns"])
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -105,13 +109,8 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 fn slice() -> impl Strategy<Value = Slice> {
-    let node = prop_oneof![Just(None), Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
-    let names = || {
-        vec(
-            prop_oneof![Just("a".to_owned()), Just("z".to_owned()), Just("y".to_owned())],
-            0..2,
-        )
-    };
+    let node = proptest::option::of(word(&["a", "b"]));
+    let names = || vec(word(&["a", "z", "y"]), 0..2);
     let hints = proptest::option::of((names(), names()).prop_map(|(zones, nodes)| Box::new(Hints { zones, nodes })));
     let conditions = (any::<[bool; 3]>(), node, hints);
     let endpoint =

@@ -66,7 +66,7 @@ fn large(nodes: u32) -> Cluster {
             problems: vec![],
         };
         cluster.slices.insert(
-            ObjectName::new(&name.namespace, format!("{}-x", name.name)),
+            ObjectName::new(name.namespace(), format!("{}-x", name.name())),
             Arc::new(slice),
         );
         cluster.services.insert(name, Arc::new(service));

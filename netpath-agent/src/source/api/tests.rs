@@ -73,7 +73,7 @@ fn services(cluster: &Cluster) -> BTreeSet<(String, IpAddr)> {
     cluster
         .services
         .iter()
-        .map(|(name, service)| (name.name.clone(), service.cluster_ips[0]))
+        .map(|(name, service)| (name.name().to_owned(), service.cluster_ips[0]))
         .collect()
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Files {
     pub problems: Vec<Problem>,
     /// Of these, what is wrong with folders of which no file is known.
     pub unread: Vec<Problem>,
+    /// Whether the last look found files that had to be read.
+    pub have_been_read: bool,
 }
 
 /// A file, as it was read last.
@@ -76,6 +78,7 @@ impl Files {
             files: BTreeMap::new(),
             problems: Vec::new(),
             unread: Vec::new(),
+            have_been_read: false,
         };
         files.take(found);
         Ok(files)
@@ -83,6 +86,7 @@ impl Files {
 
     /// Reads what changed since. Tells whether anything did.
     pub fn read_again(&mut self) -> bool {
+        self.have_been_read = false;
         match walk(&self.root) {
             Ok(found) if found.files.is_empty() && found.unlisted.is_empty() && !self.files.is_empty() => self
                 .keep_all(
@@ -116,7 +120,10 @@ impl Files {
                 news = true;
                 File::default()
             });
-            news |= file.read_again(&path);
+            if let Some(differs) = file.read_again(&path) {
+                self.have_been_read = true;
+                news |= differs;
+            }
             self.files.insert(path, file);
         }
         for (path, file) in earlier {
@@ -152,10 +159,10 @@ impl Files {
 }
 
 impl File {
-    /// Reads the file, if it may have changed. Tells whether it did.
-    fn read_again(&mut self, path: &Path) -> bool {
+    /// Reads the file, if it may have changed. Tells whether it did; `None` if it was not read.
+    fn read_again(&mut self, path: &Path) -> Option<bool> {
         let read = match Stamp::of(path) {
-            Ok((stamp, _)) if self.stamp.as_ref() == Some(&stamp) => return false,
+            Ok((stamp, _)) if self.stamp.as_ref() == Some(&stamp) => return None,
             Ok((stamp, settled)) => {
                 self.stamp = settled.then_some(stamp);
                 read(path)
@@ -165,7 +172,7 @@ impl File {
                 Err(what)
             }
         };
-        match read {
+        Some(match read {
             Ok(entries) if entries.is_empty() && !self.entries.is_empty() => self.break_off(
                 path,
                 "it holds no object any more".into(),
@@ -179,7 +186,7 @@ impl File {
             }
             Err(what) if self.known => self.break_off(path, what, MEND),
             Err(what) => self.break_off(path, what, MEND_OR_REMOVE),
-        }
+        })
     }
 
     /// Why it could not be read even once.

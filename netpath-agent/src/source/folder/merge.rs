@@ -43,11 +43,11 @@ pub(super) fn merge(files: &Files) -> Cluster {
                     free.insert((path, entry.document));
                 }
             }
-            cluster.problems.extend(entry.problem.clone());
+            cluster.problems.extend(entry.problem.as_deref().cloned());
             let name = entry.name.clone();
             match entry.content.clone() {
                 Content::Node(Some(node)) => {
-                    cluster.nodes.insert(name.name.clone(), node);
+                    cluster.nodes.insert(name.name().to_owned(), node);
                 }
                 Content::Service(Some(service)) => {
                     cluster.services.insert(name, service);
@@ -56,7 +56,7 @@ pub(super) fn merge(files: &Files) -> Cluster {
                     cluster.slices.insert(name, slice);
                 }
                 Content::ServiceCidr(Some(range)) => {
-                    cluster.service_cidrs.insert(name.name.clone(), range);
+                    cluster.service_cidrs.insert(name.name().to_owned(), range);
                 }
                 Content::Node(None) | Content::Service(None) | Content::Slice(None) | Content::ServiceCidr(None) => {}
             }

@@ -54,7 +54,7 @@ impl Kept {
 }
 
 fn names(cluster: &Cluster) -> Vec<&str> {
-    cluster.services.keys().map(|name| name.name.as_str()).collect()
+    cluster.services.keys().map(|name| name.name()).collect()
 }
 
 /// What is wrong, less the folder's own path.
@@ -153,6 +153,10 @@ fn a_file_that_breaks_keeps_what_it_said_and_says_why() {
         (
             b"{apiVersion: v1, kind: Service, metadata: {name: 7}}".to_vec(),
             "document 1: a Service has no metadata.name",
+        ),
+        (
+            b"{apiVersion: v1, kind: Service, metadata: {name: x, namespace: a/b}}".to_vec(),
+            "document 1: a Service is in namespace \"a/b\", which is no name",
         ),
         (b"a: 1\na: 2\n".to_vec(), "document 1: duplicate entry with key \"a\""),
         (

@@ -45,7 +45,7 @@ pub fn endpoints(cluster: &Cluster) -> Vec<SocketAddr> {
     let mut servers: Vec<SocketAddr> = slices
         .flat_map(|slice| {
             let ports = || slice.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-            let port = ports().find(|port| port.name == "https").or_else(|| ports().next());
+            let port = ports().find(|port| &*port.name == "https").or_else(|| ports().next());
             let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
             ready.filter_map(move |endpoint| Some(SocketAddr::new(endpoint.address, port?.port)))
         })

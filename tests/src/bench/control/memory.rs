@@ -1,6 +1,7 @@
-//! The memory of an agent that serves many services: what `/proc` says of a running one, once its maps have them all.
+//! The memory of an agent that serves many services: what `/proc` says of a running one, once its maps have them all and it has
+//! nothing more to do.
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{fmt::Write as _, net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::Result;
 
@@ -14,6 +15,9 @@ use crate::bench::{
 /// How many services there are, and of how many backends of its own each. Each has a TCP and a UDP port.
 const SOME: (u16, u8) = (1_000, 2);
 const MOST: (u16, u8) = (30_000, 4);
+
+/// How long the memory must stay the same to be that of an agent at rest.
+const REST: Duration = Duration::from_secs(3);
 
 /// Gives the site's agents ever more services, and reads the memory of the first.
 ///
@@ -38,15 +42,25 @@ fn with(site: &Site, what: &'static str, (services, backends): (u16, u8)) -> Res
     }
     site::write(&site.objects(), "many.yaml", &text)?;
     site.await_services(usize::from(services) * 2)?;
-    let (now, most, anonymous) = (
-        mebibytes(id, "VmRSS")?,
-        mebibytes(id, "VmHWM")?,
-        mebibytes(id, "RssAnon")?,
-    );
+    let now = at_rest(id)?;
+    let (most, anonymous) = (mebibytes(id, "VmHWM")?, mebibytes(id, "RssAnon")?);
     Ok(Control {
         what,
         value: now,
         unit: "MiB",
         how: format!("resident, {anonymous:.1} of it not the program file's; {most:.1} at most, {before:.1} before"),
     })
+}
+
+/// The memory that a process keeps: what it has once that no longer changes.
+fn at_rest(id: u32) -> Result<f64> {
+    let mut before = mebibytes(id, "VmRSS")?;
+    loop {
+        thread::sleep(REST);
+        let now = mebibytes(id, "VmRSS")?;
+        if now >= before {
+            return Ok(now);
+        }
+        before = now;
+    }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use netpath_agent::{
     apply::{Applier, Report},
     datapath::{load, pins::Pins, sizes::Sizes},
-    model::{Cluster, Endpoint, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort},
+    model::{Cluster, Endpoint, Node, ObjectName, Protocol, Service, ServicePort, Slice, SlicePort, Word},
     plan::{Device, NODE_PORTS, NodeFacts, NodePortAddresses, Planner, Uplink},
 };
 
@@ -154,7 +154,7 @@ fn cluster(services: u32) -> Cluster {
             created: Some(number.into()),
             cluster_ips: vec![above(Ipv4Addr::new(10, 96, 1, 0), number)],
             ports: vec![ServicePort {
-                name: String::new(),
+                name: Word::default(),
                 protocol: Protocol::Tcp,
                 port: 80,
                 node_port: None,
@@ -177,7 +177,7 @@ fn put(cluster: &mut Cluster, service: u32, endpoints: Vec<Endpoint>) {
         service: name(service),
         endpoints,
         ports: vec![SlicePort {
-            name: String::new(),
+            name: Word::default(),
             protocol: Protocol::Tcp,
             port: 8080,
         }],

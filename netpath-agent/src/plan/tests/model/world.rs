@@ -249,8 +249,8 @@ fn meta(chance: &mut Chance, name: &ObjectName, label: Option<(&str, &str)>) -> 
     let created = chance.of(&[None, Some(1), Some(2), Some(3)]);
     let created = created.map(|second| Time(Timestamp::from_second(second).unwrap()));
     ObjectMeta {
-        name: Some(name.name.clone()),
-        namespace: Some(name.namespace.clone()),
+        name: Some(name.name().to_owned()),
+        namespace: Some(name.namespace().to_owned()),
         creation_timestamp: created,
         labels: Some(labels),
         ..ObjectMeta::default()

@@ -25,8 +25,8 @@ pub fn slices<'a>(world: &'a World, service: &ObjectName, family: Family) -> Vec
     let belongs = |(name, slice): &(&ObjectName, &discovery::EndpointSlice)| {
         let labels = slice.metadata.labels.as_ref();
         let label = |label: &str| labels.and_then(|labels| labels.get(label));
-        name.namespace == service.namespace
-            && label("kubernetes.io/service-name") == Some(&service.name)
+        name.namespace() == service.namespace()
+            && label("kubernetes.io/service-name").map(String::as_str) == Some(service.name())
             && label("service.kubernetes.io/service-proxy-name").is_none()
             && label("service.kubernetes.io/headless").is_none()
             && slice.address_type == family.address_type()

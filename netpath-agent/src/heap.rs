@@ -17,3 +17,14 @@ pub fn frugal() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, RETURNED);
     }
 }
+
+/// Gives back what is free between what is not: a round that plans thousands of services leaves as much of that as they take. It
+/// looks at all that is free, so that it is best called when nothing else is to be done. Does nothing where the C library is
+/// not GNU's.
+pub fn give_back() {
+    // SAFETY: malloc_trim takes an integer and locks what it looks at.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
