@@ -1,6 +1,6 @@
 //! What load balancers ask a node: whether it serves at all (`--proxy-health-address`, as kube-proxy answers on port
 //! 10256), and of each service whose external traffic stays on the node, whether it has endpoints here
-//! (`healthCheckNodePort`).
+//! (`healthCheckNodePort`, on the addresses on which NodePorts answer, as with kube-proxy).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -80,16 +80,16 @@ impl Balancers {
             leaving: plan.leaving,
             checks: plan.health_checks.clone(),
         };
-        let everywhere = everywhere(plan);
         let mut wanted: BTreeMap<SocketAddr, Subject> = BTreeMap::new();
         for (port, check) in &plan.health_checks {
             let subject = Subject::Service(*port, check.service.to_string());
-            let addresses = everywhere.iter().map(|address| SocketAddr::new(*address, *port));
+            let addresses = plan.health_check_addresses.iter();
+            let addresses = addresses.map(|address| SocketAddr::new(*address, *port));
             wanted.extend(addresses.map(|address| (address, subject.clone())));
         }
         match self.proxy {
             ProxyHealth::At(address) if address.ip().is_unspecified() => {
-                let addresses = everywhere.iter().map(|all| SocketAddr::new(*all, address.port()));
+                let addresses = everywhere(plan).map(|all| SocketAddr::new(all, address.port()));
                 wanted.extend(addresses.map(|address| (address, Subject::Node)));
             }
             ProxyHealth::At(address) => drop(wanted.insert(address, Subject::Node)),
@@ -119,10 +119,10 @@ impl Balancers {
 }
 
 /// All addresses, of each family that the node has.
-fn everywhere(plan: &Plan) -> Vec<IpAddr> {
+fn everywhere(plan: &Plan) -> impl Iterator<Item = IpAddr> {
     let v4 = (!plan.v4.subnets.is_empty()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let v6 = (!plan.v6.subnets.is_empty()).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    v4.into_iter().chain(v6).collect()
+    v4.into_iter().chain(v6)
 }
 
 /// Listens on an address of its own family alone, so that one of the other may have the same port.
@@ -216,7 +216,7 @@ impl Told {
         };
         let healthy = self.health.services_age().is_some();
         let body = json!({
-            "service": { "namespace": check.service.namespace, "name": check.service.name },
+            "service": { "namespace": check.service.namespace(), "name": check.service.name() },
             "localEndpoints": check.local_endpoints,
             "serviceProxyHealthy": healthy,
         });
@@ -264,6 +264,7 @@ mod tests {
         };
         let mut plan = Plan {
             health_checks: checks.iter().map(check).collect(),
+            health_check_addresses: [Ipv4Addr::UNSPECIFIED.into()].into(),
             ..Plan::default()
         };
         plan.v4.subnets = vec!["10.244.1.0/24".parse().unwrap()];
@@ -315,6 +316,7 @@ mod tests {
         let mut balancers = Balancers::new(ProxyHealth::At(at), healthy());
         let mut both = plan(&[(port, 1)]);
         both.v6.subnets = vec!["fd00:244:1::/64".parse().unwrap()];
+        both.health_check_addresses.insert(Ipv6Addr::UNSPECIFIED.into());
         assert_eq!(balancers.bring_to(&both).await, [""; 0]);
         let answers = async |ip: IpAddr, port| {
             let answer = ask(SocketAddr::new(ip, port), CHECK).await;
@@ -329,6 +331,32 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(answers(Ipv4Addr::LOCALHOST.into(), own).await);
+    }
+
+    #[tokio::test]
+    async fn a_service_is_asked_for_on_the_addresses_that_are_chosen_and_the_node_on_all() {
+        let (own, port) = (free(), free());
+        let at = format!("0.0.0.0:{own}").parse().unwrap();
+        let mut balancers = Balancers::new(ProxyHealth::At(at), healthy());
+        let [first, second] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+        let answers = async |ip: Ipv4Addr, port| tokio::net::TcpStream::connect((ip, port)).await.is_ok();
+        let mut plan = plan(&[(port, 1)]);
+        plan.health_check_addresses = [first.into()].into();
+        assert_eq!(balancers.bring_to(&plan).await, [""; 0]);
+        assert!(answers(first, port).await && !answers(second, port).await);
+        assert!(answers(first, own).await && answers(second, own).await);
+        plan.health_check_addresses = [second.into()].into();
+        assert_eq!(balancers.bring_to(&plan).await, [""; 0]);
+        while answers(first, port).await {
+            tokio::task::yield_now().await;
+        }
+        assert!(answers(second, port).await);
+        plan.health_check_addresses.clear();
+        assert_eq!(balancers.bring_to(&plan).await, [""; 0]);
+        while answers(second, port).await {
+            tokio::task::yield_now().await;
+        }
+        assert!(answers(second, own).await);
     }
 
     #[tokio::test]

@@ -88,8 +88,9 @@ pub struct Settings {
     /// The ports that services may open on nodes: the API server's --service-node-port-range
     #[arg(long, env = "NETPATH_NODE_PORTS", value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = node_ports)]
     pub node_ports: RangeInclusive<u16>,
-    /// On which of a node's addresses they are opened: all, primary (its InternalIP of each family), or those in the ranges that are
-    /// given; for the node's own processes on 127.0.0.0/8 and ::1 where that is all, or in a range
+    /// On which of a node's addresses they are opened, and healthCheckNodePorts too: all, primary (its InternalIP of each family), or
+    /// those in the ranges that are given, and all of a family that no range is of; for the node's own processes on 127.0.0.0/8 and
+    /// ::1 where that is all, or in a range
     #[arg(
         long,
         env = "NETPATH_NODE_PORT_ADDRESSES",

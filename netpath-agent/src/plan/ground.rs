@@ -1,7 +1,7 @@
 //! What services are planned on: the node itself, and where all others are. No service changes it, so that it stands until a
 //! node, a device or a setting does.
 
-use std::{collections::BTreeSet, iter, sync::Arc};
+use std::{collections::BTreeSet, iter, net::IpAddr, sync::Arc};
 
 use imbl::OrdMap;
 
@@ -87,8 +87,11 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
         v4.as_ref().map(|part| Site::of(part, facts, problems)),
         v6.as_ref().map(|part| Site::of(part, facts, problems)),
     );
+    let asked_on_v4 = sites.0.iter().flat_map(Site::asked_on).map(IpAddr::V4);
+    let asked_on_v6 = sites.1.iter().flat_map(Site::asked_on).map(IpAddr::V6);
     let mut kernel_routes = BTreeSet::new();
     let plan = Plan {
+        health_check_addresses: asked_on_v4.chain(asked_on_v6).collect(),
         config: config::config(facts, &own, (v4.as_ref(), v6.as_ref())),
         v4: tables(v4, &own, facts, &mut kernel_routes),
         v6: tables(v6, &own, facts, &mut kernel_routes),

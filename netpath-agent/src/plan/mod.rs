@@ -33,6 +33,7 @@ mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -63,6 +64,8 @@ pub struct Plan {
     pub v6: FamilyPlan<V6>,
     /// Where load balancers ask whether services have endpoints here, by port.
     pub health_checks: BTreeMap<u16, HealthCheck>,
+    /// The addresses of the node on which they may ask; the unspecified one of a family is all of that family.
+    pub health_check_addresses: BTreeSet<IpAddr>,
     /// Whether the node is going away, and ought to get nothing new from load balancers.
     pub leaving: bool,
     /// The routes of the node's own stack.

@@ -15,7 +15,8 @@ pub enum NodePortAddresses {
     All,
     /// The node's InternalIP of each family.
     Primary,
-    /// Those in one of these ranges. A range that has 127.0.0.1 or ::1 is one of the node's own processes'.
+    /// Those in one of these ranges; all of a family that no range is of. A range that has 127.0.0.1 or ::1 is one of the node's
+    /// own processes'.
     In(Vec<IpNet>),
 }
 
@@ -31,6 +32,9 @@ impl NodePortAddresses {
         match self {
             Self::All => (every().collect(), FLAG_NODE_PORT),
             Self::Primary => (primary.into_iter().collect(), FLAG_NODE_PORT_HERE),
+            Self::In(ranges) if !ranges.iter().any(|range| F::net(*range).is_some()) => {
+                (every().collect(), FLAG_NODE_PORT)
+            }
             Self::In(ranges) => {
                 let is_in = |address: &F::Address| ranges.iter().any(|range| range.contains(&(*address).into()));
                 let with_loopback = every().chain([F::LOOPBACK]);

@@ -1,5 +1,7 @@
 //! Where the services of a family are served: what no service may take, and where NodePorts answer.
 
+use netpath_common::abi::service::FLAG_NODE_PORT;
+
 use super::{NodeFacts, Problem, endpoints, judge::Judge, occupied::Occupied, part::Part};
 use crate::{family::Family, model::ObjectName};
 
@@ -41,6 +43,15 @@ impl<F: Family> Site<F> {
             node_port_addresses,
             node_port_flag,
             relayed: (facts.direct_return && facts.maglev_seed.is_some()).then(|| F::default().into()),
+        }
+    }
+
+    /// Where load balancers may ask for services: where NodePorts answer. Where that is on all addresses, it is the unspecified
+    /// one, with those that no service is on.
+    pub fn asked_on(&self) -> Vec<F::Address> {
+        match self.node_port_flag {
+            FLAG_NODE_PORT => vec![F::default().into()],
+            _ => self.node_port_addresses.clone(),
         }
     }
 }

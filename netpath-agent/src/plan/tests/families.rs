@@ -83,7 +83,7 @@ fn route6(via: u8, node: &str, next_hop: &str) -> route::v6::Route {
 fn kernel_routes(plan: &Plan) -> Vec<(String, Way)> {
     let routes = plan.kernel_routes.iter();
     routes
-        .filter(|route| route.source == "fd00:244:1::1".parse::<std::net::IpAddr>().unwrap())
+        .filter(|route| route.source == "fd00:244:1::1".parse::<IpAddr>().unwrap())
         .map(|route| (route.destination.to_string(), route.way))
         .collect()
 }

@@ -59,6 +59,7 @@ fn three_nodes_fill_the_tables_of_one() {
     assert_eq!(
         plan(&cluster(NODES), &facts()),
         Ok(Plan {
+            health_check_addresses: [Ipv4Addr::UNSPECIFIED.into()].into(),
             config: Config {
                 abi_version: ABI_VERSION,
                 hash_seed: 0x5eed,

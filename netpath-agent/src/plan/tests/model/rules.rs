@@ -334,7 +334,9 @@ fn opened(settings: &Settings, family: Family) -> (BTreeSet<IpAddr>, Kind) {
         ranges => {
             let ranges: Vec<IpNet> = ranges.split(',').map(|range| range.parse().unwrap()).collect();
             let is_in = |address: &IpAddr| ranges.iter().any(|range| range.contains(address));
-            match is_in(&loopback) && own.iter().all(is_in) {
+            // kube-proxy adds the range of all addresses to a family without one (`pkg/proxy/util`, `NewNodePortAddresses`).
+            let is_unsaid = !ranges.iter().any(|range| Family::of(range.addr()) == family);
+            match is_unsaid || is_in(&loopback) && own.iter().all(is_in) {
                 true => (own.into_iter().collect(), Kind::NodePort),
                 false => {
                     let all = own.into_iter().chain([loopback]);
