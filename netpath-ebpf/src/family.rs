@@ -283,6 +283,9 @@ pub trait Family {
     /// Whether the checksum of ICMP covers a pseudo header, as those of TCP and UDP do.
     const ICMP_COVERS_ADDRESSES: bool;
 
+    /// The most bytes of an ICMP error with its IP header.
+    const ERROR: usize;
+
     /// Whether an ICMP message of this type is an error that quotes a packet.
     fn is_error(kind: u8) -> bool;
 

@@ -1,28 +1,22 @@
 //! ICMP errors that a node sends (RFC 792, RFC 4443): a packet too large is told so, and never lost in silence; a service
 //! without endpoints refuses what is not TCP; a packet that went in circles is reported.
 //!
-//! An error quotes the header and 8 bytes of its payload, which is what a socket is found by; of SCTP's INIT some more, or its
-//! sender would not believe it. RFC 4443, section 2.4, would have an error over IPv6 quote as much as fits 1280 bytes; nothing
-//! that stacks make of an error is in the rest.
+//! An error quotes as much of the packet as [`Family::ERROR`] leaves room for.
 
 use netpath_common::{abi::conntrack::Tuple, reason::Reason};
 
 use crate::{
     csum, ethernet,
     family::{Address, Complaint, Family},
-    flow::{Kind, SYN},
     packet::{ETHERNET, Packet},
     scratch::Notes,
-    sctp,
     tables::Tables,
 };
 
 /// The length of an error's own header.
 pub const HEADER: usize = 8;
-/// What an error quotes of the packet's payload.
+/// What every error quotes of a packet's payload: a socket is found by it.
 pub const QUOTED: usize = 8;
-/// The same of an INIT.
-const QUOTED_OF_INIT: usize = sctp::QUOTED_OF_INIT;
 
 /// Turns a frame whose IP header has no options into an ICMP error about itself, back the way it came and with the addresses of
 /// `to`. `mtu` is the largest IP packet that would have passed, in bytes, and 0 for all but [`Complaint::TooBig`].
@@ -38,25 +32,28 @@ pub fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     mtu: u16,
 ) -> Result<(), Reason> {
     let at = ETHERNET + F::HEADER;
-    let is_init = notes.flow.kind == Kind::Sctp && notes.flow.flags == SYN;
-    let quoted = if is_init { QUOTED_OF_INIT } else { QUOTED };
-    let quote = F::HEADER + quoted;
+    let quote = quotable::<F, P>(packet)?;
     let payload_len = (HEADER + quote) as u16;
     let Tuple {
         source, destination, ..
     } = &notes.to;
     packet.view::<QUOTED>(at).ok_or(Reason::Malformed)?;
-    packet.resize(at + HEADER + quote)?;
-    // Word by word, since the whole quote in registers would take most of a program's stack; and from its end, since of an INIT
-    // the two overlap.
+    // Whole words, with zeros at the end of the last one, which goes again.
+    let words = quote.div_ceil(4) as u32;
+    let beyond = 4 * words as usize - quote;
+    packet.resize(at + HEADER + quote + beyond)?;
+    // From the end, since the quote moves over itself.
     let (mut sum, mut copied) = (0, Ok(()));
-    let words = quote as u32 / 4;
     tables.repeat(words, |_, turn| {
-        let word = ETHERNET + 4 * (words - 1 - turn) as usize;
-        copied = copy_word(packet, word, word + F::HEADER + HEADER, &mut sum);
+        let word = ETHERNET + 4 * words.wrapping_sub(1 + turn) as usize;
+        let kept = if turn == 0 { u32::MAX << (8 * beyond) } else { u32::MAX };
+        copied = copy_word(packet, word, word + F::HEADER + HEADER, kept, &mut sum);
         copied.is_err()
     });
     copied?;
+    if beyond != 0 {
+        packet.resize(at + HEADER + quote)?;
+    }
     if F::ICMP_COVERS_ADDRESSES {
         sum += source.sum() + destination.sum() + csum::pseudo(F::ICMP, payload_len);
     }
@@ -69,10 +66,23 @@ pub fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     ethernet::turn(packet)
 }
 
-/// Copies four bytes, and adds them to a sum.
+/// How much of a packet an error quotes. The frame may be longer than its packet; and a packet that is too long for its header to
+/// say so is as long as the frame.
 #[inline(always)]
-fn copy_word<P: Packet>(packet: &mut P, from: usize, to: usize, sum: &mut u32) -> Result<(), Reason> {
-    let bytes = *packet.view::<4>(from).ok_or(Reason::Malformed)?;
+fn quotable<F: Family, P: Packet>(packet: &P) -> Result<usize, Reason> {
+    let there = packet.len().saturating_sub(ETHERNET);
+    let whole = match F::payload_len(packet)? {
+        0 => there,
+        payload => there.min(F::HEADER + payload),
+    };
+    Ok(whole.min(F::ERROR - F::HEADER - HEADER))
+}
+
+/// Copies the bits that are `kept` of four bytes in network order, and adds them to a sum.
+#[inline(always)]
+fn copy_word<P: Packet>(packet: &mut P, from: usize, to: usize, kept: u32, sum: &mut u32) -> Result<(), Reason> {
+    let word = u32::from_be_bytes(*packet.view::<4>(from).ok_or(Reason::Malformed)?);
+    let bytes = (word & kept).to_be_bytes();
     *sum += csum::sum(&bytes);
     packet.store(to, &bytes)
 }

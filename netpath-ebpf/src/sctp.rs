@@ -16,9 +16,6 @@ use crate::{
 
 /// The common header (section 3.1): ports, the verification tag, the checksum.
 pub const HEADER: usize = 12;
-/// What of an INIT must be known to whom an error is about it: all up to its own tag (section 10). Other packets have a
-/// tag in their common header.
-pub const QUOTED_OF_INIT: usize = HEADER + 8;
 
 const CHECKSUM: usize = 8;
 

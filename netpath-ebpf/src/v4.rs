@@ -46,6 +46,8 @@ impl Family for V4 {
     const ECHO: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const ICMP_COVERS_ADDRESSES: bool = false;
+    /// RFC 1812, section 4.3.2.3.
+    const ERROR: usize = 576;
 
     #[inline(always)]
     fn is_error(kind: u8) -> bool {

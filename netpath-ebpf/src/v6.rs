@@ -66,6 +66,8 @@ impl Family for V6 {
     const ECHO: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const ICMP_COVERS_ADDRESSES: bool = true;
+    /// RFC 4443, section 2.4 (c): what passes everywhere.
+    const ERROR: usize = 1280;
 
     #[inline(always)]
     fn is_error(kind: u8) -> bool {

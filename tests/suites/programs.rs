@@ -16,7 +16,7 @@ const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromOverlay, 49_000, 480),
     (Hook::FromWire, 95_000, 512),
     (Hook::ToWire, 12_700, 416),
-    (Hook::FromHost, 57_000, 512),
+    (Hook::FromHost, 58_500, 512),
     (Hook::FromWireXdp, 142_000, 496),
     (Hook::Connect4, 3_400, 320),
     (Hook::Sendmsg4, 3_900, 400),

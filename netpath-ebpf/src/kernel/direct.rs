@@ -4,8 +4,8 @@ use core::{arch::asm, hint::assert_unchecked, intrinsics::is_val_statically_know
 
 use netpath_common::reason::Reason;
 
-/// All headers that are ever looked at lie within this many bytes: a power of two less one.
-const REACH: usize = 0x3ff;
+/// All that is ever looked at, headers and what an ICMP error quotes, lies within this many bytes: a power of two less one.
+const REACH: usize = 0x7ff;
 
 /// The bytes of a packet that a program may touch. Any helper that changes the packet ends its life: take it anew.
 #[derive(Clone, Copy)]

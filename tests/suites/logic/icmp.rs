@@ -17,9 +17,15 @@ const FROM: ([u8; 4], u16) = (POD_A, 40_000);
 const SEEN: ([u8; 4], u16) = (POD_A, 40_000 - 32_768 + 1_024);
 const UNREACHABLE: Icmpv4Type = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
 
-/// The first 28 bytes of a frame's packet: header and 8 bytes, as an error quotes them.
+/// The first 28 bytes of a frame's packet: header and 8 bytes, the least that an error quotes.
 fn quote(frame: &[u8]) -> &[u8] {
     &ip_packet(frame)[..28]
+}
+
+/// As much of a frame's packet as an error of ours quotes: its own headers take 28 of 576 bytes.
+fn all_that_fits(frame: &[u8]) -> &[u8] {
+    let packet = ip_packet(frame);
+    &packet[..packet.len().min(548)]
 }
 
 #[test]
@@ -77,11 +83,29 @@ fn a_service_without_endpoints_refuses_datagrams_by_icmp() -> Result<()> {
     let sent = from_a().udp(FROM, (EMPTY, 80), b"who")?;
     let (verdict, frame) = pod_a_sends(&mut tables, sent.clone());
     assert_eq!(verdict, Verdict::Bounce(Reason::Refused));
-    let quoted = &ip_packet(&sent)[..28];
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_A).icmp(EMPTY, POD_A, UNREACHABLE, quoted)
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(EMPTY, POD_A, UNREACHABLE, ip_packet(&sent))
     );
+    Ok(())
+}
+
+/// To the byte, at every length up to the most and beyond it; not what pads a short frame.
+#[test]
+fn an_error_quotes_as_much_as_fits() -> Result<()> {
+    let expired = Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit);
+    for length in (0..12).chain(510..530).chain([1_400]) {
+        let payload: Vec<u8> = (0..length).map(|place| (place * 7 + 1) as u8).collect();
+        let sent = from_a().ttl(1).udp(FROM, (POD_PEER, 33_434), &payload)?;
+        let answer = Frame::new(MAC_BRIDGE, MAC_A).icmp(GATEWAY, POD_A, expired.clone(), all_that_fits(&sent));
+        let padded = [sent, vec![0xee; 46_usize.saturating_sub(length)]].concat();
+        let (verdict, frame) = pod_a_sends(&mut tables(), padded);
+        assert_eq!(
+            (verdict, frame),
+            (Verdict::Bounce(Reason::Expired), answer),
+            "{length} bytes"
+        );
+    }
     Ok(())
 }
 
@@ -94,7 +118,7 @@ fn too_large_for_the_tunnel_is_told_the_client() -> Result<()> {
     // It quotes what the client sent, not what it would have become.
     assert_eq!(
         frame,
-        Frame::new(MAC_UPLINK, MAC_ROUTER).icmp(NODE, CLIENT, too_big, quote(&sent))
+        Frame::new(MAC_UPLINK, MAC_ROUTER).icmp(NODE, CLIENT, too_big, all_that_fits(&sent))
     );
     Ok(())
 }
@@ -140,7 +164,7 @@ fn time_to_live_runs_out() -> Result<()> {
     let expired = Icmpv4Type::TimeExceeded(TimeExceededCode::TtlExceededInTransit);
     assert_eq!(
         frame,
-        Frame::new(MAC_BRIDGE, MAC_A).icmp(GATEWAY, POD_A, expired, quote(&sent))
+        Frame::new(MAC_BRIDGE, MAC_A).icmp(GATEWAY, POD_A, expired, all_that_fits(&sent))
     );
     Ok(())
 }

@@ -16,9 +16,10 @@ use super::{
     node::*,
 };
 
-/// What is quoted of a frame by an error of ours: the header and 8 bytes.
+/// What is quoted of a frame by an error of ours: its own headers take 48 of 1280 bytes.
 fn quote(frame: &[u8]) -> &[u8] {
-    &ip_packet(frame)[..48]
+    let packet = ip_packet(frame);
+    &packet[..packet.len().min(1_232)]
 }
 
 /// An ICMPv6 error as a tunnelled or plain answer has it, under the hop limit of its maker.
@@ -76,6 +77,25 @@ fn too_large_and_too_old_are_told() -> Result<()> {
         pod_a_sends(&mut tables(), old),
         (Verdict::Bounce(Reason::Expired), error)
     );
+    Ok(())
+}
+
+/// To the byte, at every length up to the most and beyond it; not what pads a short frame.
+#[test]
+fn an_error_quotes_as_much_as_fits() -> Result<()> {
+    let expired = Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded);
+    for length in (0..12).chain(1_176..1_192).chain([1_400]) {
+        let payload: Vec<u8> = (0..length).map(|place| (place * 7 + 1) as u8).collect();
+        let sent = from_a().ttl(1).udp(at(POD_A, PORT), at(POD_PEER, 33_434), &payload)?;
+        let answer = Frame::new(MAC_BRIDGE, MAC_A).icmpv6(six(GATEWAY), six(POD_A), expired, quote(&sent));
+        let padded = [sent, vec![0xee; 8]].concat();
+        let (verdict, frame) = pod_a_sends(&mut tables(), padded);
+        assert_eq!(
+            (verdict, frame),
+            (Verdict::Bounce(Reason::Expired), answer),
+            "{length} bytes"
+        );
+    }
     Ok(())
 }
 

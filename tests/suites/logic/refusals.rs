@@ -19,7 +19,7 @@ const UNREACHABLE: Icmpv4Type = Icmpv4Type::DestinationUnreachable(DestUnreachab
 fn strangers(to: [u8; 4], frame: fn() -> Frame, from: [u8; 4], back: Frame) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let (client, port) = ((from, 40_000), (to, 4_444));
     let by_icmp = |sent: Vec<u8>| {
-        let answer = back.icmp(to, from, UNREACHABLE, &ip_packet(&sent)[..28]);
+        let answer = back.icmp(to, from, UNREACHABLE, ip_packet(&sent));
         (sent, answer)
     };
     Ok(vec![
