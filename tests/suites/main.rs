@@ -10,6 +10,7 @@ mod logic;
 mod parity;
 mod programs;
 mod restart;
+mod rolling;
 mod run;
 mod sctp;
 mod sockets;

@@ -143,12 +143,12 @@ impl Kernel {
 
     /// Runs a frame through a hook's program, as on this device.
     pub fn run(&mut self, hook: Hook, frame: &[u8], ifindex: u32, gso_size: usize) -> Result<Answer> {
-        let mut out = vec![0; 8192];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
         let program = self.ebpf.program_mut(hook.name()).context("no such program")?;
         if hook == Hook::FromWireXdp {
+            let mut out = vec![0; 8192];
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(frame);
+            options.data_out = Some(&mut out);
             let program: &mut Xdp = program.try_into()?;
             let result = program.test_run(options)?;
             out.truncate(result.data_size_out as usize);
@@ -158,34 +158,42 @@ impl Kernel {
                 frame: out,
             });
         }
-        let mut context = [0; CONTEXT];
-        put(&mut context, IFINDEX, ifindex);
-        if gso_size != 0 {
-            put(&mut context, GSO_SEGS, frame.len().div_ceil(gso_size) as u32);
-            put(&mut context, GSO_SIZE, gso_size as u32);
-        }
-        let mut context_out = [0; CONTEXT];
-        options.ctx_in = Some(&context);
-        options.ctx_out = Some(&mut context_out);
-        let program: &mut SchedClassifier = program.try_into()?;
-        let result = program.test_run(options)?;
-        ensure!(
-            result.ctx_size_out as usize >= CONTROL_BUFFER + 16,
-            "a context of {} bytes",
-            result.ctx_size_out
-        );
-        out.truncate(result.data_size_out as usize);
-        let word = |at: usize| {
-            context_out[at..]
-                .first_chunk()
-                .map_or(0, |bytes| u32::from_ne_bytes(*bytes))
-        };
-        Ok(Answer {
-            code: result.return_value as i32,
-            told: Some([0, 4, 8, 12].map(|at| word(CONTROL_BUFFER + at))),
-            frame: out,
-        })
+        run_tc(program.try_into()?, frame, ifindex, gso_size)
     }
+}
+
+/// Runs a frame through a tc program, as on this device of the thread's namespace.
+pub fn run_tc(program: &mut SchedClassifier, frame: &[u8], ifindex: u32, gso_size: usize) -> Result<Answer> {
+    let mut out = vec![0; 8192];
+    let mut context = [0; CONTEXT];
+    put(&mut context, IFINDEX, ifindex);
+    if gso_size != 0 {
+        put(&mut context, GSO_SEGS, frame.len().div_ceil(gso_size) as u32);
+        put(&mut context, GSO_SIZE, gso_size as u32);
+    }
+    let mut context_out = [0; CONTEXT];
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    options.ctx_in = Some(&context);
+    options.ctx_out = Some(&mut context_out);
+    let result = program.test_run(options)?;
+    ensure!(
+        result.ctx_size_out as usize >= CONTROL_BUFFER + 16,
+        "a context of {} bytes",
+        result.ctx_size_out
+    );
+    out.truncate(result.data_size_out as usize);
+    let word = |at: usize| {
+        context_out[at..]
+            .first_chunk()
+            .map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    };
+    Ok(Answer {
+        code: result.return_value as i32,
+        told: Some([0, 4, 8, 12].map(|at| word(CONTROL_BUFFER + at))),
+        frame: out,
+    })
 }
 
 fn put(context: &mut [u8; CONTEXT], at: usize, value: u32) {

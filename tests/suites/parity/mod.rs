@@ -1,7 +1,7 @@
 //! One logic, held against itself: the same frames and tables go through the host's build and through the loaded programs.
 //! Verdict, frame, counters, connections, remembered clients and fragments must be the same.
 
-mod kernel;
+pub mod kernel;
 mod named;
 mod random;
 
@@ -38,7 +38,7 @@ use crate::logic::node;
 /// Return values (include/uapi/linux/bpf.h).
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
-const TCX_REDIRECT: i32 = 7;
+pub const TCX_REDIRECT: i32 = 7;
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
