@@ -179,7 +179,7 @@ impl File {
                 "put them back, or remove the file",
             ),
             Ok(mut entries) => {
-                keep_broken(&mut entries, &self.entries);
+                keep(&mut entries, &self.entries);
                 let news = self.problem.is_some() || entries != self.entries;
                 (self.entries, self.problem, self.known) = (entries, None, true);
                 news
@@ -208,18 +208,19 @@ impl File {
     }
 }
 
-/// An object that cannot be understood any more keeps its earlier self.
-fn keep_broken(entries: &mut [Entry], earlier: &[Entry]) {
-    if entries.iter().all(|entry| entry.problem.is_none()) {
-        return;
-    }
+/// An object that cannot be understood any more keeps its earlier self. So does one that is as it was: a cluster that was made of
+/// it holds that one, and no other is held beside it.
+fn keep(entries: &mut [Entry], earlier: &[Entry]) {
     let earlier: BTreeMap<_, _> = earlier
         .iter()
         .map(|entry| ((entry.content.kind(), &entry.name), entry))
         .collect();
-    for entry in entries.iter_mut().filter(|entry| entry.problem.is_some()) {
-        if let Some(before) = earlier.get(&(entry.content.kind(), &entry.name)) {
-            entry.content = before.content.clone();
+    for entry in entries {
+        let Some(before) = earlier.get(&(entry.content.kind(), &entry.name)) else {
+            continue;
+        };
+        if entry.problem.is_some() || entry.content == before.content {
+            (entry.name, entry.content) = (before.name.clone(), before.content.clone());
         }
     }
 }
