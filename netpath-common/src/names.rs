@@ -52,6 +52,10 @@ pub const CONNTRACK6: &str = "np_conntrack6";
 pub const FRAGMENT4: &str = "np_fragment4";
 /// [`Names::fragment`] of IPv6.
 pub const FRAGMENT6: &str = "np_fragment6";
+/// [`Names::held`] of IPv4.
+pub const HELD4: &str = "np_held4";
+/// [`Names::held`] of IPv6.
+pub const HELD6: &str = "np_held6";
 /// [`Names::socket`] of IPv4.
 pub const SOCKET4: &str = "np_socket4";
 /// [`Names::socket`] of IPv6.
@@ -80,6 +84,8 @@ pub struct Names {
     pub conntrack: &'static str,
     /// Fragmented datagrams: [`crate::abi::fragment`].
     pub fragment: &'static str,
+    /// Fragments that wait for their datagram's first: [`crate::abi::held`].
+    pub held: &'static str,
     /// Sockets of the node that were led to backends: [`crate::abi::socket`].
     pub socket: &'static str,
 }
@@ -95,6 +101,7 @@ pub const V4: Names = Names {
     affinity: AFFINITY4,
     conntrack: CONNTRACK4,
     fragment: FRAGMENT4,
+    held: HELD4,
     socket: SOCKET4,
 };
 
@@ -109,13 +116,15 @@ pub const V6: Names = Names {
     affinity: AFFINITY6,
     conntrack: CONNTRACK6,
     fragment: FRAGMENT6,
+    held: HELD6,
     socket: SOCKET6,
 };
 
 /// Every map.
 pub const MAPS: &[&str] = &[
     CONFIG, BRIDGE, ENDPOINT4, ENDPOINT6, ROUTE4, ROUTE6, SERVICE4, SERVICE6, BACKEND4, BACKEND6, MAGLEV4, MAGLEV6,
-    SOURCE4, SOURCE6, AFFINITY4, AFFINITY6, CONNTRACK4, CONNTRACK6, FRAGMENT4, FRAGMENT6, SOCKET4, SOCKET6, COUNTER,
+    SOURCE4, SOURCE6, AFFINITY4, AFFINITY6, CONNTRACK4, CONNTRACK6, FRAGMENT4, FRAGMENT6, HELD4, HELD6, SOCKET4,
+    SOCKET6, COUNTER,
 ];
 
 /// The bridge that owns a node's pod subnet.

@@ -55,6 +55,10 @@ reasons! {
     NeighbourReply = 13, forward, "neighbour_reply", "answered an IPv6 neighbour solicitation from the table";
     NotIp = 12, forward, "not_ip", "passed on: neither ARP nor IP";
 
+    FragmentHeld = 14, forward, "fragment_held", "a fragment that came before its datagram's first: kept back until that comes";
+    FragmentsReleased = 15, forward, "fragments_released", "the first fragment of a datagram whose others were kept back: all came in anew, in order";
+    FragmentToTc = 16, forward, "fragment_to_tc", "left to the program of tc: XDP keeps no fragment back";
+
     ForeignSocket = 20, forward, "foreign_socket", "left alone: a socket of another network namespace than the node's own";
     SocketLeft = 21, forward, "socket_left", "left alone: a socket whose peer is no service";
     ToBackend = 22, forward, "to_backend", "a socket of the node was led to a backend of its service";

@@ -15,7 +15,7 @@ use crate::{
     ipv4,
     packet::{ETHERNET, Packet, VXLAN4},
     v4::V4,
-    v6::V6,
+    v6::{self, V6},
 };
 
 /// Where the outer UDP header begins, if the outer IPv4 header has no options.
@@ -43,6 +43,8 @@ pub struct Vxlan {
     pub ethertype: u16,
     /// The protocol that the inner packet carries, if that is IP.
     pub protocol: u8,
+    /// Whether the inner packet is a fragment, if that is IP. One of IPv6 is not told behind other headers.
+    pub fragment: bool,
 }
 
 /// Reads the headers of a frame known to be UDP to VXLAN's port, over IPv4 without options.
@@ -56,10 +58,15 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Vxlan, Reason> {
         .view::<{ ETHERNET + ipv4::HEADER }>(INNER)
         .ok_or(Reason::Malformed)?;
     let ethertype = u16::from_be_bytes([inner[12], inner[13]]);
-    let protocol = if ethertype == V6::ETHERTYPE {
-        V6::PROTOCOL
+    let [f0, f1] = [inner[ETHERNET + 6], inner[ETHERNET + 7]];
+    let (protocol, fragment) = if ethertype == V6::ETHERTYPE {
+        (inner[ETHERNET + V6::PROTOCOL], f0 == v6::FRAGMENT)
     } else {
-        V4::PROTOCOL
+        // More fragments, or an offset.
+        (
+            inner[ETHERNET + V4::PROTOCOL],
+            u16::from_be_bytes([f0, f1]) & 0x3fff != 0,
+        )
     };
     Ok(Vxlan {
         vni: if flags & VALID_VNI != 0 {
@@ -68,7 +75,8 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Vxlan, Reason> {
             None
         },
         ethertype,
-        protocol: inner[ETHERNET + protocol],
+        protocol,
+        fragment,
     })
 }
 

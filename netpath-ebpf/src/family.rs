@@ -8,7 +8,10 @@ use netpath_common::{
     reason::Reason,
 };
 
-use crate::{packet::Packet, verdict::NextHop};
+use crate::{
+    packet::{ETHERNET, Packet},
+    verdict::NextHop,
+};
 
 /// An IP address: `[u8; 4]` or `[u8; 16]`, in network order.
 pub trait Address: Copy + PartialEq + Default {
@@ -247,7 +250,8 @@ pub struct Header<A> {
     pub dont_fragment: bool,
     /// Whether the header has options, or others behind it.
     pub options: bool,
-    /// The offset of the payload in the frame, behind all options: at most 14 + 168.
+    /// The offset of the payload in the frame, behind all options: at most 14 + 168
+    /// where the header is the first.
     pub payload: usize,
     /// Where in a datagram.
     pub fragment: Fragment,
@@ -296,7 +300,16 @@ pub trait Family {
     ///
     /// # Errors
     /// [`Reason::Malformed`].
-    fn parse<P: Packet>(packet: &P, header: &mut Header<Self::Addr>) -> Result<(), Reason>;
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P, header: &mut Header<Self::Addr>) -> Result<(), Reason> {
+        Self::parse_at::<ETHERNET, P>(packet, header)
+    }
+
+    /// The same of one that begins elsewhere in the frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn parse_at<const AT: usize, P: Packet>(packet: &P, header: &mut Header<Self::Addr>) -> Result<(), Reason>;
 
     /// Whether a header of this family without options begins at an offset, and its payload right behind it: not of a later
     /// fragment.

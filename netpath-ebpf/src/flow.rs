@@ -1,16 +1,12 @@
 //! The transport header: which connection and direction a packet belongs to.
 
-use netpath_common::{
-    abi::{
-        conntrack::Tuple,
-        fragment::{FragmentKey, FragmentPorts},
-    },
-    reason::Reason,
-};
+use netpath_common::{abi::conntrack::Tuple, reason::Reason};
 
 use crate::{
-    family::{Address, Family, Fragment, Header},
+    family::{Address, Family, Fragment},
+    fragment,
     packet::Packet,
+    scratch::Notes,
     sctp,
     tables::Tables,
 };
@@ -90,7 +86,7 @@ pub fn reversed<A: Address>(tuple: &Tuple<A>) -> Tuple<A> {
     }
 }
 
-/// Reads the transport header into `flow`.
+/// Reads the transport header behind the IP header that is noted, and notes the flow. What a first fragment says the caller has remembered.
 ///
 /// # Errors
 /// [`Reason::Malformed`] if the packet ends within it.
@@ -98,9 +94,9 @@ pub fn reversed<A: Address>(tuple: &Tuple<A>) -> Tuple<A> {
 pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &P,
     tables: &mut T,
-    header: &Header<F::Addr>,
-    flow: &mut Flow<F::Addr>,
+    notes: &mut Notes<F::Addr>,
 ) -> Result<(), Reason> {
+    let Notes { header, flow, .. } = notes;
     *flow = Flow {
         tuple: Tuple {
             source: header.source,
@@ -114,11 +110,7 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
         payload: header.payload,
     };
     if header.fragment == Fragment::Later {
-        flow.kind = if recall(tables, &fragment_key(header), &mut flow.tuple) {
-            Kind::Tail
-        } else {
-            Kind::LostTail
-        };
+        fragment::recall(tables, notes);
         return Ok(());
     }
     match header.protocol {
@@ -155,40 +147,5 @@ pub fn parse<F: Family, P: Packet, T: Tables<F::Addr>>(
         SCTP => sctp::parse(packet, flow)?,
         _ => {}
     }
-    if header.fragment == Fragment::First
-        && let Kind::Tcp | Kind::Sctp | Kind::Udp | Kind::Echo = flow.kind
-    {
-        remember(tables, &fragment_key(header), &flow.tuple);
-    }
     Ok(())
-}
-
-#[inline(always)]
-fn fragment_key<A: Address>(header: &Header<A>) -> FragmentKey<A> {
-    FragmentKey {
-        source: header.source,
-        destination: header.destination,
-        identification: header.identification,
-        protocol: header.protocol,
-        reserved: [0; 3],
-    }
-}
-
-#[inline(never)]
-fn recall<A: Address, T: Tables<A>>(tables: &mut T, key: &FragmentKey<A>, tuple: &mut Tuple<A>) -> bool {
-    let Some(ports) = tables.fragment(key) else {
-        return false;
-    };
-    tuple.source_port = ports.source_port;
-    tuple.destination_port = ports.destination_port;
-    true
-}
-
-#[inline(never)]
-fn remember<A: Address, T: Tables<A>>(tables: &mut T, key: &FragmentKey<A>, tuple: &Tuple<A>) {
-    let ports = FragmentPorts {
-        source_port: tuple.source_port,
-        destination_port: tuple.destination_port,
-    };
-    tables.remember_fragment(key, ports);
 }

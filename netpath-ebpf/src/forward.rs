@@ -8,7 +8,7 @@ use crate::{
     conntrack, encap, ethernet,
     family::{Address, Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, TCP, UDP},
-    hash, icmp, icmp_quote,
+    fragment, hash, icmp, icmp_quote,
     nat::{self, Target},
     offer::Offer,
     packet::{ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
@@ -57,7 +57,12 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     if notes.header.source.is_of_link() {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
+    flow::parse::<F, P, T>(packet, tables, notes)?;
+    if notes.header.fragment != Fragment::Whole
+        && let Some(reason) = meet::<F, P, T>(packet, tables, config, notes, origin)
+    {
+        return fragment::ended(reason);
+    }
     notes.to = notes.flow.tuple;
     tables.settle(notes);
     notes.target = known::<F, P, T>(packet, tables, notes);
@@ -150,6 +155,26 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     }
     let readdressed = origin != Origin::Pod || translated;
     send::<F, P>(packet, config, notes, next_hop, origin, readdressed)
+}
+
+/// Why a fragment goes no further, if it does not. The node's own stack sends a datagram's in their order. What came out of a
+/// tunnel was met before its outer headers were taken off, if that happened here; if the kernel did it, a frame that comes in
+/// anew would not say from where.
+#[inline(always)]
+fn meet<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    notes: &mut Notes<F::Addr>,
+    origin: Origin,
+) -> Option<Reason> {
+    if matches!(origin, Origin::Pod | Origin::Wire) {
+        return fragment::meet::<F, P, T>(packet, tables, config, notes, origin);
+    }
+    if notes.header.fragment == Fragment::First {
+        fragment::remember::<F, T>(tables, notes);
+    }
+    None
 }
 
 /// What the connection table makes of a packet; `to` is its tuple, and becomes what it must become.

@@ -24,6 +24,7 @@ pub mod ethernet;
 pub mod family;
 pub mod flow;
 pub mod forward;
+pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod icmp_quote;

@@ -1,7 +1,7 @@
 //! A frame as the packet logic sees it: views to read, stores to write, and room to grow. A view borrows the packet and
 //! every change takes it mutably, so no view outlives a change; the kernel's verifier asks for the same.
 
-use netpath_common::reason::Reason;
+use netpath_common::{abi::held::FRAME, reason::Reason};
 
 /// The length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -88,4 +88,18 @@ pub trait Packet {
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
     fn resize(&mut self, len: usize) -> Result<(), Reason>;
+
+    /// Whether the hook can take frames in anew.
+    fn can_come_anew(&self) -> bool;
+
+    /// Has the frame, as it now is, come in once more through its device, behind all that is on its way in there; whether it
+    /// does. The frame at hand stays.
+    fn come_anew(&mut self) -> bool;
+
+    /// Copies the whole frame; its length, or `None` if it is longer than that.
+    fn copy_to(&self, frame: &mut [u8; FRAME]) -> Option<usize>;
+
+    /// Makes the packet one of the first `len` bytes of `frame`, byte for byte; whether it is. No checksum is left to be
+    /// finished.
+    fn become_frame(&mut self, frame: &[u8; FRAME], len: usize) -> bool;
 }

@@ -5,6 +5,8 @@
 use netpath_common::abi::{
     bridge::Port,
     conntrack::{Connection, Tuple},
+    fragment::{Datagram, FragmentKey},
+    held::HeldKey,
 };
 
 use crate::{family::Header, flow::Flow, nat::Target, verdict::NextHop, way::Way};
@@ -37,6 +39,19 @@ pub struct Notes<A> {
     pub way: Way<A>,
     /// For a lookup in the connection table.
     pub look: Look<A>,
+    /// Of which datagram it is a fragment.
+    pub whole: Whole<A>,
+}
+
+/// A fragmented datagram. Nothing stays here from one step to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whole<A> {
+    /// What its fragments share.
+    pub key: FragmentKey<A>,
+    /// What is known of it, or is to be written.
+    pub datagram: Datagram,
+    /// The place of one of its fragments that is held.
+    pub place: HeldKey<A>,
 }
 
 /// A lookup in the connection table: its key, and what was found or is to be written. Nothing stays here from one step to the

@@ -9,12 +9,15 @@ use netpath_common::abi::{
     bridge::Port,
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
-    fragment::{FragmentKey, FragmentPorts},
+    fragment::{Datagram, FragmentKey},
+    held::HeldKey,
     maglev::MaglevKey,
     route::{Route, RouteKey},
     service::{Backend, BackendKey, Frontend, Service},
     socket::{SocketKey, SocketPeer},
 };
+
+use crate::packet::Packet;
 
 /// Why an insert did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +61,23 @@ pub trait Tables<A> {
     fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32);
     /// Removes an entry, if it is there.
     fn remove_connection(&mut self, tuple: &Tuple<A>);
-    /// The ports of a fragmented datagram.
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
-    /// Remembers them.
-    fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts);
+    /// What is known of a fragmented datagram.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<Datagram>;
+    /// Remembers it in place of what was.
+    fn remember_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram);
+    /// Remembers it, if nothing is.
+    fn add_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram);
+    /// Forgets it.
+    fn forget_fragment(&mut self, key: &FragmentKey<A>);
+    /// Adds one to how many of its fragments are held; how many were before. `u64::MAX` if nothing is known of it.
+    fn count_held(&mut self, key: &FragmentKey<A>) -> u64;
+    /// Holds a frame, in place of what was there; whether it does.
+    fn hold<P: Packet>(&mut self, packet: &P, place: &HeldKey<A>) -> bool;
+    /// Forgets a held frame; whether it was there.
+    fn forget_held(&mut self, place: &HeldKey<A>) -> bool;
+    /// Makes the packet a held frame, and forgets that; whether it is one that nobody else took out, and that came no later than
+    /// a datagram lasts from `since` on.
+    fn release<P: Packet>(&mut self, packet: &mut P, place: &HeldKey<A>, since: u32) -> bool;
     /// What stands for a peer of one of the node's own sockets.
     fn socket_peer(&self, key: &SocketKey<A>) -> Option<SocketPeer<A>>;
     /// Remembers it.

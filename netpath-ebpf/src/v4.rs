@@ -65,10 +65,10 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P, header: &mut Header<[u8; 4]>) -> Result<(), Reason> {
+    fn parse_at<const AT: usize, P: Packet>(packet: &P, header: &mut Header<[u8; 4]>) -> Result<(), Reason> {
         let frame_len = packet.len();
         let gso = packet.gso_size() != 0;
-        let ip = packet.view::<{ ipv4::HEADER }>(ETHERNET).ok_or(Reason::Malformed)?;
+        let ip = packet.view::<{ ipv4::HEADER }>(AT).ok_or(Reason::Malformed)?;
         let words = usize::from(ip[0] & 0x0f);
         if ip[0] >> 4 != 4 || words < 5 {
             return Err(Reason::Malformed);
@@ -77,7 +77,7 @@ impl Family for V4 {
         let total_len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
         // A packet larger than 64 KiB that is yet to be segmented (BIG TCP) says 0.
         let big = gso && total_len == 0;
-        if !big && (total_len < header_len || ETHERNET + total_len > frame_len) {
+        if !big && (total_len < header_len || AT + total_len > frame_len) {
             return Err(Reason::Malformed);
         }
         let flags = u16::from_be_bytes([ip[6], ip[7]]);
@@ -90,13 +90,13 @@ impl Family for V4 {
         };
         *header = Header {
             // Whole, not byte by byte: the compiler would keep four registers for each, and spill them.
-            source: *packet.view(SOURCE).ok_or(Reason::Malformed)?,
-            destination: *packet.view(DESTINATION).ok_or(Reason::Malformed)?,
+            source: *packet.view(AT + Self::SOURCE).ok_or(Reason::Malformed)?,
+            destination: *packet.view(AT + Self::DESTINATION).ok_or(Reason::Malformed)?,
             protocol: ip[9],
             ttl: ip[8],
             dont_fragment: flags & DONT_FRAGMENT != 0,
             options: words != 5,
-            payload: ETHERNET + header_len,
+            payload: AT + header_len,
             fragment,
             identification: u32::from(u16::from_be_bytes([ip[4], ip[5]])),
         };

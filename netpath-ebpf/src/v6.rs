@@ -32,7 +32,8 @@ const EXTENSIONS_LEN: usize = 128;
 // Extension headers (RFC 8200, section 4), by their protocol numbers.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// The header of a fragment.
+pub const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 const MORE_FRAGMENTS: u16 = 1;
@@ -85,18 +86,18 @@ impl Family for V6 {
     }
 
     #[inline(never)]
-    fn parse<P: Packet>(packet: &P, header: &mut Header<[u8; 16]>) -> Result<(), Reason> {
+    fn parse_at<const AT: usize, P: Packet>(packet: &P, header: &mut Header<[u8; 16]>) -> Result<(), Reason> {
         let frame_len = packet.len();
         let gso = packet.gso_size() != 0;
-        let [version, _, _, _, l0, l1, next, hop_limit] = *packet.view::<8>(ETHERNET).ok_or(Reason::Malformed)?;
+        let [version, _, _, _, l0, l1, next, hop_limit] = *packet.view::<8>(AT).ok_or(Reason::Malformed)?;
         let payload_len = usize::from(u16::from_be_bytes([l0, l1]));
         // A packet larger than 64 KiB that is yet to be segmented (BIG TCP) says 0.
         let big = gso && payload_len == 0;
-        if version >> 4 != 6 || !big && ETHERNET + HEADER + payload_len > frame_len {
+        if version >> 4 != 6 || !big && AT + HEADER + payload_len > frame_len {
             return Err(Reason::Malformed);
         }
-        header.source = *packet.view(SOURCE).ok_or(Reason::Malformed)?;
-        header.destination = *packet.view(DESTINATION).ok_or(Reason::Malformed)?;
+        header.source = *packet.view(AT + Self::SOURCE).ok_or(Reason::Malformed)?;
+        header.destination = *packet.view(AT + Self::DESTINATION).ok_or(Reason::Malformed)?;
         header.ttl = hop_limit;
         header.dont_fragment = true;
         header.options = false;
@@ -110,7 +111,7 @@ impl Family for V6 {
             {
                 break;
             }
-            let at = ETHERNET + HEADER + extensions;
+            let at = AT + HEADER + extensions;
             let [next, length, b2, b3, i0, i1, i2, i3] = *packet.view::<8>(at).ok_or(Reason::Malformed)?;
             let mut bytes = 8;
             if protocol == FRAGMENT {
@@ -134,7 +135,7 @@ impl Family for V6 {
             protocol = next;
         }
         header.protocol = protocol;
-        header.payload = ETHERNET + HEADER + extensions;
+        header.payload = AT + HEADER + extensions;
         Ok(())
     }
 

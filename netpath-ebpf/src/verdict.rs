@@ -80,6 +80,8 @@ pub enum Verdict {
     },
     /// Out of the uplink, to the next hop that is noted in [`crate::scratch`]: `ToPeer`, `ToTunnel` or `ToOutside`.
     Wire(Reason),
+    /// No further here: it is held, or was taken in anew. A program that can do neither leaves it to the next.
+    Kept(Reason),
     /// Back out of the device it came from; the frame's addresses are turned already.
     Bounce(Reason),
 }
@@ -89,7 +91,11 @@ impl Verdict {
     #[inline(always)]
     pub fn reason(&self) -> Reason {
         match self {
-            Verdict::Pass(reason) | Verdict::Drop(reason) | Verdict::Wire(reason) | Verdict::Bounce(reason) => *reason,
+            Verdict::Pass(reason)
+            | Verdict::Drop(reason)
+            | Verdict::Wire(reason)
+            | Verdict::Kept(reason)
+            | Verdict::Bounce(reason) => *reason,
             Verdict::Endpoint { .. } => Reason::ToEndpoint,
         }
     }

@@ -10,7 +10,8 @@ use netpath_common::{
         bridge::Port,
         conntrack::{Connection, Tuple},
         endpoint::Endpoint,
-        fragment::{FragmentKey, FragmentPorts},
+        fragment::{Datagram, FRAGMENT_SECONDS, FragmentKey},
+        held::{FRAME, HeldKey},
         maglev::{MaglevBlock, MaglevKey},
         route::{Route, RouteKey},
         service::{Backend, BackendKey, Frontend, Service},
@@ -60,7 +61,9 @@ pub struct FamilyTables<A: Layouts> {
     /// `np_conntrack4`, `np_conntrack6`.
     pub connections: BTreeMap<A::Tuple, A::Connection>,
     /// `np_fragment4`, `np_fragment6`.
-    pub fragments: BTreeMap<A::FragmentKey, FragmentPorts>,
+    pub fragments: BTreeMap<A::FragmentKey, Datagram>,
+    /// `np_held4`, `np_held6`: when each came, and the frame.
+    pub held: BTreeMap<A::HeldKey, (u32, Vec<u8>)>,
     /// `np_socket4`, `np_socket6`.
     pub socket_peers: BTreeMap<A::SocketKey, A::SocketPeer>,
     /// Tuples that a socket of the node would receive.
@@ -191,12 +194,51 @@ impl<A: Of> Tables<A> for HostTables {
         A::of_mut(self).connections.remove(&(*tuple).into());
     }
 
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<Datagram> {
         A::of(self).fragments.get(&(*key).into()).copied()
     }
 
-    fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts) {
-        A::of_mut(self).fragments.insert((*key).into(), ports);
+    fn remember_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram) {
+        A::of_mut(self).fragments.insert((*key).into(), *datagram);
+    }
+
+    fn add_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram) {
+        A::of_mut(self).fragments.entry((*key).into()).or_insert(*datagram);
+    }
+
+    fn forget_fragment(&mut self, key: &FragmentKey<A>) {
+        A::of_mut(self).fragments.remove(&(*key).into());
+    }
+
+    fn count_held(&mut self, key: &FragmentKey<A>) -> u64 {
+        let Some(datagram) = A::of_mut(self).fragments.get_mut(&(*key).into()) else {
+            return u64::MAX;
+        };
+        datagram.held += 1;
+        datagram.held - 1
+    }
+
+    fn hold<P: Packet>(&mut self, packet: &P, place: &HeldKey<A>) -> bool {
+        let mut frame = [0; FRAME];
+        let Some(len) = packet.copy_to(&mut frame) else {
+            return false;
+        };
+        let held = (self.clock, frame[..len].to_vec());
+        A::of_mut(self).held.insert((*place).into(), held);
+        true
+    }
+
+    fn forget_held(&mut self, place: &HeldKey<A>) -> bool {
+        A::of_mut(self).held.remove(&(*place).into()).is_some()
+    }
+
+    fn release<P: Packet>(&mut self, packet: &mut P, place: &HeldKey<A>, since: u32) -> bool {
+        let Some((came, bytes)) = A::of_mut(self).held.remove(&(*place).into()) else {
+            return false;
+        };
+        let mut frame = [0; FRAME];
+        frame[..bytes.len()].copy_from_slice(&bytes);
+        came.wrapping_sub(since) <= FRAGMENT_SECONDS && packet.become_frame(&frame, bytes.len())
     }
 
     fn socket_peer(&self, key: &SocketKey<A>) -> Option<SocketPeer<A>> {
@@ -227,6 +269,10 @@ pub struct HostPacket {
     pub gso_size: usize,
     /// The sender and network of a tunnel that the kernel ended.
     pub tunnel: Option<([u8; 4], u32)>,
+    /// Whether it is at XDP, where no frame comes in anew.
+    pub xdp: bool,
+    /// The frames that come in anew, in their order.
+    pub anew: Vec<Vec<u8>>,
 }
 
 impl HostPacket {
@@ -306,6 +352,25 @@ impl Packet for HostPacket {
         self.bytes.resize(len, 0);
         self.gso_size = 0;
         Ok(())
+    }
+
+    fn can_come_anew(&self) -> bool {
+        !self.xdp
+    }
+
+    fn come_anew(&mut self) -> bool {
+        self.anew.push(self.bytes.clone());
+        true
+    }
+
+    fn copy_to(&self, frame: &mut [u8; FRAME]) -> Option<usize> {
+        frame.get_mut(..self.bytes.len())?.copy_from_slice(&self.bytes);
+        Some(self.bytes.len())
+    }
+
+    fn become_frame(&mut self, frame: &[u8; FRAME], len: usize) -> bool {
+        self.bytes = frame[..len].to_vec();
+        true
     }
 }
 

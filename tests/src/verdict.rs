@@ -25,6 +25,8 @@ pub enum Verdict {
         /// The next hop.
         next_hop: NextHop,
     },
+    /// No further here.
+    Kept(Reason),
     /// Back out of the device it came from.
     Bounce(Reason),
 }
@@ -40,6 +42,7 @@ impl Verdict {
                 reason,
                 next_hop: scratch.next_hop,
             },
+            verdict::Verdict::Kept(reason) => Self::Kept(reason),
             verdict::Verdict::Bounce(reason) => Self::Bounce(reason),
         }
     }
@@ -47,7 +50,11 @@ impl Verdict {
     /// The reason that is counted.
     pub fn reason(&self) -> Reason {
         match *self {
-            Self::Pass(reason) | Self::Drop(reason) | Self::Bounce(reason) | Self::Wire { reason, .. } => reason,
+            Self::Pass(reason)
+            | Self::Drop(reason)
+            | Self::Kept(reason)
+            | Self::Bounce(reason)
+            | Self::Wire { reason, .. } => reason,
             Self::Endpoint { .. } => Reason::ToEndpoint,
         }
     }

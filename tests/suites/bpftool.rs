@@ -23,7 +23,8 @@ use netpath_common::{
         conntrack::{Connection, Tuple},
         counter::{self, Counter},
         endpoint::Endpoint,
-        fragment::{FragmentKey, FragmentPorts},
+        fragment::{Datagram, FragmentKey},
+        held::{FRAME, Held, HeldKey},
         maglev::{MaglevBlock, MaglevKey},
         route::{Route, RouteKey},
         service::{Backend, BackendKey, Frontend, Service},
@@ -194,11 +195,29 @@ fn fill_family<A: Layouts>(pins: &Pins) -> Result<()> {
         protocol: 17,
         reserved: [0; 3],
     };
-    let ports = FragmentPorts {
+    let known = Datagram {
+        held: 3,
+        since: 12_345,
         source_port: 40_000,
         destination_port: 53,
+        state: 2,
+        reserved: [0; 7],
     };
-    Table::<A::FragmentKey, FragmentPorts>::open(pins, A::NAMES.fragment)?.insert(&datagram.into(), &ports)?;
+    Table::<A::FragmentKey, Datagram>::open(pins, A::NAMES.fragment)?.insert(&datagram.into(), &known)?;
+    let place = HeldKey {
+        source: address(1),
+        destination: address(121),
+        identification: 4660,
+        protocol: 17,
+        place: 5,
+        reserved: [0; 2],
+    };
+    let held = Held {
+        since: 12_345,
+        len: 42,
+        frame: [7; FRAME],
+    };
+    Table::<A::HeldKey, Held>::open(pins, A::NAMES.held)?.insert(&place.into(), &held)?;
     let socket = SocketKey {
         cookie: [4097, 1],
         address: address(121),
@@ -320,7 +339,17 @@ fn expected_of<A: Layouts>(map: &str) -> Option<Value> {
                 "source": bytes(1), "destination": bytes(121), "identification": 4660, "protocol": 17,
                 "reserved": [0, 0, 0],
             },
-            "value": {"source_port": 40000, "destination_port": 53},
+            "value": {
+                "held": 3, "since": 12345, "source_port": 40000, "destination_port": 53, "state": 2,
+                "reserved": [0, 0, 0, 0, 0, 0, 0],
+            },
+        }),
+        map if map == names.held => json!({
+            "key": {
+                "source": bytes(1), "destination": bytes(121), "identification": 4660, "protocol": 17, "place": 5,
+                "reserved": [0, 0],
+            },
+            "value": {"since": 12345, "len": 42, "frame": vec![7; FRAME]},
         }),
         map if map == names.socket => json!({
             "key": {"cookie": [4097, 1], "address": bytes(121), "port": 53, "direction": 1, "reserved": 0},

@@ -14,7 +14,7 @@ use netpath_tests::stack;
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
     (Hook::FromOverlay, 49_000, 480),
-    (Hook::FromWire, 95_000, 512),
+    (Hook::FromWire, 103_000, 512),
     (Hook::ToWire, 12_700, 416),
     (Hook::FromHost, 58_500, 512),
     (Hook::FromWireXdp, 142_000, 496),

@@ -48,6 +48,7 @@ fn maps(services: u32, backends: u32) -> Scratch {
         max_connections: 256,
         max_affinities: 64,
         max_fragments: 64,
+        max_held_fragments: 16,
         max_sockets: 64,
     };
     load(&scratch.0, &sizes).expect("programs that load");

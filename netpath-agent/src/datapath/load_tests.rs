@@ -42,6 +42,7 @@ const SMALL: Sizes = Sizes {
     max_connections: 1024,
     max_affinities: 64,
     max_fragments: 64,
+    max_held_fragments: 16,
     max_sockets: 64,
 };
 

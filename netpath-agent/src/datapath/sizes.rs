@@ -36,6 +36,10 @@ pub struct Sizes {
     /// Fragmented datagrams under way; the one longest unused makes room. Another number takes effect when the node starts.
     #[arg(long, env = "NETPATH_MAX_FRAGMENTS", default_value_t = 8_192, value_parser = range())]
     pub max_fragments: u32,
+    /// Fragments that are kept back until their datagram's first one comes, 9 KiB of memory each and family; the one longest
+    /// there makes room. Another number takes effect when the node starts.
+    #[arg(long, env = "NETPATH_MAX_HELD_FRAGMENTS", default_value_t = 256, value_parser = range())]
+    pub max_held_fragments: u32,
     /// Sockets of the node itself that were led to backends, an entry or two each; the one longest unused makes room. Another
     /// number takes effect when the node starts.
     #[arg(long, env = "NETPATH_MAX_SOCKETS", default_value_t = 65_536, value_parser = range())]
@@ -59,6 +63,7 @@ impl Default for Sizes {
             max_connections: 262_144,
             max_affinities: 65_536,
             max_fragments: 8_192,
+            max_held_fragments: 256,
             max_sockets: 65_536,
         }
     }
@@ -77,6 +82,7 @@ impl Sizes {
             names::CONNTRACK4 | names::CONNTRACK6 => Some(self.max_connections),
             names::AFFINITY4 | names::AFFINITY6 => Some(self.max_affinities),
             names::FRAGMENT4 | names::FRAGMENT6 => Some(self.max_fragments),
+            names::HELD4 | names::HELD6 => Some(self.max_held_fragments),
             names::SOCKET4 | names::SOCKET6 => Some(self.max_sockets),
             _ => None,
         }
@@ -95,6 +101,7 @@ pub fn setting(map: &str) -> &'static str {
         names::CONNTRACK4 | names::CONNTRACK6 => "--max-connections",
         names::AFFINITY4 | names::AFFINITY6 => "--max-affinities",
         names::FRAGMENT4 | names::FRAGMENT6 => "--max-fragments",
+        names::HELD4 | names::HELD6 => "--max-held-fragments",
         names::SOCKET4 | names::SOCKET6 => "--max-sockets",
         _ => "nothing: its size is fixed",
     }

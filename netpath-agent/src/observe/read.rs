@@ -201,8 +201,10 @@ pub fn maps(pins: &Pins, status: &mut Status) -> Result<()> {
         setting,
     } in fill::levels(pins)?
     {
-        // Of sockets that are closed the entries stay until others need their room: that it is full is the rule.
-        if ![names::SOCKET4, names::SOCKET6].contains(&map) && entries * 100 >= capacity as usize * NEARLY_FULL {
+        // Of sockets that are closed, and of datagrams whose first fragment never came, the entries stay until others need
+        // their room: that it is full is the rule.
+        let stays = [names::SOCKET4, names::SOCKET6, names::HELD4, names::HELD6];
+        if !stays.contains(&map) && entries * 100 >= capacity as usize * NEARLY_FULL {
             // Programs write to a map that evicts: it serves on for as long as it is there.
             let (then, how) = if evicts {
                 ("the oldest entries make room", "start the node again")

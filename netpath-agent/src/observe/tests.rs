@@ -46,6 +46,7 @@ fn loaded(max_routes: u32) -> Scratch {
         max_connections: 256,
         max_affinities: 64,
         max_fragments: 64,
+        max_held_fragments: 16,
         max_sockets: 64,
     };
     load(&scratch.0, &sizes).expect("programs that load");

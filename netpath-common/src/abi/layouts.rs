@@ -2,7 +2,7 @@
 
 use core::{fmt::Debug, hash::Hash};
 
-use super::{affinity, conntrack, fragment, route, service, socket, source};
+use super::{affinity, conntrack, fragment, held, route, service, socket, source};
 use crate::names::{self, Names};
 
 /// A map's key or value.
@@ -41,6 +41,7 @@ layouts! {
     conntrack::Tuple,
     conntrack::Connection,
     fragment::FragmentKey,
+    held::HeldKey,
     route::RouteKey,
     route::Route,
     service::Frontend,

@@ -12,6 +12,7 @@ pub mod counter;
 pub mod endpoint;
 mod family;
 pub mod fragment;
+pub mod held;
 mod layouts;
 pub mod maglev;
 pub mod route;
@@ -23,7 +24,7 @@ pub use layouts::{Entry, Layouts};
 
 /// The version of all layouts in this module. It is part of the configuration entry, so that an agent knows whether it
 /// may adopt the maps that it finds pinned.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// A MAC address, as on the wire.
 pub type Mac = [u8; 6];

@@ -11,7 +11,8 @@ use netpath_common::abi::{
     config::{CONFIG_ENTRIES, Config},
     counter::{COUNTERS, Counter},
     endpoint::Endpoint,
-    fragment::FragmentPorts,
+    fragment::Datagram,
+    held::Held,
     maglev::{MaglevBlock, MaglevKey},
     service::{BackendKey, Service},
 };
@@ -39,6 +40,17 @@ pub fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: the entry is large enough, aligned, and this processor's own until the program ends, which asks once. The kernel
     // made it all zero, which is a value of the type, and nobody writes others.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch.cast() })
+}
+
+/// Where a frame is put together before it is held: a map's entry is written as a whole.
+#[btf_map(name = "np_held_scratch")]
+static HELD_SCRATCH: PerCpuArray<Held, 1> = PerCpuArray::new();
+
+/// This processor's place for a frame that is to be held.
+#[inline(always)]
+pub fn held_scratch() -> Option<&'static mut Held> {
+    // SAFETY: as in `scratch`; who asks again is done with what it had.
+    HELD_SCRATCH.get_ptr_mut(0).map(|held| unsafe { &mut *held })
 }
 
 /// A key of a family's sources behind its prefix length, as [`netpath_common::abi::source::SourceKey`] has it.
@@ -103,7 +115,9 @@ pub trait Maps: Address + Layouts {
     /// The entry is of a map, and the program has not ended since it was looked up.
     unsafe fn touch(entry: *mut Self::Connection, state: u8, last_seen: u32);
     /// `np_fragment4`, `np_fragment6`.
-    fn fragment() -> &'static LruHashMap<Self::FragmentKey, FragmentPorts, 8192>;
+    fn fragment() -> &'static LruHashMap<Self::FragmentKey, Datagram, 8192>;
+    /// `np_held4`, `np_held6`.
+    fn held() -> &'static LruHashMap<Self::HeldKey, Held, 256>;
     /// `np_socket4`, `np_socket6`.
     fn socket() -> &'static LruHashMap<Self::SocketKey, Self::SocketPeer, 65536>;
 }
@@ -118,7 +132,8 @@ family! {
     source: "np_source4", LpmTrie<Sources<A>, u32, 16384>;
     affinity: "np_affinity4", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
     conntrack: "np_conntrack4", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
-    fragment: "np_fragment4", LruHashMap<<A as Layouts>::FragmentKey, FragmentPorts, 8192>;
+    fragment: "np_fragment4", LruHashMap<<A as Layouts>::FragmentKey, Datagram, 8192>;
+    held: "np_held4", LruHashMap<<A as Layouts>::HeldKey, Held, 256>;
     socket: "np_socket4", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
 }
 
@@ -132,6 +147,7 @@ family! {
     source: "np_source6", LpmTrie<Sources<A>, u32, 16384>;
     affinity: "np_affinity6", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
     conntrack: "np_conntrack6", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
-    fragment: "np_fragment6", LruHashMap<<A as Layouts>::FragmentKey, FragmentPorts, 8192>;
+    fragment: "np_fragment6", LruHashMap<<A as Layouts>::FragmentKey, Datagram, 8192>;
+    held: "np_held6", LruHashMap<<A as Layouts>::HeldKey, Held, 256>;
     socket: "np_socket6", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
 }

@@ -37,6 +37,7 @@ enum Kind {
     Endpoint = 3,
     Wire = 4,
     Bounce = 5,
+    Kept = 6,
 }
 
 #[inline(always)]
@@ -120,6 +121,11 @@ pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict, next_hop:
         }
         Verdict::Drop(_) => {
             tell(skb, Kind::Drop, 0, reason, 0);
+            DROP
+        }
+        // What is held lies in a map, and what came in anew is a packet of its own.
+        Verdict::Kept(_) => {
+            tell(skb, Kind::Kept, 0, reason, 0);
             DROP
         }
         Verdict::Endpoint { ifindex } => {

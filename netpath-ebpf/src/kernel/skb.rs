@@ -3,19 +3,20 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-        BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-        bpf_tunnel_key,
+        __sk_buff, BPF_CSUM_LEVEL_RESET, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+        BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail,
-        bpf_skb_get_tunnel_key, bpf_skb_pull_data,
+        bpf_clone_redirect, bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room,
+        bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
 };
-use core::mem::offset_of;
-use netpath_common::reason::Reason;
+use core::{arch::asm, mem::offset_of};
+use netpath_common::{abi::held::FRAME, reason::Reason};
 use netpath_ebpf::{
     csum, ethernet, flow,
     packet::{Covered, ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
@@ -32,6 +33,18 @@ const SENT: u32 = 0x4e50;
 
 /// What the kernel answers where a buffer holds a tunnel already (EALREADY).
 const ALREADY: i64 = 114;
+
+/// A length, if it is that of an IP header at least, and no more than `MOST`. The verifier must see both bounds of the very
+/// register that a helper gets, and the compiler would compare another.
+#[inline(always)]
+fn within<const MOST: usize>(mut len: usize) -> Option<usize> {
+    if len < 20 {
+        return None;
+    }
+    // SAFETY: an instruction that changes nothing.
+    unsafe { asm!("{len} = {len}", len = inout(reg) len, options(pure, nomem, nostack, preserves_flags)) };
+    (len <= MOST).then_some(len)
+}
 
 /// A socket buffer, as a tc program has it.
 pub struct SkbPacket {
@@ -100,12 +113,13 @@ impl SkbPacket {
         unsafe { (*self.skb).cb[0] = u32::from(unwrapped) };
     }
 
-    /// Makes room behind the Ethernet header, and leaves all that the buffer says of the packet. Returns what the kernel does.
+    /// Makes room behind the Ethernet header, or takes it away, and leaves all that the buffer says of the packet. Returns
+    /// what the kernel does.
     #[inline(always)]
-    fn grow(&mut self, by: usize) -> i64 {
+    fn grow(&mut self, by: i32) -> i64 {
         const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // SAFETY: the context is valid, and no view is alive.
-        unsafe { bpf_skb_adjust_room(self.skb, by as i32, BPF_ADJ_ROOM_MAC, FLAGS) }
+        unsafe { bpf_skb_adjust_room(self.skb, by, BPF_ADJ_ROOM_MAC, FLAGS) }
     }
 
     /// Makes room for a tunnel's headers before a whole IPv6 packet, and has the kernel take it for IPv4 then. Only the
@@ -122,11 +136,30 @@ impl SkbPacket {
         if failed != 0 {
             return failed;
         }
-        let failed = self.grow(VXLAN4 + TAKEN);
+        let failed = self.grow((VXLAN4 + TAKEN) as i32);
         if failed != 0 || self.store(ETHERNET + VXLAN4, &taken).is_err() {
             return -ALREADY;
         }
         0
+    }
+
+    /// Gives the packet another length, by room behind the Ethernet header: what its bytes are does not matter. What the hardware
+    /// summed up stays right for an even number of bytes alone; else the kernel has to sum up itself.
+    #[inline(always)]
+    fn stretch(&mut self, len: usize) -> bool {
+        /// The most that the kernel moves at once (6.18).
+        const ROOM: i32 = 0xfff;
+        const STEPS: usize = FRAME.div_ceil(ROOM as usize);
+        for _ in 0..STEPS {
+            let by = (len as i32 - self.len() as i32).clamp(-ROOM, ROOM);
+            if by == 0 {
+                break;
+            }
+            if self.grow(by) != 0 {
+                return false;
+            }
+        }
+        self.len() == len
     }
 
     /// Marks the packet as sent by a program of ours, or not.
@@ -238,7 +271,7 @@ impl Packet for SkbPacket {
         let is_ipv4 = headers[ETHERNET + VXLAN4 - 2..] == ethernet::IPV4.to_be_bytes();
         if failed == -ALREADY && (self.gso_size() == 0 || is_ipv4 && self.unwrapped()) {
             failed = if is_ipv4 {
-                self.grow(VXLAN4)
+                self.grow(VXLAN4 as i32)
             } else {
                 self.grow_to_ipv4()
             };
@@ -280,6 +313,60 @@ impl Packet for SkbPacket {
             Ok(())
         } else {
             Err(Reason::RewriteFailed)
+        }
+    }
+
+    #[inline(always)]
+    fn can_come_anew(&self) -> bool {
+        true
+    }
+
+    /// The clone waits in this processor's backlog, behind those that came before. On its way there the kernel looks whom the
+    /// frame is for again (`eth_type_trans`), drops what a tunnel's device knew of it, and keeps what the hardware summed up.
+    /// A backlog that is full takes none, which is not told apart from one that does.
+    #[inline(always)]
+    fn come_anew(&mut self) -> bool {
+        // SAFETY: the context is valid, and no view is alive.
+        unsafe { bpf_clone_redirect(self.skb, (*self.skb).ifindex, BPF_F_INGRESS.into()) >= 0 }
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, frame: &mut [u8; FRAME]) -> Option<usize> {
+        let len = within::<FRAME>(self.len())?;
+        // SAFETY: the context is valid, and there is room for so many bytes.
+        let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), 0, frame.as_mut_ptr().cast(), len as u32) };
+        (failed == 0).then_some(len)
+    }
+
+    /// Clones share the bytes until one is written to: the kernel then copies them. What the hardware summed up of the old bytes is
+    /// dropped with another length, and else corrected by the difference to the new ones. It covers no Ethernet header, so that
+    /// this is written apart. A sum that is only begun would be finished in the new bytes: no stack begins one for a fragment.
+    #[inline(always)]
+    fn become_frame(&mut self, frame: &[u8; FRAME], len: usize) -> bool {
+        const REST: usize = FRAME - ETHERNET;
+        let Some(rest) = within::<REST>(len.wrapping_sub(ETHERNET)) else {
+            return false;
+        };
+        // The kernel neither lengthens nor cuts at its end what was in a tunnel, as a buffer says for good, and cuts off no headers
+        // that only the frame before has.
+        // SAFETY: the context is valid, and no view is alive.
+        let failed = unsafe { bpf_skb_change_tail(self.skb, (rest + ETHERNET) as u32, 0) };
+        if failed != 0 && !self.stretch(rest + ETHERNET) {
+            return false;
+        }
+        // SAFETY: the context is valid, no view is alive, and the frame has so many bytes.
+        unsafe {
+            let bytes = frame.as_ptr();
+            // That the hardware found the first right says nothing of the others.
+            bpf_csum_level(self.skb, BPF_CSUM_LEVEL_RESET.into()) >= 0
+                && bpf_skb_store_bytes(self.skb, 0, bytes.cast(), ETHERNET as u32, 0) == 0
+                && bpf_skb_store_bytes(
+                    self.skb,
+                    ETHERNET as u32,
+                    bytes.add(ETHERNET).cast(),
+                    rest as u32,
+                    BPF_F_RECOMPUTE_CSUM.into(),
+                ) == 0
         }
     }
 }

@@ -12,7 +12,8 @@ use netpath_common::abi::{
     config::Config,
     conntrack::{Connection, Tuple},
     endpoint::Endpoint,
-    fragment::{FragmentKey, FragmentPorts},
+    fragment::{Datagram, FRAGMENT_SECONDS, FragmentKey},
+    held::{Held, HeldKey},
     maglev::MaglevKey,
     route::{Route, RouteKey},
     service::{Backend, BackendKey, Frontend, Service},
@@ -21,10 +22,11 @@ use netpath_common::abi::{
 };
 use netpath_ebpf::{
     flow,
+    packet::Packet,
     tables::{InsertError, Tables},
 };
 
-use super::maps::{BRIDGE, CONFIG, Maps, Sources};
+use super::maps::{BRIDGE, CONFIG, Maps, Sources, held_scratch};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const EEXIST: i32 = 17;
@@ -162,15 +164,77 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
-        // SAFETY: an entry is replaced as a whole; the copy is taken at once.
-        unsafe { A::fragment().get(A::FragmentKey::from(*key)).copied() }
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<Datagram> {
+        // SAFETY: an entry is replaced as a whole, but for `held`, which changes in one instruction; the copy is taken at once.
+        unsafe { A::fragment().get(in_map::<_, A::FragmentKey>(key)).copied() }
     }
 
     #[inline(always)]
-    fn remember_fragment(&mut self, key: &FragmentKey<A>, ports: FragmentPorts) {
+    fn remember_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram) {
         // An LRU map makes room; if it cannot, later fragments are counted as such when they come.
-        let _ = A::fragment().insert(A::FragmentKey::from(*key), ports, 0);
+        let _ = A::fragment().insert(in_map::<_, A::FragmentKey>(key), datagram, 0);
+    }
+
+    #[inline(always)]
+    fn add_fragment(&mut self, key: &FragmentKey<A>, datagram: &Datagram) {
+        // As above; and who finds one there looks at it afterwards.
+        let _ = A::fragment().insert(in_map::<_, A::FragmentKey>(key), datagram, u64::from(BPF_NOEXIST));
+    }
+
+    #[inline(always)]
+    fn forget_fragment(&mut self, key: &FragmentKey<A>) {
+        // An error means that there is none.
+        let _ = A::fragment().remove(in_map::<_, A::FragmentKey>(key));
+    }
+
+    #[inline(always)]
+    fn count_held(&mut self, key: &FragmentKey<A>) -> u64 {
+        let Some(datagram) = A::fragment().get_ptr_mut(in_map::<_, A::FragmentKey>(key)) else {
+            return u64::MAX;
+        };
+        let mut counted = 1;
+        // In one instruction, since other processors count here too; the target's atomic types cannot.
+        // SAFETY: the kernel keeps the entry's memory until the program ends, and it is aligned.
+        unsafe {
+            asm!(
+                "{counted} = atomic_fetch_add((u64 *)({at} + 0), {counted})",
+                at = in(reg) &raw mut (*datagram).held,
+                counted = inout(reg) counted,
+                options(nostack, preserves_flags),
+            );
+        }
+        counted
+    }
+
+    #[inline(always)]
+    fn hold<P: Packet>(&mut self, packet: &P, place: &HeldKey<A>) -> bool {
+        let Some(held) = held_scratch() else {
+            return false;
+        };
+        let Some(len) = packet.copy_to(&mut held.frame) else {
+            return false;
+        };
+        held.len = len as u32;
+        held.since = Tables::<A>::now(self);
+        let held: &Held = held;
+        A::held().insert(in_map::<_, A::HeldKey>(place), held, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn forget_held(&mut self, place: &HeldKey<A>) -> bool {
+        A::held().remove(in_map::<_, A::HeldKey>(place)).is_ok()
+    }
+
+    #[inline(always)]
+    fn release<P: Packet>(&mut self, packet: &mut P, place: &HeldKey<A>, since: u32) -> bool {
+        // SAFETY: the entry may be evicted and used again while it is read. Only if it is still under its key afterwards, and so is
+        // taken out here, was what was read the frame that was held.
+        let Some(held) = (unsafe { A::held().get(in_map::<_, A::HeldKey>(place)) }) else {
+            return false;
+        };
+        let became =
+            held.since.wrapping_sub(since) <= FRAGMENT_SECONDS && packet.become_frame(&held.frame, held.len as usize);
+        Tables::<A>::forget_held(self, place) && became
     }
 
     #[inline(always)]

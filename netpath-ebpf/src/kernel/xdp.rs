@@ -7,7 +7,11 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use core::mem::offset_of;
-use netpath_common::{abi::config::Config, hook::Hook, reason::Reason};
+use netpath_common::{
+    abi::{config::Config, held::FRAME},
+    hook::Hook,
+    reason::Reason,
+};
 use netpath_ebpf::{
     csum, ethernet,
     family::words,
@@ -130,6 +134,27 @@ impl Packet for XdpPacket {
             Err(Reason::RewriteFailed)
         }
     }
+
+    /// XDP makes no frame two: what would be held goes on to tc, whose program is on every device that this one is on.
+    #[inline(always)]
+    fn can_come_anew(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn come_anew(&mut self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, _frame: &mut [u8; FRAME]) -> Option<usize> {
+        None
+    }
+
+    #[inline(always)]
+    fn become_frame(&mut self, _frame: &[u8; FRAME], _len: usize) -> bool {
+        false
+    }
 }
 
 /// What the steps of a hook work on.
@@ -183,7 +208,7 @@ impl Work {
         );
         match verdict {
             // Into pods the programs of tc deliver: the frame goes on to them as it now is.
-            Verdict::Pass(_) | Verdict::Endpoint { .. } => xdp_action::XDP_PASS,
+            Verdict::Pass(_) | Verdict::Endpoint { .. } | Verdict::Kept(_) => xdp_action::XDP_PASS,
             Verdict::Drop(_) => xdp_action::XDP_DROP,
             Verdict::Bounce(_) => xdp_action::XDP_TX,
             Verdict::Wire(_) => send(&mut self.packet, &self.scratch.next_hop, self.config.uplink_ifindex),

@@ -9,10 +9,11 @@ use netpath_common::{
 use crate::{
     encap, ethernet,
     family::{Address, Family, Fragment, Header},
-    flow::{TCP, UDP},
+    flow::{self, TCP, UDP},
     forward::{Origin, forward},
+    fragment,
     packet::{ETHERNET, Packet},
-    scratch::Scratch,
+    scratch::{Notes, Scratch},
     tables::{BothTables, Tables},
     v4::V4,
     v6::V6,
@@ -47,8 +48,9 @@ fn steps<P: Packet, T: BothTables>(
     if ethertype == ethernet::IPV4 {
         V4::parse(packet, &mut scratch.v4.header)?;
         if is_vxlan(packet, config, &scratch.v4.header) {
-            match unwrap(packet, tables, config, &scratch.v4.header)? {
+            match unwrap(packet, tables, config, scratch)? {
                 Unwrapped::Left(reason) => return Ok(Verdict::Pass(reason)),
+                Unwrapped::Ended(verdict) => return Ok(verdict),
                 Unwrapped::Done => {}
             }
             ethertype = ethernet::parse(packet)?.ethertype;
@@ -74,6 +76,8 @@ enum Unwrapped {
     Done,
     /// It is not for this program.
     Left(Reason),
+    /// It goes no further here.
+    Ended(Verdict),
 }
 
 #[inline(always)]
@@ -81,7 +85,9 @@ fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) ->
     if header.protocol != UDP || header.destination != config.node4 {
         return false;
     }
-    if header.fragment == Fragment::Later {
+    // Only the kernel puts fragments together. They go to its stack as others do that are for the node: the later ones wait for
+    // the first, which must be met for that.
+    if header.fragment != Fragment::Whole {
         return false;
     }
     match packet.view::<4>(header.payload) {
@@ -94,12 +100,13 @@ fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) ->
 #[inline(always)]
 fn unwrap<P: Packet, T: BothTables>(
     packet: &mut P,
-    tables: &T,
+    tables: &mut T,
     config: &Config,
-    header: &Header<[u8; 4]>,
+    scratch: &mut Scratch,
 ) -> Result<Unwrapped, Reason> {
-    // Only the kernel puts fragments together, and steps over options; its vxlan device takes those.
-    if header.fragment != Fragment::Whole || header.options {
+    let header = &scratch.v4.header;
+    // Only the kernel steps over options; its vxlan device takes such packets.
+    if header.options {
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }
     let vxlan = encap::parse(packet)?;
@@ -124,8 +131,42 @@ fn unwrap<P: Packet, T: BothTables>(
         return Ok(Unwrapped::Left(Reason::ToOverlay));
     }
     debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
+    if vxlan.fragment {
+        let ended = match vxlan.ethertype {
+            ethernet::IPV4 => meet::<V4, P, T>(packet, tables, config, &mut scratch.v4),
+            _ => meet::<V6, P, T>(packet, tables, config, &mut scratch.v6),
+        };
+        if let Some(reason) = ended {
+            return fragment::ended(reason).map(Unwrapped::Ended);
+        }
+    }
     packet.decapsulate(vxlan.ethertype)?;
     Ok(Unwrapped::Done)
+}
+
+/// Why a tunnelled fragment goes no further, if it does not. It is held, and comes in anew, with its outer headers: they say
+/// where it is from. One that is malformed is found so once they are off.
+#[inline(always)]
+fn meet<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    notes: &mut Notes<F::Addr>,
+) -> Option<Reason> {
+    // Calls one after the other, so that their stacks do not add up.
+    read_inner::<F, P, T>(packet, tables, notes).ok()?;
+    fragment::meet::<F, P, T>(packet, tables, config, notes, Origin::Tunnel)
+}
+
+/// Notes header and flow of a tunnelled packet.
+#[inline(never)]
+fn read_inner<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &P,
+    tables: &mut T,
+    notes: &mut Notes<F::Addr>,
+) -> Result<(), Reason> {
+    F::parse_at::<{ encap::INNER + ETHERNET }, P>(packet, &mut notes.header)?;
+    flow::parse::<F, P, T>(packet, tables, notes)
 }
 
 /// Whether a tunnelled IPv6 packet is for a pod of this node.

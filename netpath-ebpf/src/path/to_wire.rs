@@ -5,9 +5,9 @@ use netpath_common::reason::Reason;
 
 use crate::{
     conntrack, ethernet,
-    family::Family,
+    family::{Family, Fragment},
     flow::{self, Kind},
-    icmp_quote,
+    fragment, icmp_quote,
     nat::{self, Target},
     packet::Packet,
     scratch::{Notes, Scratch},
@@ -42,7 +42,10 @@ fn answer<F: Family, P: Packet, T: Tables<F::Addr>>(
     notes: &mut Notes<F::Addr>,
 ) -> Result<(), Reason> {
     F::parse(packet, &mut notes.header)?;
-    flow::parse::<F, P, T>(packet, tables, &notes.header, &mut notes.flow)?;
+    flow::parse::<F, P, T>(packet, tables, notes)?;
+    if notes.header.fragment == Fragment::First {
+        fragment::remember::<F, T>(tables, notes);
+    }
     notes.to = notes.flow.tuple;
     tables.settle(notes);
     let translated = match notes.flow.kind {

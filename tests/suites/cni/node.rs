@@ -68,6 +68,7 @@ pub fn sizes(max_endpoints: u32) -> Sizes {
         max_connections: 64,
         max_affinities: 64,
         max_fragments: 64,
+        max_held_fragments: 128,
         max_sockets: 64,
     }
 }

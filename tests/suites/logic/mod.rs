@@ -3,6 +3,7 @@
 
 mod affinity;
 mod arp;
+mod fragments;
 mod icmp;
 mod icmpv6;
 mod ipv6;

@@ -127,8 +127,8 @@ fn a_protocol_without_ports_is_named() {
 }
 
 #[test]
-fn a_fragment_without_its_first_is_named() {
-    let frame = from_a().fragment(5, 10, false).ipv4(POD_A, SERVER.0, 17, &[0; 20]);
+fn a_later_fragment_of_a_protocol_without_ports_is_named() {
+    let frame = from_a().fragment(5, 10, false).ipv4(POD_A, SERVER.0, 47, &[0; 20]);
     assert_eq!(
         pod_a_sends(&mut tables(), frame.clone()),
         (Verdict::Drop(Reason::FragmentWithoutHead), frame)

@@ -11,7 +11,13 @@ use aya::{
 };
 use netpath_agent::datapath::{abi::Abi, load::object, sys};
 use netpath_common::{
-    abi::{Layouts, config::Config, counter::Counter, source::SourceKey},
+    abi::{
+        Layouts,
+        config::Config,
+        counter::Counter,
+        held::{FRAME, Held},
+        source::SourceKey,
+    },
     hook::Hook,
     names,
 };
@@ -101,7 +107,12 @@ impl Kernel {
         let names = A::NAMES;
         fill(self.map(names.affinity)?, &tables.affinities)?;
         fill(self.map(names.conntrack)?, &tables.connections)?;
-        fill(self.map(names.fragment)?, &tables.fragments)
+        fill(self.map(names.fragment)?, &tables.fragments)?;
+        let held = tables
+            .held
+            .iter()
+            .map(|(key, (since, bytes))| (*key, held(*since, bytes)));
+        fill(self.map(names.held)?, &held.collect())
     }
 
     /// What packets left behind in the maps of the family whose tables these are.
@@ -111,6 +122,10 @@ impl Kernel {
             connections: read(self.map(names.conntrack)?)?,
             affinities: read(self.map(names.affinity)?)?,
             fragments: read(self.map(names.fragment)?)?,
+            held: read(self.map(names.held)?)?
+                .into_iter()
+                .map(|(key, held): (_, Held)| (key, (held.since, held.frame[..held.len as usize].to_vec())))
+                .collect(),
             ..FamilyTables::default()
         }))
     }
@@ -194,6 +209,16 @@ pub fn run_tc(program: &mut SchedClassifier, frame: &[u8], ifindex: u32, gso_siz
         told: Some([0, 4, 8, 12].map(|at| word(CONTROL_BUFFER + at))),
         frame: out,
     })
+}
+
+fn held(since: u32, bytes: &[u8]) -> Held {
+    let mut held = Held {
+        since,
+        len: bytes.len() as u32,
+        frame: [0; FRAME],
+    };
+    held.frame[..bytes.len()].copy_from_slice(bytes);
+    held
 }
 
 fn put(context: &mut [u8; CONTEXT], at: usize, value: u32) {

@@ -1,9 +1,10 @@
 //! One logic, held against itself: the same frames and tables go through the host's build and through the loaded programs.
-//! Verdict, frame, counters, connections, remembered clients and fragments must be the same.
+//! Verdict, frame, counters, connections, remembered clients, fragments and those that are held must be the same.
 
 pub mod kernel;
 mod named;
 mod random;
+mod reversed;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use netpath_common::{
         affinity::Affinity,
         conntrack::Connection,
         counter::{self, Counter},
-        fragment::FragmentPorts,
+        fragment::Datagram,
     },
     hook::Hook,
     reason::Reason,
@@ -90,6 +91,7 @@ impl Pair {
             .run(visit.hook, &visit.frame, visit.ifindex, visit.gso_size)?;
         let mut packet = HostPacket::new(visit.frame.clone(), visit.ifindex);
         packet.gso_size = visit.gso_size;
+        packet.xdp = visit.hook == Hook::FromWireXdp;
         let mut verdict = host(visit.hook, &mut packet, &mut self.host);
         // A test run says how large segments are, but not of what kind, and in such a frame the kernel makes no room for
         // outer headers. All that came before is compared; the lab's traffic shows the rest.
@@ -149,6 +151,7 @@ fn expected(visit: &Visit, verdict: &Verdict, packet: &HostPacket, answer: &Answ
         Verdict::Drop(_) => (TCX_DROP, XDP_DROP, [0, 2, reason, 0]),
         Verdict::Endpoint { ifindex } => (TCX_REDIRECT, XDP_PASS, [ifindex, 3, reason, 0]),
         Verdict::Wire { next_hop, .. } => (TCX_REDIRECT, XDP_PASS, [uplink, 4, reason, next_hop.address.word()]),
+        Verdict::Kept(_) => (TCX_DROP, XDP_PASS, [0, 6, reason, 0]),
         Verdict::Bounce(_) => (TCX_REDIRECT, XDP_TX, [packet.ifindex(), 5, reason, 0]),
     };
     let dropped = matches!(verdict, Verdict::Drop(_));
@@ -177,7 +180,8 @@ fn expected(visit: &Visit, verdict: &Verdict, packet: &HostPacket, answer: &Answ
 pub struct Remembered<A: Layouts> {
     connections: BTreeMap<A::Tuple, A::Connection>,
     affinities: BTreeMap<A::Client, A::Affinity>,
-    fragments: BTreeMap<A::FragmentKey, FragmentPorts>,
+    fragments: BTreeMap<A::FragmentKey, Datagram>,
+    held: BTreeMap<A::HeldKey, Vec<u8>>,
 }
 
 fn remembered<A: Layouts>(tables: &FamilyTables<A>) -> Remembered<A> {
@@ -197,12 +201,22 @@ fn remembered<A: Layouts>(tables: &FamilyTables<A>) -> Remembered<A> {
         }
         .into()
     };
+    let undated = |datagram: Datagram| Datagram { since: 0, ..datagram };
     let connections = tables.connections.iter();
     let affinities = tables.affinities.iter();
     Remembered {
         connections: connections.map(|(key, value)| (*key, timeless(*value))).collect(),
         affinities: affinities.map(|(key, value)| (*key, ageless(*value))).collect(),
-        fragments: tables.fragments.clone(),
+        fragments: tables
+            .fragments
+            .iter()
+            .map(|(key, value)| (*key, undated(*value)))
+            .collect(),
+        held: tables
+            .held
+            .iter()
+            .map(|(key, (_, frame))| (*key, frame.clone()))
+            .collect(),
     }
 }
 

@@ -9,14 +9,14 @@ use netpath_tests::{
     sctp::{self, chunk, init},
 };
 
-use super::{Visit, with_devices};
+use super::{Visit, reversed::reversed, with_devices};
 use crate::logic::node::{
     At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, FAR_DIAMETER, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK,
     NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, SELF, SIGNAL, STICKY, UNKNOWN, UPLINK, VNI, WEB,
     from_a, from_wire, six,
 };
 
-fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
+pub fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
     Visit {
         hook,
         ifindex,
@@ -165,7 +165,7 @@ fn frames<A: At>() -> Result<Vec<(&'static str, Visit)>> {
             )),
         ),
         (
-            "a lost fragment",
+            "a fragment before its first",
             from_pod(A::packet(
                 &from_a().fragment(10, 9, false),
                 at(POD_A),
@@ -173,6 +173,14 @@ fn frames<A: At>() -> Result<Vec<(&'static str, Visit)>> {
                 17,
                 &[2; 16],
             )),
+        ),
+        (
+            "its first",
+            from_pod(
+                from_a()
+                    .fragment(10, 0, true)
+                    .udp((at(POD_A), 40_002), (at(CLIENT), 53), &[1; 64])?,
+            ),
         ),
         ("an unknown port", visit(Hook::FromPod, OVERLAY, syn((POD_B, 80))?)),
         (
@@ -372,7 +380,15 @@ fn solicited(target: [u8; 16]) -> [u8; 16] {
 /// The frames of both families.
 fn all() -> Result<Vec<(&'static str, Visit)>> {
     let associations = [associations::<[u8; 4]>()?, associations::<[u8; 16]>()?].concat();
-    Ok([frames::<[u8; 4]>()?, frames::<[u8; 16]>()?, associations, discovery()].concat())
+    let reversed = [reversed::<[u8; 4]>()?, reversed::<[u8; 16]>()?].concat();
+    Ok([
+        frames::<[u8; 4]>()?,
+        frames::<[u8; 16]>()?,
+        reversed,
+        associations,
+        discovery(),
+    ]
+    .concat())
 }
 
 #[test]

@@ -175,6 +175,24 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
+/// The fragments of one datagram, in any order, some of them missing or twice.
+fn datagrams() -> impl Strategy<Value = Vec<Plan>> {
+    let destination = select(vec![DATABASE, WEB, NODE, NODE, CLIENT, BALANCED, POD_B, POD_FAR]);
+    let part = (0u16..4, any::<bool>(), select(vec![0, 1, 8, 600, 1452, 3000]));
+    (plans(), destination, proptest::collection::vec(part, 2..7)).prop_map(|(plan, destination, parts)| {
+        let of = |(offset, more, payload)| Plan {
+            destination: (destination, 53),
+            load: Load::Fragment(offset, more),
+            payload,
+            answers: false,
+            damage: None,
+            cut: None,
+            ..plan.clone()
+        };
+        parts.into_iter().map(of).collect()
+    })
+}
+
 impl Plan {
     /// The frame; `before` is what left last.
     fn visit(&self, before: &[u8]) -> Result<Visit> {
@@ -341,24 +359,25 @@ fn play(pair: &mut Pair, plans: &[Plan]) -> Result<()> {
 #[test]
 fn random_frames() -> Result<()> {
     with_devices(|pair| {
-        let cases = std::env::var("NETPATH_PARITY_CASES")
+        let count = std::env::var("NETPATH_PARITY_CASES")
             .ok()
-            .and_then(|cases| cases.parse().ok())
+            .and_then(|count| count.parse().ok())
             .unwrap_or(256);
         let mut runner = TestRunner::new(Config {
-            cases,
+            cases: count,
             failure_persistence: None,
             ..Config::default()
         });
         let pair = RefCell::new(pair);
         let frames = Cell::new(0);
+        let cases = prop_oneof![3 => proptest::collection::vec(plans(), 1..6), 1 => datagrams()];
         runner
-            .run(&proptest::collection::vec(plans(), 1..6), |plans| {
+            .run(&cases, |plans| {
                 frames.set(frames.get() + plans.len());
                 play(&mut pair.borrow_mut(), &plans).map_err(|error| TestCaseError::fail(format!("{error:#}")))
             })
             .map_err(|error| anyhow!("{error}"))?;
-        eprintln!("{} frames in {cases} cases", frames.get());
+        eprintln!("{} frames in {count} cases", frames.get());
         Ok(())
     })
 }

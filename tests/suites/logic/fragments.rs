@@ -1,0 +1,337 @@
+//! Fragments in any order: those that come before the first are held where their ports are needed, and come in anew behind it.
+
+use anyhow::Result;
+use netpath_common::{
+    abi::service::{Frontend, Service},
+    hook::Hook,
+    reason::Reason,
+};
+use netpath_ebpf::{encap::PEER_MAC, path, scratch::Scratch, verdict::NextHop};
+use netpath_tests::{
+    frame::{Frame, Ip, Socket},
+    tables::{HostPacket, HostTables, Of},
+    verdict::Verdict,
+};
+
+use super::node::*;
+
+const PORT: u16 = 40_000;
+/// The same as a backend sees it: 32768 becomes 1024.
+const SEEN: u16 = PORT - 32_768 + 1_024;
+const ID: u16 = 77;
+/// The node's port of a service over UDP, whose backend is pod B.
+const NODE_PORT: u16 = 30_053;
+const BACKEND_PORT: u16 = 8080;
+const VXLAN_PORT: u16 = 4789;
+
+const HELD: Verdict = Verdict::Kept(Reason::FragmentHeld);
+const RELEASED: Verdict = Verdict::Kept(Reason::FragmentsReleased);
+const LOST: Verdict = Verdict::Drop(Reason::FragmentWithoutHead);
+const TO_B: Verdict = Verdict::Endpoint { ifindex: PORT_B };
+
+/// An address family of the scenarios, with its tables.
+trait Both: At + Of {
+    /// An ICMP message that is no echo.
+    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8>;
+    /// The neighbour that has an address.
+    fn next_hop(address: [u8; 4]) -> NextHop;
+}
+
+impl Both for [u8; 4] {
+    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
+        frame.ipv4(source, destination, 1, &[&[13, 0, 0, 0][..], payload].concat())
+    }
+
+    fn next_hop(address: [u8; 4]) -> NextHop {
+        NextHop::v4(address)
+    }
+}
+
+impl Both for [u8; 16] {
+    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
+        frame.ipv6(source, destination, 58, &[&[140, 0, 0, 0][..], payload].concat())
+    }
+
+    fn next_hop(address: [u8; 4]) -> NextHop {
+        NextHop::v6(six(address))
+    }
+}
+
+fn at<A: At>(address: [u8; 4], port: u16) -> Socket<A> {
+    (A::at(address), port)
+}
+
+/// The scenarios' tables, and a service over UDP at the node's port and an address of its own.
+fn tables<A: Both>() -> HostTables {
+    let mut tables = super::node::tables();
+    let service = Service {
+        set: 1,
+        count: 1,
+        outside_set: 1,
+        outside_count: 1,
+        ..Service::default()
+    };
+    for (address, port) in [(NODE, NODE_PORT), (WEB, 53), (BALANCED, 53)] {
+        let frontend = Frontend {
+            address: A::at(address),
+            port,
+            protocol: 17,
+            reserved: 0,
+        };
+        A::of_mut(&mut tables).services.insert(frontend.into(), service);
+    }
+    tables
+}
+
+/// A datagram's fragments, in the order of their offsets: 24 bytes each, and 3 in the last.
+fn fragments<A: Ip>(frame: Frame, source: Socket<A>, destination: Socket<A>) -> Result<Vec<Vec<u8>>> {
+    let payload: Vec<u8> = (0..67).collect();
+    let udp = A::udp(source, destination, &payload)?;
+    let datagram = [&udp.to_bytes()[..], &payload].concat();
+    let parts = datagram.chunks(24).zip((0..).step_by(3));
+    let more = |offset: u16| usize::from(offset) * 8 + 24 < datagram.len();
+    let of = |(bytes, offset)| {
+        let frame = frame.fragment(ID, offset, more(offset));
+        A::packet(&frame, source.0, destination.0, 17, bytes)
+    };
+    Ok(parts.map(of).collect())
+}
+
+/// A frame at a hook: what became of it there, and of what came in anew.
+fn come(tables: &mut HostTables, hook: Hook, frame: &[u8]) -> Vec<(Verdict, Vec<u8>)> {
+    let (config, scratch) = (&config(), &mut Scratch::default());
+    let ifindex = if hook == Hook::FromPod { PORT_A } else { UPLINK };
+    let packet = &mut HostPacket::new(frame.to_vec(), ifindex);
+    packet.xdp = hook == Hook::FromWireXdp;
+    let verdict = match hook {
+        Hook::FromPod => path::from_pod::run(packet, tables, config, scratch),
+        _ => path::from_wire::run(packet, tables, config, scratch),
+    };
+    let mut outcomes = vec![(Verdict::new(verdict, scratch), packet.bytes.clone())];
+    for anew in std::mem::take(&mut packet.anew) {
+        let came = come(tables, hook, &anew);
+        assert!(came.len() == 1, "a frame that came in anew has others come in anew");
+        outcomes.extend(came);
+    }
+    outcomes
+}
+
+fn verdicts(outcomes: &[(Verdict, Vec<u8>)]) -> Vec<Verdict> {
+    outcomes.iter().map(|(verdict, _)| *verdict).collect()
+}
+
+/// Every order of four things.
+fn orders() -> Vec<[usize; 4]> {
+    let all = (0..256).map(|number| [number & 3, number >> 2 & 3, number >> 4 & 3, number >> 6]);
+    all.filter(|order| (0..4).all(|place| order.contains(&place))).collect()
+}
+
+/// Sends the fragments in every order. Those that come before the first must be held, and what arrives be `expected`: the first,
+/// then what was held in its order, then the others.
+fn in_every_order<A: Both>(hook: Hook, sent: &[Vec<u8>], expected: &[Vec<u8>], verdict: Verdict) -> Result<()> {
+    assert_eq!((sent.len(), orders().len()), (4, 24));
+    for order in orders() {
+        let mut tables = tables::<A>();
+        let mut outcomes = Vec::new();
+        for place in order {
+            outcomes.extend(come(&mut tables, hook, &sent[place]));
+        }
+        let before = order.iter().position(|place| *place == 0).unwrap_or_default();
+        let mut all = vec![HELD; before];
+        all.extend(vec![RELEASED; usize::from(before > 0)]);
+        all.extend([verdict; 4]);
+        assert_eq!(verdicts(&outcomes), all, "{order:?}");
+        let arrived: Vec<_> = outcomes.drain(..).filter(|(each, _)| *each == verdict).collect();
+        let behind = order.iter().filter(|place| **place != 0);
+        let wanted: Vec<_> = [&0]
+            .into_iter()
+            .chain(behind)
+            .map(|place| expected[*place].clone())
+            .collect();
+        assert_eq!(
+            arrived.into_iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
+            wanted,
+            "{order:?}"
+        );
+        assert!(A::of(&tables).held.is_empty(), "{order:?}");
+    }
+    Ok(())
+}
+
+macro_rules! in_both_families {
+    ($($name:ident;)*) => {
+        mod ipv4 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 4]>() })* }
+        mod ipv6 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 16]>() })* }
+    };
+}
+
+mod limits;
+
+in_both_families! {
+    to_a_service_from_a_pod;
+    to_a_node_port_from_outside;
+    to_a_balancers_address_from_outside;
+    out_and_back;
+    through_a_tunnel_to_the_node;
+    two_datagrams_at_once;
+    what_xdp_leaves_to_tc;
+}
+
+fn to_a_service_from_a_pod<A: Both>() -> Result<()> {
+    let sent = fragments::<A>(from_a(), at(POD_A, PORT), at(WEB, 53))?;
+    let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(POD_A, SEEN), at(POD_B, BACKEND_PORT))?;
+    in_every_order::<A>(Hook::FromPod, &sent, &translated, TO_B)
+}
+
+fn to_a_node_port_from_outside<A: Both>() -> Result<()> {
+    let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(NODE, NODE_PORT))?;
+    let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(CLIENT, PORT), at(POD_B, BACKEND_PORT))?;
+    in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)
+}
+
+fn to_a_balancers_address_from_outside<A: Both>() -> Result<()> {
+    let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(BALANCED, 53))?;
+    let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(CLIENT, PORT), at(POD_B, BACKEND_PORT))?;
+    in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)
+}
+
+/// Under the node's address, and the answer to it.
+fn out_and_back<A: Both>() -> Result<()> {
+    let mut tables = tables::<A>();
+    let mut came = Vec::new();
+    for frame in fragments::<A>(from_a(), at(POD_A, PORT), at(CLIENT, 53))?.iter().rev() {
+        came.extend(come(&mut tables, Hook::FromPod, frame));
+    }
+    let out = Verdict::Wire {
+        reason: Reason::ToOutside,
+        next_hop: NextHop::ROUTED,
+    };
+    assert_eq!(verdicts(&came), [HELD, HELD, HELD, RELEASED, out, out, out, out]);
+    let headers = came[4].1.len() - 24;
+    let port = u16::from_be_bytes([came[4].1[headers], came[4].1[headers + 1]]);
+    assert!(NAT.contains(&port), "{port}");
+    let mut expected = fragments::<A>(from_a().ttl(63), at(NODE, port), at(CLIENT, 53))?;
+    expected[1..].reverse();
+    assert_eq!(
+        came[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+
+    let mut back = Vec::new();
+    for frame in fragments::<A>(from_wire(), at(CLIENT, 53), at(NODE, port))?
+        .iter()
+        .rev()
+    {
+        back.extend(come(&mut tables, Hook::FromWire, frame));
+    }
+    let to_a = Verdict::Endpoint { ifindex: PORT_A };
+    assert_eq!(verdicts(&back), [HELD, HELD, HELD, RELEASED, to_a, to_a, to_a, to_a]);
+    let mut expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(CLIENT, 53), at(POD_A, PORT))?;
+    expected[1..].reverse();
+    assert_eq!(
+        back[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    Ok(())
+}
+
+/// Held with their outer headers, so that they come out of the tunnel when they come in anew.
+fn through_a_tunnel_to_the_node<A: Both>() -> Result<()> {
+    let inner = fragments::<A>(Frame::new(MAC_BRIDGE, PEER_MAC), at(POD_FAR, PORT), at(NODE, NODE_PORT))?;
+    let wrap = |inner: &Vec<u8>| from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, inner);
+    let sent = inner.iter().map(wrap).collect::<Result<Vec<_>>>()?;
+    let translated = fragments::<A>(
+        Frame::new(MAC_BRIDGE, MAC_B),
+        at(POD_FAR, PORT),
+        at(POD_B, BACKEND_PORT),
+    )?;
+    in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)?;
+    let mut tables = tables::<A>();
+    come(&mut tables, Hook::FromWire, &sent[2]);
+    let held: Vec<_> = A::of(&tables).held.values().collect();
+    assert_eq!(held, [&(tables.clock, sent[2].clone())]);
+    // A stranger's is dropped before anyone looks into it.
+    let strange = from_wire().vxlan((CLIENT, 51_000), (NODE, VXLAN_PORT), VNI, &inner[3])?;
+    let came = come(&mut tables, Hook::FromWire, &strange);
+    assert_eq!(verdicts(&came), [Verdict::Drop(Reason::TunnelFromStranger)]);
+    Ok(())
+}
+
+fn two_datagrams_at_once<A: Both>() -> Result<()> {
+    let other = |frame: Vec<u8>| {
+        let at = if frame[12] == 8 { 19 } else { 14 + 40 + 7 };
+        let mut frame = frame;
+        frame[at] += 1;
+        if at == 19 {
+            // IPv4's header sums the identification: one more in it is one less in the sum.
+            frame[25] -= 1;
+        }
+        frame
+    };
+    let one = fragments::<A>(from_a(), at(POD_A, PORT), at(WEB, 53))?;
+    let two: Vec<_> = one.iter().cloned().map(other).collect();
+    let mut tables = tables::<A>();
+    for frame in [&one[3], &two[1], &two[3], &one[1], &two[2]] {
+        assert_eq!(verdicts(&come(&mut tables, Hook::FromPod, frame)), [HELD]);
+    }
+    let one_anew = come(&mut tables, Hook::FromPod, &one[0]);
+    assert_eq!(verdicts(&one_anew), [RELEASED, TO_B, TO_B, TO_B]);
+    let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(POD_A, SEEN), at(POD_B, BACKEND_PORT))?;
+    for (came, place) in one_anew[1..].iter().zip([0, 3, 1]) {
+        assert_eq!(came.1, translated[place]);
+    }
+    let two_anew = come(&mut tables, Hook::FromPod, &two[0]);
+    assert_eq!(verdicts(&two_anew), [RELEASED, TO_B, TO_B, TO_B, TO_B]);
+    for (came, place) in two_anew[1..].iter().zip([0, 1, 3, 2]) {
+        assert_eq!(came.1, other(translated[place].clone()));
+    }
+    Ok(())
+}
+
+/// XDP leaves all of a datagram alone of which it would have to hold one, and tc puts it in order.
+fn what_xdp_leaves_to_tc<A: Both>() -> Result<()> {
+    let mut tables = tables::<A>();
+    let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(NODE, NODE_PORT))?;
+    let left = Verdict::Kept(Reason::FragmentToTc);
+    let before = tables.clone();
+    let outcomes = come(&mut tables, Hook::FromWireXdp, &sent[2]);
+    assert_eq!(outcomes, [(left, sent[2].clone())]);
+    assert_eq!(tables, before);
+    come(&mut tables, Hook::FromWire, &sent[2]);
+    let before = tables.clone();
+    assert_eq!(
+        come(&mut tables, Hook::FromWireXdp, &sent[0]),
+        [(left, sent[0].clone())]
+    );
+    assert_eq!(tables, before);
+    let outcomes = come(&mut tables, Hook::FromWire, &sent[0]);
+    assert_eq!(verdicts(&outcomes), [RELEASED, TO_B, TO_B]);
+    // The ports are known: no reason to wait.
+    let outcomes = come(&mut tables, Hook::FromWireXdp, &sent[1]);
+    assert_eq!(verdicts(&outcomes), [TO_B]);
+    Ok(())
+}
+
+/// A tunnel's own packets that were fragmented outside: only the node's stack puts them together.
+#[test]
+fn what_carries_a_tunnel_reaches_the_stack_whole() -> Result<()> {
+    let inner = Frame::new(MAC_BRIDGE, PEER_MAC).udp((POD_FAR, PORT), (POD_B, 53), &[7; 300])?;
+    let outer = from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, &inner)?;
+    let part = |offset: usize, bytes: &[u8], more| {
+        let frame = from_wire().fragment(ID, (offset / 8) as u16, more);
+        frame.ipv4(FAR, NODE, 17, bytes)
+    };
+    let (first, later) = (part(0, &outer[34..234], true), part(200, &outer[234..], false));
+    let to_host = Verdict::Pass(Reason::ToHost);
+    let tables = tables::<[u8; 4]>;
+    let (mut ordered, mut reversed) = (tables(), tables());
+    for frame in [&first, &later] {
+        let came = come(&mut ordered, Hook::FromWire, frame);
+        assert_eq!(came, [(to_host, frame.clone())]);
+    }
+    assert_eq!(verdicts(&come(&mut reversed, Hook::FromWire, &later)), [HELD]);
+    let came = come(&mut reversed, Hook::FromWire, &first);
+    assert_eq!(came[0].0, RELEASED);
+    assert_eq!(came[1..], [(to_host, first), (to_host, later)]);
+    Ok(())
+}
