@@ -1,9 +1,9 @@
 //! The CNI plugin as runtimes run it: the real binary in a node's namespace, with real programs and tables, and no agent.
 
-mod families;
+pub mod families;
 mod faults;
 mod hostports;
-mod node;
+pub mod node;
 mod races;
 mod reference;
 
@@ -31,7 +31,7 @@ fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn link(namespace: &Namespace, name: &str) -> Result<Link> {
+pub fn link(namespace: &Namespace, name: &str) -> Result<Link> {
     inside(namespace, async |netlink| {
         netlink.link(name).await?.with_context(|| format!("no device {name}"))
     })

@@ -1,6 +1,9 @@
 //! Cables and switches between namespaces: veth pairs, bridges, addresses, routes.
 
-use std::{net::Ipv4Addr, os::fd::AsRawFd};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsRawFd,
+};
 
 use anyhow::{Context, Result, anyhow};
 use futures::TryStreamExt;
@@ -71,10 +74,11 @@ pub fn plug(end: End, bridge: &str) -> Result<()> {
 ///
 /// # Errors
 /// The device does not exist, or has the address.
-pub fn address(end: End, address: Ipv4Addr, prefix_len: u8) -> Result<()> {
+pub fn address(end: End, address: impl Into<IpAddr>, prefix_len: u8) -> Result<()> {
+    let address = address.into();
     end.namespace.netlink(async |handle| {
         let index = index(&handle, end.device).await?;
-        let added = handle.address().add(index, address.into(), prefix_len).execute().await;
+        let added = handle.address().add(index, address, prefix_len).execute().await;
         added.with_context(|| format!("cannot add {address}/{prefix_len} to {}", end.device))
     })
 }

@@ -27,7 +27,7 @@ use super::{
 type Wide = [u8; 16];
 
 /// The node's own address of IPv6, and its gateway.
-const NODE6: &str = "2001:db8:50::1";
+pub const NODE6: &str = "2001:db8:50::1";
 const GATEWAY6: &str = "fd00:244:1::1";
 
 fn wide(address: &str) -> Result<Wide> {
@@ -35,7 +35,7 @@ fn wide(address: &str) -> Result<Wide> {
 }
 
 /// A node of both families, with its own addresses in the tables.
-fn node() -> Result<Node> {
+pub fn node() -> Result<Node> {
     let node = Node::new()?;
     let bridge = node.netlink(async |netlink| {
         let bridge = Bridge {
@@ -64,7 +64,8 @@ fn node() -> Result<Node> {
     Ok(node)
 }
 
-fn dual(more: Value) -> Value {
+/// The plugin's configuration there.
+pub fn dual(more: Value) -> Value {
     let mut changes = json!({"subnets": [
         {"subnet": "10.244.1.0/24", "gateway": "10.244.1.1"},
         {"subnet": "fd00:244:1::/64", "gateway": GATEWAY6},
