@@ -148,8 +148,9 @@ pub fn meet<F: Family, P: Packet, T: Tables<F::Addr>>(
             if hold(packet, tables, notes) {
                 return Some(Reason::FragmentHeld);
             }
-            // The node's own stack waits for the first by itself, if the datagram is the node's.
-            if notes.flow.kind == Kind::LostTail && notes.way.end != End::Host {
+            // The node's own stack waits for the first by itself, if the datagram is the node's; so does a pod's, if it need not be
+            // translated.
+            if notes.flow.kind == Kind::LostTail && !matches!(notes.way.end, End::Host | End::Pod) {
                 return Some(Reason::FragmentWithoutHead);
             }
             None
@@ -163,8 +164,8 @@ fn has_ports<F: Family>(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP) || protocol == F::ICMP
 }
 
-/// Whether the packet's ports decide what it must become. Of what is addressed to a pod or another node, they do so only where
-/// it answers a translated connection: then its later fragments go on as they are, as they do where nothing is translated.
+/// Whether the packet's ports may decide what it must become. Between pods of the node and on their way to other nodes they
+/// do not: later fragments go on as they are, as they do where nothing is translated.
 #[inline(always)]
 fn needs_ports<F: Family, T: Tables<F::Addr>>(
     tables: &mut T,
@@ -176,11 +177,13 @@ fn needs_ports<F: Family, T: Tables<F::Addr>>(
     way::find::<F, T>(tables, config, notes);
     match notes.way.end {
         End::Host | End::Service | End::Relayed => true,
+        // A pod's own address may be that of a service's client, and the sender a backend elsewhere.
+        End::Pod => origin != Origin::Pod,
         End::Direct if origin == Origin::Wire && relay::is_for(config, notes) => true,
         End::Outside if origin == Origin::Pod => true,
         // What the node only hands on, unless a service has the address.
         End::Outside => service::elsewhere(tables, &notes.flow.tuple, false) != Target::Same,
-        End::Pod | End::Direct | End::Tunnel | End::Vacant => false,
+        End::Direct | End::Tunnel | End::Vacant => false,
     }
 }
 

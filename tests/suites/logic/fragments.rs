@@ -172,6 +172,7 @@ in_both_families! {
     to_a_node_port_from_outside;
     to_a_balancers_address_from_outside;
     out_and_back;
+    answers_of_a_backend_elsewhere;
     through_a_tunnel_to_the_node;
     two_datagrams_at_once;
     what_xdp_leaves_to_tc;
@@ -227,6 +228,31 @@ fn out_and_back<A: Both>() -> Result<()> {
     let to_a = Verdict::Endpoint { ifindex: PORT_A };
     assert_eq!(verdicts(&back), [HELD, HELD, HELD, RELEASED, to_a, to_a, to_a, to_a]);
     let mut expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(CLIENT, 53), at(POD_A, PORT))?;
+    expected[1..].reverse();
+    assert_eq!(
+        back[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    Ok(())
+}
+
+/// What the client hears has the service's address again.
+fn answers_of_a_backend_elsewhere<A: Both>() -> Result<()> {
+    let mut tables = tables::<A>();
+    come(
+        &mut tables,
+        Hook::FromPod,
+        &from_a().udp(at::<A>(POD_A, PORT), at(DATABASE, 53), b"?")?,
+    );
+    let mut back = Vec::new();
+    let inner = fragments::<A>(Frame::new(MAC_BRIDGE, PEER_MAC), at(POD_FAR, 5353), at(POD_A, SEEN))?;
+    for frame in inner.iter().rev() {
+        let frame = from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, frame)?;
+        back.extend(come(&mut tables, Hook::FromWire, &frame));
+    }
+    let to_a = Verdict::Endpoint { ifindex: PORT_A };
+    assert_eq!(verdicts(&back), [HELD, HELD, HELD, RELEASED, to_a, to_a, to_a, to_a]);
+    let mut expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(DATABASE, 53), at(POD_A, PORT))?;
     expected[1..].reverse();
     assert_eq!(
         back[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),

@@ -42,7 +42,6 @@ fn where_no_port_is_needed_none_are_held<A: Both>() -> Result<()> {
                 next_hop: A::next_hop(PEER),
             },
         ),
-        (Hook::FromWire, later(from_wire(), POD_PEER, POD_B, 17), TO_B),
         (Hook::FromWire, later(from_wire(), POD_PEER, CLIENT, 17), to_stack),
         (
             Hook::FromWire,
