@@ -42,43 +42,59 @@ fn steps<P: Packet, T: BothTables>(
     if frame.destination != config.uplink_mac {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    let mut ethertype = frame.ethertype;
-    let mut origin = Origin::Wire;
-    if ethertype == ethernet::IPV4 {
-        V4::parse(packet, &mut scratch.v4.header)?;
-        if is_vxlan(packet, config, &scratch.v4.header) {
-            match unwrap(packet, tables, config, &scratch.v4.header)? {
-                Unwrapped::Left(reason) => return Ok(Verdict::Pass(reason)),
-                Unwrapped::Done => {}
-            }
-            ethertype = ethernet::parse(packet)?.ethertype;
-            origin = Origin::Tunnel;
-            if ethertype == ethernet::IPV4 {
-                V4::parse(packet, &mut scratch.v4.header)?;
-            }
+    let arrived = match frame.ethertype {
+        ethernet::IPV4 => arrive::<V4, P, T>(packet, tables, config, &mut scratch.v4.header)?,
+        ethernet::IPV6 if super::serves_ipv6(config) => {
+            arrive::<V6, P, T>(packet, tables, config, &mut scratch.v6.header)?
         }
-    }
+        _ => Arrived::Left(Reason::ToStack),
+    };
+    let (ethertype, origin) = match arrived {
+        Arrived::Left(reason) => return Ok(Verdict::Pass(reason)),
+        Arrived::Plain => (frame.ethertype, Origin::Wire),
+        Arrived::Unwrapped(ethertype) => {
+            match ethertype {
+                ethernet::IPV4 => V4::parse(packet, &mut scratch.v4.header)?,
+                _ => V6::parse(packet, &mut scratch.v6.header)?,
+            }
+            (ethertype, Origin::Tunnel)
+        }
+    };
     match ethertype {
         ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, &mut scratch.v4, &mut scratch.next_hop, origin),
-        ethernet::IPV6 if super::serves_ipv6(config) => {
-            V6::parse(packet, &mut scratch.v6.header)?;
-            forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin)
-        }
-        _ => Ok(Verdict::Pass(Reason::ToStack)),
+        _ => forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin),
     }
 }
 
-/// What became of a tunnelled packet.
-enum Unwrapped {
-    /// Its outer headers are off.
-    Done,
+/// How a packet came.
+enum Arrived {
+    /// As it is.
+    Plain,
+    /// In a tunnel, whose headers are off; it is of this EtherType.
+    Unwrapped(u16),
     /// It is not for this program.
     Left(Reason),
 }
 
+/// Reads the header of a packet, and ends its tunnel if it came through one.
 #[inline(always)]
-fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) -> bool {
-    if header.protocol != UDP || header.destination != config.node4 {
+fn arrive<O: Family, P: Packet, T: BothTables + Tables<O::Addr>>(
+    packet: &mut P,
+    tables: &T,
+    config: &Config,
+    header: &mut Header<O::Addr>,
+) -> Result<Arrived, Reason> {
+    O::parse(packet, header)?;
+    if is_vxlan::<O, P>(packet, config, header) {
+        unwrap::<O, P, T>(packet, tables, config, header)
+    } else {
+        Ok(Arrived::Plain)
+    }
+}
+
+#[inline(always)]
+fn is_vxlan<O: Family, P: Packet>(packet: &P, config: &Config, header: &Header<O::Addr>) -> bool {
+    if header.protocol != UDP || header.destination != O::node(config) {
         return false;
     }
     if header.fragment == Fragment::Later {
@@ -91,21 +107,21 @@ fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) ->
 }
 
 /// Ends the tunnel, if the packet comes from a node.
-#[inline(always)]
-fn unwrap<P: Packet, T: BothTables>(
+#[inline(never)]
+fn unwrap<O: Family, P: Packet, T: BothTables + Tables<O::Addr>>(
     packet: &mut P,
     tables: &T,
     config: &Config,
-    header: &Header<[u8; 4]>,
-) -> Result<Unwrapped, Reason> {
+    header: &Header<O::Addr>,
+) -> Result<Arrived, Reason> {
     // Only the kernel puts fragments together, and steps over options; its vxlan device takes those.
     if header.fragment != Fragment::Whole || header.options {
-        return Ok(Unwrapped::Left(Reason::ToOverlay));
+        return Ok(Arrived::Left(Reason::ToOverlay));
     }
-    let vxlan = encap::parse(packet)?;
+    let vxlan = encap::parse::<O, P>(packet)?;
     // Another network may share the port: its packets are its own device's.
     if vxlan.vni != Some(config.vni) {
-        return Ok(Unwrapped::Left(Reason::ToStack));
+        return Ok(Arrived::Left(Reason::ToStack));
     }
     if !way::is_node(tables, header.source) {
         return Err(Reason::TunnelFromStranger);
@@ -119,19 +135,19 @@ fn unwrap<P: Packet, T: BothTables>(
     // mind; UDP is then lost without a trace, so the vxlan device must take it, and off SCTP no helper takes them (kernel
     // 6.18). So it must what may go out of one tunnel into another over IPv6: with those marks it cannot be wrapped again.
     if packet.gso_size() != 0
-        && (vxlan.protocol != TCP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod(packet, tables)?)
+        && (vxlan.protocol != TCP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod::<O, P, T>(packet, tables)?)
     {
-        return Ok(Unwrapped::Left(Reason::ToOverlay));
+        return Ok(Arrived::Left(Reason::ToOverlay));
     }
-    debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
-    packet.decapsulate(vxlan.ethertype)?;
-    Ok(Unwrapped::Done)
+    debug_assert_eq!(header.payload, ETHERNET + O::HEADER);
+    packet.decapsulate(encap::room::<O>(), vxlan.ethertype)?;
+    Ok(Arrived::Unwrapped(vxlan.ethertype))
 }
 
 /// Whether a tunnelled IPv6 packet is for a pod of this node.
 #[inline(always)]
-fn is_for_pod<P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
-    let destination = <[u8; 16]>::read(packet, encap::INNER + ETHERNET + V6::DESTINATION)?;
+fn is_for_pod<O: Family, P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
+    let destination = <[u8; 16]>::read(packet, encap::inner::<O>() + V6::DESTINATION)?;
     let endpoint = Tables::<[u8; 16]>::endpoint(tables, destination);
     Ok(endpoint.is_some_and(|endpoint| endpoint.kind == KIND_POD))
 }

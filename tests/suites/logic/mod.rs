@@ -17,4 +17,5 @@ mod services;
 mod sockets;
 mod sources;
 mod spoof;
+mod tunnels;
 mod ways;
