@@ -1,6 +1,6 @@
 //! Clusters of both families, and of IPv6 alone.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netpath_common::abi::{
     endpoint::KIND_HOST,
@@ -53,6 +53,9 @@ fn dual_facts() -> NodeFacts {
     facts.uplink.addresses.push("2001:db8:1::11/64".parse().unwrap());
     facts.service_cidrs.push("fd00:96::/108".parse().unwrap());
     facts
+        .next_hops
+        .insert("2001:db8:2::13".parse().unwrap(), "fe80::1".parse().unwrap());
+    facts
 }
 
 fn planned(nodes_of: Nodes<'_>, services: &str) -> Plan {
@@ -96,10 +99,13 @@ fn gateway(gateway: &str) -> Way {
 }
 
 fn tunnel(remote: &str) -> Way {
+    let remote: IpAddr = remote.parse().unwrap();
+    let local = if remote.is_ipv4() { "192.168.1.11" } else { "2001:db8:1::11" };
     Way::Tunnel {
         device: 3,
         vni: 78,
-        remote: remote.parse().unwrap(),
+        local: local.parse().unwrap(),
+        remote,
     }
 }
 
@@ -178,16 +184,18 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
         ("a", "'2001:db8:1::11'", "'fd00:244:1::/64'"),
         ("b", "'2001:db8:1::12'", "'fd00:244:2::/64'"),
         ("c", "192.168.2.13, '2001:db8:2::13'", "'fd00:244:3::/64'"),
+        ("d", "192.168.1.14", "'fd00:244:4::/64'"),
     ];
     let plan = planned(alone, "");
     assert_eq!(
         said(&plan.problems),
         [
-            "Node c: spec.podCIDRs: fd00:244:3::/64 is not reached: the node is on another segment, and a tunnel needs an \
-          InternalIP of IPv4 at both ends"
+            "Node d: spec.podCIDRs: fd00:244:4::/64 is not reached: the node is on another segment, and a tunnel needs an \
+          InternalIP of one family at both ends"
         ]
     );
     assert_eq!(plan.v4, FamilyPlan::default());
+    let to_c = route6(VIA_TUNNEL, "2001:db8:2::13", "fe80::1");
     let to_b = route6(VIA_DIRECT, "2001:db8:1::12", "2001:db8:1::12");
     assert_eq!(
         plan.v6.routes,
@@ -196,9 +204,20 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
             (key6("fd00:96::/108"), route6(VIA_SERVICE, "::", "::")),
             (key6("fd00:244:2::/64"), to_b),
             (key6("2001:db8:1::12/128"), to_b),
+            (key6("fd00:244:3::/64"), to_c),
+            (key6("2001:db8:2::13/128"), to_c),
         ])
     );
+    assert_eq!(
+        kernel_routes(&plan),
+        [
+            ("fd00:96::/108".to_owned(), Way::Link { device: 4 }),
+            ("fd00:244:2::/64".to_owned(), gateway("2001:db8:1::12")),
+            ("fd00:244:3::/64".to_owned(), tunnel("2001:db8:2::13")),
+        ]
+    );
     let config = plan.config;
+    assert_eq!((config.uplink_mtu, config.pod_mtu), (1500, 1430));
     assert_eq!(
         (config.node4, config.gateway4, config.route_prefixes4),
         ([0; 4], [0; 4], [0; 4])
@@ -207,7 +226,6 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
         (config.node6, config.gateway6),
         (octets("2001:db8:1::11"), octets("fd00:244:1::1"))
     );
-    assert_eq!(plan.kernel_routes.len(), 2);
     let services = service("shop", "clusterIPs: ['fd00:96::10'], ports: [{port: 80}]")
         + &service("old", "clusterIP: 10.96.0.10, ports: [{port: 80}]");
     let plan = planned(&alone[..2], &services);
@@ -219,13 +237,88 @@ fn a_cluster_of_ipv6_alone_has_nothing_of_ipv4() {
     assert_eq!((frontends, plan.v4.services.len()), (vec![octets("fd00:96::10")], 0));
 }
 
+/// A node without IPv4 behind the router.
+const FAR6: (&str, &str, &str) = ("e", "'2001:db8:2::15'", "'fd00:244:5::/64'");
+
 #[test]
-fn a_tunnel_has_ipv4_at_both_ends() {
-    let far = ("e", "'2001:db8:2::15'", "'fd00:244:5::/64'");
-    let plan = planned(&[DUAL[0], far], "");
-    assert_eq!(said(&plan.problems).len(), 1);
-    assert!(said(&plan.problems)[0].starts_with("Node e: spec.podCIDRs: fd00:244:5::/64 is not reached"));
+fn a_tunnel_is_of_the_family_that_both_ends_have() {
+    let plan = planned(&[DUAL[0], DUAL[2], FAR6], "");
+    assert_eq!(plan.problems, []);
+    let to_e = route6(VIA_TUNNEL, "2001:db8:2::15", "::");
+    assert_eq!(plan.v6.routes[&key6("fd00:244:5::/64")], to_e, "the kernel knows the next hop");
+    assert_eq!(plan.v6.routes[&key6("2001:db8:2::15/128")], to_e);
+    let to_c = route6(VIA_TUNNEL, "::ffff:192.168.2.13", "::ffff:192.168.1.1");
+    assert_eq!(plan.v6.routes[&key6("fd00:244:3::/64")], to_c);
+    assert_eq!(
+        kernel_routes(&plan)[1..],
+        [
+            ("fd00:244:3::/64".to_owned(), tunnel("192.168.2.13")),
+            ("fd00:244:5::/64".to_owned(), tunnel("2001:db8:2::15")),
+        ]
+    );
+}
+
+/// The wider outer header costs pods 20 bytes where there is one.
+#[test]
+fn pods_have_the_mtu_of_the_widest_tunnel() {
+    let mtu = |nodes: Nodes<'_>| planned(nodes, "").config.pod_mtu;
+    assert_eq!(mtu(&DUAL[..3]), 1450);
+    assert_eq!(mtu(&[DUAL[0], DUAL[1], FAR6]), 1430);
+    let near = ("e", "'2001:db8:1::15'", "'fd00:244:5::/64'");
+    assert_eq!(mtu(&[DUAL[0], DUAL[1], near]), 1450, "no tunnel leads there");
+    let of_ipv4 = ("a", DUAL[0].1, "10.244.1.0/24");
+    assert_eq!(mtu(&[of_ipv4, DUAL[1], FAR6]), 1450, "nor pods of IPv4");
+    let alone = ("a", "'2001:db8:1::11'", "'fd00:244:1::/64'");
+    assert_eq!(mtu(&[alone, near]), 1430, "the first tunnel would be of IPv6");
+}
+
+/// A node that joins does not take the others' pods their IPv6.
+#[test]
+fn a_tunnel_that_leaves_ipv6_too_little_is_refused() {
+    let mut facts = dual_facts();
+    facts.uplink.mtu = 1349;
+    let plan = plan(&cluster(&nodes(&[DUAL[0], DUAL[2], FAR6])), &facts).unwrap();
+    assert_eq!(
+        said(&plan.problems),
+        [
+            "Node e: spec.podCIDRs: fd00:244:5::/64 is not reached: the node is on another segment, and a tunnel of IPv6 leaves \
+             too little of the uplink's MTU of 1349 for IPv6"
+        ]
+    );
+    assert_eq!(plan.config.pod_mtu, 1299);
+    assert!(plan.v6.routes.contains_key(&key6("fd00:244:3::/64")));
     assert!(!plan.v6.routes.contains_key(&key6("fd00:244:5::/64")));
+}
+
+/// Nodes of both families whose pods have IPv6 alone: tunnels come by IPv4, and the programs must know from whom.
+#[test]
+fn who_tunnels_is_known_in_a_family_without_pods() {
+    let six = |place: usize| {
+        let (name, addresses, _) = DUAL[place];
+        (name, addresses, ["'fd00:244:1::/64'", "'fd00:244:2::/64'", "'fd00:244:3::/64'"][place])
+    };
+    let plan = planned(&[six(0), six(1), six(2)], "");
+    assert_eq!(plan.problems, []);
+    assert_eq!(
+        plan.v6.routes[&key6("fd00:244:3::/64")],
+        route6(VIA_TUNNEL, "::ffff:192.168.2.13", "::ffff:192.168.1.1")
+    );
+    let route = |via, node, next_hop| Route {
+        node,
+        next_hop,
+        via,
+        reserved: [0; 3],
+    };
+    let (b, c) = ([192, 168, 1, 12], [192, 168, 2, 13]);
+    let senders = FamilyPlan {
+        routes: BTreeMap::from([
+            (key("192.168.1.12/32"), route(VIA_DIRECT, b, b)),
+            (key("192.168.2.13/32"), route(VIA_TUNNEL, c, [192, 168, 1, 1])),
+        ]),
+        ..FamilyPlan::default()
+    };
+    assert_eq!(plan.v4, senders);
+    assert_eq!((plan.config.gateway4, plan.config.route_prefixes4), ([0; 4], [0; 4]));
 }
 
 #[test]
