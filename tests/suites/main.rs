@@ -13,3 +13,4 @@ mod restart;
 mod run;
 mod sctp;
 mod sockets;
+mod tunnels;

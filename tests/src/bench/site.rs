@@ -145,7 +145,7 @@ impl Site {
             nodes.push(NodeNet {
                 name: format!("node-{number}"),
                 short,
-                address: address(ground, number),
+                address: address(ground, number).into(),
                 namespace,
             });
         }
@@ -177,7 +177,7 @@ impl Site {
             let pod = Pod::add(&site.home, spec(name), place, site.node(place))?;
             site.pods.push(pod);
         }
-        let near = service_object("near", *NEAR_SERVICE.ip(), &[site.pods[1].address]);
+        let near = service_object("near", *NEAR_SERVICE.ip(), &[site.pods[1].address4()?]);
         write(&folder, "near.yaml", &near)?;
         site.await_services(2)?;
         Ok(site)
@@ -207,7 +207,7 @@ impl Site {
         let ipv6 = pod
             .address6
             .with_context(|| format!("the pod {} has no IPv6", pod.spec.name))?;
-        Ok((pod.address.into(), ipv6.into()))
+        Ok((pod.address4()?.into(), ipv6.into()))
     }
 
     fn pod(&self, seat: Seat) -> Option<&Pod> {
@@ -270,7 +270,7 @@ impl Site {
 
     /// A node's address.
     pub fn node_address(&self, place: usize) -> Ipv4Addr {
-        self.nodes[place].address
+        address(self.ground, place as u8 + 1)
     }
 
     /// Where a node's agent pins.
@@ -285,10 +285,11 @@ impl Site {
     pub fn endpoint(&self, pod: usize) -> Result<(Ipv4Addr, Endpoint)> {
         let pod = &self.pods[pod];
         let table = Table::<[u8; 4], Endpoint>::open(&self.pins(pod.node), names::ENDPOINT4)?;
-        let endpoint = table.get(&pod.address.octets())?;
+        let address = pod.address4()?;
+        let endpoint = table.get(&address.octets())?;
         Ok((
-            pod.address,
-            endpoint.with_context(|| format!("{} is not in {}", pod.address, names::ENDPOINT4))?,
+            address,
+            endpoint.with_context(|| format!("{} is not in {}", address, names::ENDPOINT4))?,
         ))
     }
 
