@@ -99,7 +99,7 @@ fn every_namespace_of_the_ground_reaches_every_other_by_tcp_udp_and_icmp() -> Re
         let mut server = server(&home, to, *address)?;
         for (place, from) in &all {
             let own = &addresses(*place)?[family];
-            let tcp = probe::http(from, SocketAddr::new(*address, 80))?;
+            let tcp = probe::http(from, SocketAddr::new(*address, 80)).with_context(|| format!("{own} asks {address}"))?;
             let udp = probe::udp(from, SocketAddr::new(*address, 53))?;
             for heard in [&tcp, &udp] {
                 assert_eq!(

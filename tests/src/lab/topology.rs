@@ -100,6 +100,8 @@ impl Topology {
         let router = Namespace::create(&home.namespace("router"))?;
         router.set("ipv4/ip_forward", "1")?;
         router.set("ipv6/conf/all/forwarding", "1")?;
+        // It asks for neighbours from its addresses of the links, and not before it is sure that they are its own.
+        router.set("ipv6/conf/default/accept_dad", "0")?;
         for (number, ranges) in NODE_SEGMENTS.iter().enumerate() {
             let bridge = bridge_of(number);
             wire::segment(&router, &bridge)?;
