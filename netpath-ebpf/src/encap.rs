@@ -94,7 +94,11 @@ pub fn wrap<O: Family, P: Packet>(
 ) -> Result<(), Reason> {
     // A packet larger than 64 KiB that is yet to be segmented (BIG TCP) says 0 in both lengths.
     let udp_len = packet.len() - ETHERNET + VXLAN;
-    let udp_len = if O::HEADER + udp_len > 0xffff { 0 } else { udp_len as u16 };
+    let udp_len = if O::HEADER + udp_len > 0xffff {
+        0
+    } else {
+        udp_len as u16
+    };
     packet.encapsulate(room::<O>(), O::ETHERTYPE, ethertype)?;
     // The neighbour that the kernel finds gives the outer Ethernet addresses.
     let mut ethernet = [0; ETHERNET];

@@ -99,13 +99,11 @@ fn every_namespace_of_the_ground_reaches_every_other_by_tcp_udp_and_icmp() -> Re
         let mut server = server(&home, to, *address)?;
         for (place, from) in &all {
             let own = &addresses(*place)?[family];
-            let tcp = probe::http(from, SocketAddr::new(*address, 80)).with_context(|| format!("{own} asks {address}"))?;
+            let tcp =
+                probe::http(from, SocketAddr::new(*address, 80)).with_context(|| format!("{own} asks {address}"))?;
             let udp = probe::udp(from, SocketAddr::new(*address, 53))?;
             for heard in [&tcp, &udp] {
-                assert_eq!(
-                    (heard.answer.pod.as_str(), heard.answer.client.ip()),
-                    ("served", *own)
-                );
+                assert_eq!((heard.answer.pod.as_str(), heard.answer.client.ip()), ("served", *own));
             }
             probe::icmp(from, *address, 1000)?;
             probe::upload(from, SocketAddr::new(*address, 80), 1 << 20)?;

@@ -21,7 +21,9 @@ fn in_ipv6(text: &str, nodes: Nodes<'_>) -> String {
         .enumerate()
     {
         let subnet = number + 1;
-        let new = new.iter().map(|address| format!("{{type: InternalIP, address: '{address}'}}"));
+        let new = new
+            .iter()
+            .map(|address| format!("{{type: InternalIP, address: '{address}'}}"));
         let new = new.collect::<Vec<_>>().join("\n    - ");
         text = text
             .replace(&format!("10.244.{subnet}.0/24"), &format!("'fd00:244:{subnet}::/64'"))

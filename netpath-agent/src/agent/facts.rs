@@ -148,7 +148,9 @@ async fn next_hops(
     let others = cluster.nodes.iter().filter(|(name, _)| *name != own);
     let ends = others.flat_map(|(_, node)| {
         let over_v4 = own_has_v4 && has_v4(node);
-        node.internal_ips.iter().filter(move |address| address.is_ipv4() == over_v4)
+        node.internal_ips
+            .iter()
+            .filter(move |address| address.is_ipv4() == over_v4)
     });
     let addresses: BTreeSet<IpAddr> = ends
         .copied()

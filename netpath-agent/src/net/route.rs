@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
-    RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel, RouteLwEnCapType,
+    RouteLwTunnelEncap, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use nix::libc::{EEXIST, ESRCH, RT_TABLE_LOCAL};
 
@@ -281,8 +281,14 @@ fn encapsulation(vni: u32, local: IpAddr, remote: IpAddr) -> (RouteLwEnCapType, 
         (IpAddr::V6(address), false) => RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)),
     };
     let (kind, id) = match remote {
-        IpAddr::V4(_) => (RouteLwEnCapType::Ip, RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(vni.into()))),
-        IpAddr::V6(_) => (RouteLwEnCapType::Ip6, RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(vni.into()))),
+        IpAddr::V4(_) => (
+            RouteLwEnCapType::Ip,
+            RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(vni.into())),
+        ),
+        IpAddr::V6(_) => (
+            RouteLwEnCapType::Ip6,
+            RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(vni.into())),
+        ),
     };
     (kind, vec![id, end(local, true), end(remote, false)])
 }

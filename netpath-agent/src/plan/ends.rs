@@ -41,8 +41,14 @@ impl Ends {
 
     /// The tunnel from this node to another, over whichever family it goes; `None` if they have no address of the same.
     fn pair(&self, other: &Self) -> Option<Tunnel> {
-        let over_ipv4 = self.v4.zip(other.v4).map(|(local, remote)| (local.into(), remote.into()));
-        let over_ipv6 = self.v6.zip(other.v6).map(|(local, remote)| (local.into(), remote.into()));
+        let over_ipv4 = self
+            .v4
+            .zip(other.v4)
+            .map(|(local, remote)| (local.into(), remote.into()));
+        let over_ipv6 = self
+            .v6
+            .zip(other.v6)
+            .map(|(local, remote)| (local.into(), remote.into()));
         let (local, remote) = over_ipv4.or(over_ipv6)?;
         Some(Tunnel { local, remote })
     }

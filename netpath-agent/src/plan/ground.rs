@@ -102,7 +102,9 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
                 ..FamilyPlan::default()
             },
         },
-        v6: v6.map_or_else(FamilyPlan::default, |part| tables(part, &own, facts, &mut kernel_routes)),
+        v6: v6.map_or_else(FamilyPlan::default, |part| {
+            tables(part, &own, facts, &mut kernel_routes)
+        }),
         kernel_routes,
         leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
         ..Plan::default()

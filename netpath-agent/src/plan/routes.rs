@@ -85,7 +85,11 @@ fn reach_at<F: Family>(
 
 /// Of a family that the node has no pods of, though tunnels may come by it: the addresses of the nodes at their other ends. None
 /// of any other.
-pub(super) fn senders<F: Family>(placed: &[Placed<F>], own: &Ends, facts: &NodeFacts) -> BTreeMap<F::RouteKey, F::Route> {
+pub(super) fn senders<F: Family>(
+    placed: &[Placed<F>],
+    own: &Ends,
+    facts: &NodeFacts,
+) -> BTreeMap<F::RouteKey, F::Route> {
     let mut table = Table::<F>::default();
     let (here, others): (Vec<_>, Vec<_>) = placed.iter().partition(|node| *node.name == *facts.name);
     if here.iter().any(|node| !node.subnets.is_empty()) {
@@ -105,9 +109,11 @@ impl<F: Family> Reach<F> {
     fn route(&self, facts: &NodeFacts) -> F::Route {
         let (via, node, next_hop) = match *self {
             Self::Direct(address) => (VIA_DIRECT, Some(address), Some(address)),
-            Self::Tunnel(Tunnel { remote, .. }) => {
-                (VIA_TUNNEL, F::carrier(remote), next_hop(remote, facts).and_then(F::carrier))
-            }
+            Self::Tunnel(Tunnel { remote, .. }) => (
+                VIA_TUNNEL,
+                F::carrier(remote),
+                next_hop(remote, facts).and_then(F::carrier),
+            ),
         };
         let route = Route {
             node: node.map(F::octets).unwrap_or_default(),

@@ -313,7 +313,11 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
         let tunnel = |remote| Way::Tunnel {
             device: overlay,
             vni: 78,
-            local: address(if address(remote).is_ipv4() { "10.0.1.1" } else { "2001:db8:1::1" }),
+            local: address(if address(remote).is_ipv4() {
+                "10.0.1.1"
+            } else {
+                "2001:db8:1::1"
+            }),
             remote: address(remote),
         };
         let direct = |gateway| Way::Gateway {
@@ -407,7 +411,11 @@ fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
         let tunnel = |remote| Way::Tunnel {
             device: overlay,
             vni: 78,
-            local: address(if address(remote).is_ipv4() { "10.0.1.1" } else { "2001:db8:1::1" }),
+            local: address(if address(remote).is_ipv4() {
+                "10.0.1.1"
+            } else {
+                "2001:db8:1::1"
+            }),
             remote: address(remote),
         };
         let direct = |gateway| Way::Gateway {

@@ -140,7 +140,10 @@ fn parse<T: DeserializeOwned>(value: Value, what: &str) -> Result<T> {
 fn node(name: String, node: Node) -> Result<NodeSpec> {
     let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
     let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
-    let addresses: Vec<_> = internal.map(|address| address.address.parse()).filter_map(Result::ok).collect();
+    let addresses: Vec<_> = internal
+        .map(|address| address.address.parse())
+        .filter_map(Result::ok)
+        .collect();
     if addresses.is_empty() {
         bail!("no IP address of type InternalIP in status.addresses");
     }

@@ -124,7 +124,7 @@ fn ask(cluster: &Cluster, way: &Way) -> Result<(Duration, String)> {
     }
     let right = match &way.seen {
         Seen::Anyone => true,
-        Seen::AnyOf(addresses) => addresses.iter().any(|address| client == *address),
+        Seen::AnyOf(addresses) => addresses.contains(&client),
         Seen::KeptOn(place) => {
             let local = cluster
                 .pods
@@ -134,9 +134,7 @@ fn ask(cluster: &Cluster, way: &Way) -> Result<(Duration, String)> {
             if local {
                 client == own
             } else {
-                addresses_of_node(cluster, *place)
-                    .iter()
-                    .any(|address| client == *address)
+                addresses_of_node(cluster, *place).contains(&client)
             }
         }
     };

@@ -14,8 +14,8 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvfrom, sendto,
-            setsockopt, socket,
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvfrom, sendto, setsockopt,
+            socket,
             sockopt::{ReceiveTimeout, UdpGsoSegment},
         },
         time::{TimeVal, TimeValLike},

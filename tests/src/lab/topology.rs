@@ -155,7 +155,10 @@ pub fn segment_of(address: IpAddr) -> Option<usize> {
 
 /// The segment's range that a node's address is in.
 pub fn range_of(address: IpAddr) -> Option<IpNet> {
-    NODE_SEGMENTS.into_iter().flatten().find(|range| range.contains(&address))
+    NODE_SEGMENTS
+        .into_iter()
+        .flatten()
+        .find(|range| range.contains(&address))
 }
 
 /// The router's address in a segment's range.

@@ -11,9 +11,9 @@ use netpath_tests::{
 
 use super::{Visit, with_devices};
 use crate::logic::node::{
-    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, FAR_DIAMETER, GATEWAY, LONE, MAC_A, MAC_BRIDGE, MAC_UPLINK,
-    NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_LONE, POD_PEER, PORT_A, SELF, SIGNAL, STICKY, UNKNOWN, UPLINK, VNI, WEB,
-    from_a, from_wire, six,
+    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, FAR_DIAMETER, GATEWAY, LONE, MAC_A, MAC_BRIDGE,
+    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_LONE, POD_PEER, PORT_A, SELF, SIGNAL, STICKY, UNKNOWN,
+    UPLINK, VNI, WEB, from_a, from_wire, six,
 };
 
 fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
@@ -322,8 +322,13 @@ fn tunnels() -> Result<Vec<(&'static str, Visit)>> {
     let answer = inner.tcp(at(POD_LONE, 5432), at(POD_A, 40_000), TcpFlags::SYN_ACK, &[7; 33])?;
     let asks = |port| inner.tcp(at(POD_LONE, 33_000), at(NODE, port), TcpFlags::SYN, &[]);
     let vxlan = |from, inner: &[u8]| from_wire().vxlan(at(from, 51_000), at(NODE, 4789), VNI, inner);
-    let behind_options =
-        from_wire().ipv6_behind(six(LONE), six(NODE), 60, &[17, 0, 1, 4, 0, 0, 0, 0], &vxlan(LONE, &answer)?[54..]);
+    let behind_options = from_wire().ipv6_behind(
+        six(LONE),
+        six(NODE),
+        60,
+        &[17, 0, 1, 4, 0, 0, 0, 0],
+        &vxlan(LONE, &answer)?[54..],
+    );
     let mut visits = vec![
         ("pod into a tunnel of IPv6", from_pod(sent(at(POD_LONE, 80), &[3; 9])?)),
         ("to the node at its end", from_pod(sent(at(LONE, 80), &[3; 9])?)),
@@ -334,7 +339,10 @@ fn tunnels() -> Result<Vec<(&'static str, Visit)>> {
         ("the same to a pod", from_pod(sent(at(POD_LONE, 4789), &[3; 60])?)),
     ];
     for (hook, frames) in [
-        (Hook::FromWire, ["out", "stranger", "node", "pod", "far", "options", "IPv4"]),
+        (
+            Hook::FromWire,
+            ["out", "stranger", "node", "pod", "far", "options", "IPv4"],
+        ),
         (
             Hook::FromWireXdp,
             [

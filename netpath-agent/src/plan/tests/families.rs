@@ -86,7 +86,7 @@ fn route6(via: u8, node: &str, next_hop: &str) -> route::v6::Route {
 fn kernel_routes(plan: &Plan) -> Vec<(String, Way)> {
     let routes = plan.kernel_routes.iter();
     routes
-        .filter(|route| route.source == "fd00:244:1::1".parse::<std::net::IpAddr>().unwrap())
+        .filter(|route| route.source == "fd00:244:1::1".parse::<IpAddr>().unwrap())
         .map(|route| (route.destination.to_string(), route.way))
         .collect()
 }
@@ -100,7 +100,11 @@ fn gateway(gateway: &str) -> Way {
 
 fn tunnel(remote: &str) -> Way {
     let remote: IpAddr = remote.parse().unwrap();
-    let local = if remote.is_ipv4() { "192.168.1.11" } else { "2001:db8:1::11" };
+    let local = if remote.is_ipv4() {
+        "192.168.1.11"
+    } else {
+        "2001:db8:1::11"
+    };
     Way::Tunnel {
         device: 3,
         vni: 78,
@@ -245,7 +249,11 @@ fn a_tunnel_is_of_the_family_that_both_ends_have() {
     let plan = planned(&[DUAL[0], DUAL[2], FAR6], "");
     assert_eq!(plan.problems, []);
     let to_e = route6(VIA_TUNNEL, "2001:db8:2::15", "::");
-    assert_eq!(plan.v6.routes[&key6("fd00:244:5::/64")], to_e, "the kernel knows the next hop");
+    assert_eq!(
+        plan.v6.routes[&key6("fd00:244:5::/64")],
+        to_e,
+        "the kernel knows the next hop"
+    );
     assert_eq!(plan.v6.routes[&key6("2001:db8:2::15/128")], to_e);
     let to_c = route6(VIA_TUNNEL, "::ffff:192.168.2.13", "::ffff:192.168.1.1");
     assert_eq!(plan.v6.routes[&key6("fd00:244:3::/64")], to_c);
@@ -295,7 +303,11 @@ fn a_tunnel_that_leaves_ipv6_too_little_is_refused() {
 fn who_tunnels_is_known_in_a_family_without_pods() {
     let six = |place: usize| {
         let (name, addresses, _) = DUAL[place];
-        (name, addresses, ["'fd00:244:1::/64'", "'fd00:244:2::/64'", "'fd00:244:3::/64'"][place])
+        (
+            name,
+            addresses,
+            ["'fd00:244:1::/64'", "'fd00:244:2::/64'", "'fd00:244:3::/64'"][place],
+        )
     };
     let plan = planned(&[six(0), six(1), six(2)], "");
     assert_eq!(plan.problems, []);
