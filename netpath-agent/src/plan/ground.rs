@@ -79,6 +79,8 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
         Ok(own) => own,
         Err(why) => return Err(own_problem(cluster, facts, problems, why)),
     };
+    own::tell_elsewhere(&places.v4, &own, facts, problems);
+    own::tell_elsewhere(&places.v6, &own, facts, problems);
     let pod_mtu = ends::pod_mtu(&own, &places, facts);
     let senders = routes::senders(&places.v4, &own, facts);
     let v4 = Part::of(places.v4, &own, facts, pod_mtu, problems);

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::{
-    NodeFacts,
+    NodeFacts, Problem,
     ends::Ends,
     nodes::{Placed, Places},
 };
-use crate::family::Family;
+use crate::{family::Family, model::ObjectName};
 
 /// The first of the node's InternalIPs in each family that the uplink has: its tunnels begin there.
 ///
@@ -31,6 +31,30 @@ pub(super) fn ends(places: &Places, facts: &NodeFacts) -> Result<Ends, &'static 
     match is_there {
         true => Ok(ends),
         false => Err("its InternalIP is not an address of the uplink"),
+    }
+}
+
+/// Tells of a family in which other nodes' tunnels end elsewhere: at the first InternalIP, which is not the uplink's.
+pub(super) fn tell_elsewhere<F: Family>(
+    placed: &[Placed<F>],
+    ends: &Ends,
+    facts: &NodeFacts,
+    problems: &mut Vec<Problem>,
+) {
+    let (Some(first), Some(end)) = (addresses(placed, facts).first(), ends.address::<F>()) else {
+        return;
+    };
+    if *first != end {
+        problems.push(Problem::not_served(
+            "Node",
+            &ObjectName::new("", &facts.name),
+            format!(
+                "status.addresses: other nodes' tunnels go to the first InternalIP of {}, {first}, which is not an address of \
+                 the uplink, and so end nowhere: its own is {end}",
+                F::NAME
+            ),
+            "name the uplink's address first (the kubelet's --node-ip), or the device that has the first one (the agent's --uplink)",
+        ));
     }
 }
 

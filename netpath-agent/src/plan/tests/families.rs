@@ -266,6 +266,29 @@ fn a_tunnel_is_of_the_family_that_both_ends_have() {
     );
 }
 
+/// Others tunnel to the first of a node's addresses, and the programs take that alone.
+#[test]
+fn a_first_address_elsewhere_is_told() {
+    let turned = ("a", "192.168.9.9, '2001:db8:1::11', 192.168.1.11", DUAL[0].2);
+    let plan = planned(&[turned, DUAL[1]], "");
+    assert_eq!(
+        said(&plan.problems),
+        [
+            "Node a: status.addresses: other nodes' tunnels go to the first InternalIP of IPv4, 192.168.9.9, which is not an address \
+             of the uplink, and so end nowhere: its own is 192.168.1.11"
+        ]
+    );
+    assert_eq!(plan.config.node4, [192, 168, 1, 11]);
+    let far = ("c", "192.168.2.13, 192.168.2.14", "10.244.3.0/24");
+    let plan = planned(&[DUAL[0], far], "");
+    let route = plan.v4.routes[&key("192.168.2.14/32")];
+    assert_eq!(
+        (route.via, route.node),
+        (VIA_TUNNEL, [192, 168, 2, 13]),
+        "one tunnel for all of a node"
+    );
+}
+
 /// The wider outer header costs pods 20 bytes where there is one.
 #[test]
 fn pods_have_the_mtu_of_the_widest_tunnel() {
