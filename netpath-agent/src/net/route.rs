@@ -8,11 +8,11 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel, RouteLwEnCapType,
-    RouteLwTunnelEncap, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use nix::libc::{EEXIST, ESRCH, RT_TABLE_LOCAL};
 
+use super::encapsulation;
 use super::link::{Link, family};
 use super::neighbour::service_next_hop;
 use super::{Error, Netlink, Result, is_errno, kernel};
@@ -257,7 +257,7 @@ fn message(route: &KernelRoute) -> RouteMessage {
             remote,
         } => {
             message.header.scope = RouteScope::Link;
-            let (kind, parts) = encapsulation(vni, local, remote);
+            let (kind, parts) = encapsulation::of(vni, local, remote);
             message.attributes.push(RouteAttribute::EncapType(kind));
             message.attributes.push(RouteAttribute::Encap(parts));
             (device, None)
@@ -272,45 +272,6 @@ fn message(route: &KernelRoute) -> RouteMessage {
     message
 }
 
-/// A lightweight tunnel of the family that its ends are of.
-fn encapsulation(vni: u32, local: IpAddr, remote: IpAddr) -> (RouteLwEnCapType, Vec<RouteLwTunnelEncap>) {
-    let end = |address, is_local| match (address, is_local) {
-        (IpAddr::V4(address), true) => RouteLwTunnelEncap::Ip(RouteIpTunnel::Source(address)),
-        (IpAddr::V4(address), false) => RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)),
-        (IpAddr::V6(address), true) => RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Source(address)),
-        (IpAddr::V6(address), false) => RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)),
-    };
-    let (kind, id) = match remote {
-        IpAddr::V4(_) => (
-            RouteLwEnCapType::Ip,
-            RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(vni.into())),
-        ),
-        IpAddr::V6(_) => (
-            RouteLwEnCapType::Ip6,
-            RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(vni.into())),
-        ),
-    };
-    (kind, vec![id, end(local, true), end(remote, false)])
-}
-
-/// The network of a lightweight tunnel, its end here and its other end; `None` if it does not say all.
-fn ends(parts: &[RouteLwTunnelEncap]) -> Option<(u32, IpAddr, IpAddr)> {
-    let (mut vni, mut local, mut remote) = (None, None, None);
-    for part in parts {
-        match part {
-            RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(id)) | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(id)) => {
-                vni = u32::try_from(*id).ok();
-            }
-            RouteLwTunnelEncap::Ip(RouteIpTunnel::Source(address)) => local = Some(IpAddr::V4(*address)),
-            RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => remote = Some(IpAddr::V4(*address)),
-            RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Source(address)) => local = Some(IpAddr::V6(*address)),
-            RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)) => remote = Some(IpAddr::V6(*address)),
-            _ => {}
-        }
-    }
-    Some((vni?, local?, remote?))
-}
-
 /// A route of the kernel's as the plan would write it; `None` if no plan writes such a one.
 fn understood(message: &RouteMessage) -> Option<KernelRoute> {
     let destination = destination(message)?;
@@ -319,7 +280,7 @@ fn understood(message: &RouteMessage) -> Option<KernelRoute> {
         match attribute {
             RouteAttribute::Oif(index) => device = Some(*index),
             RouteAttribute::PrefSource(found) => source = address(found),
-            RouteAttribute::Encap(parts) => tunnel = Some(ends(parts)?),
+            RouteAttribute::Encap(parts) => tunnel = Some(encapsulation::ends(parts)?),
             RouteAttribute::Priority(USUAL_METRIC6) if destination.addr().is_ipv6() => {}
             RouteAttribute::Priority(_) | RouteAttribute::MultiPath(_) => return None,
             _ => {}

@@ -4,6 +4,7 @@
 mod kernel;
 mod named;
 mod random;
+mod tunnels;
 
 use std::{
     collections::BTreeMap,
