@@ -1,10 +1,15 @@
 //! Tunnels over IPv6, in real traffic: the example's pods and services in a cluster of IPv6, on nodes that have IPv6 alone, and on
 //! nodes of which some have IPv4 besides.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{
+    fs,
+    net::{Ipv6Addr, SocketAddr},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use netpath_agent::datapath::{pins::Pins, tables};
+use netpath_common::abi::route;
 use netpath_tests::lab::{cluster::Cluster, home::Home, namespace::Namespace, probe, services, topology::UPLINK};
 
 use crate::lab::{arrive_whole, eventually, every_path_passes, example};
@@ -96,19 +101,21 @@ fn fragments_and_segmented_datagrams_arrive_whole() -> Result<()> {
     arrive_whole(cluster(MIXED)?)
 }
 
+/// What `ip` prints in a namespace.
+fn ip(namespace: &Namespace, arguments: &str) -> Result<String> {
+    namespace.run(|| {
+        let output = Command::new("ip").args(arguments.split_whitespace()).output()?;
+        ensure!(output.status.success(), "ip {arguments}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    })
+}
+
 /// Pods know 1430 bytes; the uplink shrinks, and the node tells what its tunnel takes now.
 #[test]
 fn a_pod_is_told_what_fits_into_the_tunnel() -> Result<()> {
     let cluster = cluster(ALONE)?;
     let (from, to) = (cluster.pod("test")?, cluster.pod("wear-2")?);
     let node = &cluster.topology.nodes[from.node].namespace;
-    let ip = |namespace: &Namespace, arguments: &str| {
-        namespace.run(|| {
-            let output = Command::new("ip").args(arguments.split_whitespace()).output()?;
-            ensure!(output.status.success(), "ip {arguments}: {output:?}");
-            Ok(String::from_utf8(output.stdout)?)
-        })
-    };
     ensure!(ip(&from.namespace, "link show eth0")?.contains("mtu 1430"));
     ip(node, &format!("link set {UPLINK} mtu 1400"))?;
     let pins = Pins::new(&cluster.agents[from.node].bpf_root);
@@ -120,5 +127,32 @@ fn a_pod_is_told_what_fits_into_the_tunnel() -> Result<()> {
     probe::upload(&from.namespace, server, 1 << 20)?;
     let route = ip(&from.namespace, &format!("-6 route get {}", to.address))?;
     ensure!(route.contains("mtu 1330"), "{route}");
+    cluster.stop()
+}
+
+/// As routers make themselves known: by an address that is of the link alone.
+#[test]
+fn the_router_may_have_an_address_of_the_link_alone() -> Result<()> {
+    let cluster = cluster(ALONE)?;
+    let (from, to) = (cluster.pod("test")?, cluster.pod("wear-2")?);
+    let shown = ip(&cluster.topology.router, "-6 -o address show dev segment1 scope link")?;
+    let router = shown.split_whitespace().find_map(|word| word.split_once("/64"));
+    let (router, _) = router.with_context(|| format!("no address: {shown}"))?;
+    let node = &cluster.topology.nodes[from.node].namespace;
+    ip(node, &format!("-6 route replace default via {router} dev {UPLINK}"))?;
+    let router: Ipv6Addr = router.parse()?;
+    let far: Ipv6Addr = "fd00:51::13".parse()?;
+    let key = route::v6::RouteKey {
+        address: far.octets(),
+        prefix_len: 128,
+    };
+    let pins = Pins::new(&cluster.agents[from.node].bpf_root);
+    eventually("the route names the router so", || {
+        let found = tables::routes::<[u8; 16]>(&pins).and_then(|routes| routes.get(&key));
+        found.is_ok_and(|found| found.is_some_and(|route| route.next_hop == router.octets()))
+    })?;
+    let server = SocketAddr::new(to.address, 8080);
+    probe::http(&from.namespace, server)?;
+    probe::upload(&from.namespace, server, 1 << 20)?;
     cluster.stop()
 }

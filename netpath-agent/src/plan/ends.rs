@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     NodeFacts,
     nodes::{Placed, Places},
-    routes::{self, Reach},
 };
 use crate::family::{Family, V6};
 
@@ -74,18 +73,16 @@ fn room(end: IpAddr) -> u16 {
     }
 }
 
-/// The largest IP packet of a pod: what the widest of the node's tunnels leaves of the uplink's. Where the node has no IPv4 all of
-/// them will be of IPv6, and pods that start before the first one need not change.
+/// The largest IP packet of a pod: what the widest tunnel of the cluster leaves of the uplink's. A node without IPv4 has tunnels of
+/// IPv6 alone, and what any other sends may go on through one of these: an answer, by way of the node whose NodePort was asked.
+/// Such a packet cannot be answered where it turns out to be too large. Where that would leave too little there are none.
 pub(super) fn pod_mtu(own: &Ends, places: &Places, facts: &NodeFacts) -> u16 {
-    let is_over_ipv6 = |node: &Placed<V6>| {
-        let reach = routes::reach(node, own, facts);
-        matches!(reach, Some(Reach::Tunnel(tunnel)) if tunnel.remote.is_ipv6())
-    };
+    let left = |end: IpAddr| facts.uplink_mtu().saturating_sub(room(end));
+    let over_ipv6 = left(Ipv6Addr::UNSPECIFIED.into());
     let has_pods = |node: &Placed<V6>| *node.name == *facts.name && !node.subnets.is_empty();
-    let has_one = || places.v6.iter().any(has_pods) && places.v6.iter().any(is_over_ipv6);
-    let widest = match own.v4 {
-        Some(end) if !has_one() => end.into(),
-        _ => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    facts.uplink_mtu().saturating_sub(room(widest))
+    let is_wide = || places.v6.iter().any(has_pods) && places.v6.iter().any(|node| node.ends.v4.is_none());
+    match own.v4 {
+        Some(end) if over_ipv6 < V6::LEAST_MTU || !is_wide() => left(end.into()),
+        _ => over_ipv6,
+    }
 }
