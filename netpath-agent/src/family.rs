@@ -51,8 +51,9 @@ pub trait Family: Layouts + AsRef<[u8]> + Send + Sync {
     fn gateway(net: Self::Net) -> Option<Self::Address>;
     /// The fewest ranges that have the same addresses, in order.
     fn aggregate(nets: Vec<Self::Net>) -> Vec<Self::Net>;
-    /// A node's IPv4 address, where the family's addresses are: in IPv6, as an IPv4-mapped one (RFC 4291, section 2.5.5.2).
-    fn carrier(node: Ipv4Addr) -> Self::Address;
+    /// An address on the way of a tunnel that carries the family, as a route of it has that: in IPv6 also one of IPv4, as an
+    /// IPv4-mapped one (RFC 4291, section 2.5.5.2). `None` of IPv6 in a route of IPv4, which has no place for it.
+    fn carrier(address: IpAddr) -> Option<Self::Address>;
     /// The address of the pod behind a port.
     fn of_port(port: &Port) -> Self;
     /// Writes what the configuration has of the family: the node's address, the gateway, the routes' prefix lengths.
@@ -118,8 +119,8 @@ macro_rules! family {
                 $net::aggregate(&nets)
             }
 
-            fn carrier(node: Ipv4Addr) -> $address {
-                $carrier(node)
+            fn carrier(address: IpAddr) -> Option<$address> {
+                $carrier(address)
             }
 
             fn of_port(port: &Port) -> Self {
@@ -138,13 +139,21 @@ macro_rules! family {
 family! {
     V4, "IPv4", "0.0.0.0/0", Ipv4Addr, Ipv4Net, least_mtu: 68,
     sysctls: "ipv4", forward: "ip_forward",
-    carrier: |node| node, port: address4, config: node4, gateway4, route_prefixes4
+    carrier: <V4 as Family>::address, port: address4, config: node4, gateway4, route_prefixes4
 }
 
 family! {
     V6, "IPv6", "::/0", Ipv6Addr, Ipv6Net, least_mtu: 1280,
     sysctls: "ipv6", forward: "conf/all/forwarding",
-    carrier: |node: Ipv4Addr| node.to_ipv6_mapped(), port: address6, config: node6, gateway6, route_prefixes6
+    carrier: |address| Some(mapped(address)), port: address6, config: node6, gateway6, route_prefixes6
+}
+
+/// An address as one of IPv6.
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 /// What people call an address's family.

@@ -80,7 +80,7 @@ reasons! {
     NatExhausted = 42, drop, "nat_exhausted", "no free port for source NAT to this destination";
     FragmentWithoutHead = 43, drop, "fragment_without_head", "a fragment whose first part was not seen, to an address that is translated";
     SctpFragment = 59, drop, "sctp_fragment", "the first fragment of an SCTP packet whose ports must change: its checksum covers what is still to come";
-    TunnelFromStranger = 44, drop, "tunnel_from_stranger", "VXLAN from an address that is no node of this cluster";
+    TunnelFromStranger = 44, drop, "tunnel_from_stranger", "VXLAN from an address that is no node of this cluster, or to one at which no tunnel ends here";
     TunnelFromPod = 45, drop, "tunnel_from_pod", "a pod sent VXLAN of its own to a node";
     FamilyNotServed = 47, drop, "family_not_served", "IPv6, which this node does not serve";
     RewriteFailed = 48, drop, "rewrite_failed", "the kernel could not make room for or change the packet's headers";

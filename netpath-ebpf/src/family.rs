@@ -322,7 +322,8 @@ pub trait Family {
     /// [`Reason::Malformed`].
     fn payload_len<P: Packet>(packet: &P) -> Result<usize, Reason>;
 
-    /// Writes a header without options after the frame's Ethernet header, for a packet that this node makes itself.
+    /// Writes a header without options after the frame's Ethernet header, for a packet that this node makes itself. No payload
+    /// says that the packet is too long for a length of its own.
     ///
     /// # Errors
     /// [`Reason::Malformed`].
@@ -333,6 +334,13 @@ pub trait Family {
         protocol: u8,
         payload_len: u16,
     ) -> Result<(), Reason>;
+
+    /// Labels a packet that this node made by its flow, where the header has a place for that, so that routers that have more
+    /// than one way to its receiver give each flow one (RFC 6438).
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`].
+    fn label<P: Packet>(packet: &mut P, hash: u32) -> Result<(), Reason>;
 
     /// Replaces the addresses, and adapts what sums the header: by as much as [`Address::difference`] says of both together.
     ///
@@ -363,8 +371,14 @@ pub trait Family {
     /// The prefix lengths that routes have.
     fn route_prefixes(config: &Config) -> [u8; ROUTE_PREFIXES];
 
-    /// The end of the tunnel to a node, by its address in a route.
-    fn tunnel_end(node: &Self::Addr) -> [u8; 4];
+    /// What the tunnel to a node, whose end a route has as an address of the family, adds to a packet, in bytes.
+    fn tunnel_room(end: &Self::Addr) -> u32;
+
+    /// Wraps a frame that carries the family for this tunnel. `hash` spreads its flows.
+    ///
+    /// # Errors
+    /// [`Reason::RewriteFailed`].
+    fn wrap<P: Packet>(packet: &mut P, config: &Config, end: &Self::Addr, hash: u32) -> Result<(), Reason>;
 
     /// The neighbour that has an address of a route.
     fn next_hop(address: &Self::Addr) -> NextHop;

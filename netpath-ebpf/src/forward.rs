@@ -5,13 +5,13 @@
 use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
-    conntrack, encap, ethernet,
+    conntrack, ethernet,
     family::{Address, Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, TCP, UDP},
     fragment, hash, icmp, icmp_quote,
     nat::{self, Target},
     offer::Offer,
-    packet::{ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
+    packet::{ETHERNET, GSO_BY_FRAGS, Packet},
     relay, reset,
     scratch::Notes,
     service,
@@ -112,10 +112,7 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
             masquerade::<F, T>(tables, config, notes)?;
             translated = true;
         }
-        (Origin::Pod, End::Host) => no_tunnel(config, &notes.flow)?,
-        (Origin::Pod, End::Direct | End::Tunnel) if notes.way.node == notes.to.destination => {
-            no_tunnel(config, &notes.flow)?;
-        }
+        (Origin::Pod, End::Host | End::Direct | End::Tunnel) => no_tunnel(tables, config, notes)?,
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
         (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside | End::Relayed) if !translated => {
             return Ok(Verdict::Pass(Reason::ToStack));
@@ -128,7 +125,7 @@ pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
     let limit = match notes.way.end {
         End::Pod | End::Host | End::Vacant | End::Service => usize::MAX,
         End::Direct | End::Outside | End::Relayed => usize::from(config.uplink_mtu),
-        End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(VXLAN4),
+        End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(notes.way.room as usize),
     };
     let mut left_to_stack = false;
     if limit != usize::MAX {
@@ -305,10 +302,14 @@ fn masquerade<F: Family, T: Tables<F::Addr>>(
     nat::open(tables, config, notes, 0)
 }
 
-/// A pod must not speak VXLAN to a node: it could put packets of any sender into the network.
+/// A pod must not speak VXLAN to a node, at none of its addresses: it could put packets of any sender into the network.
 #[inline(always)]
-fn no_tunnel<A>(config: &Config, flow: &Flow<A>) -> Result<(), Reason> {
-    if flow.tuple.protocol == UDP && flow.tuple.destination_port == config.vxlan_port {
+fn no_tunnel<A: Address, T: Tables<A>>(tables: &T, config: &Config, notes: &Notes<A>) -> Result<(), Reason> {
+    let Notes { flow, to, way, .. } = notes;
+    if flow.tuple.protocol == UDP
+        && flow.tuple.destination_port == config.vxlan_port
+        && (way.end == End::Host || way::is_node(tables, to.destination))
+    {
         return Err(Reason::TunnelFromPod);
     }
     Ok(())
@@ -408,7 +409,7 @@ fn send<F: Family, P: Packet>(
         End::Tunnel => {
             let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);
             *next_hop = F::next_hop(&way.next_hop);
-            encap::wrap(packet, config, F::tunnel_end(&way.node), hash, F::ETHERTYPE)?;
+            F::wrap(packet, config, &way.node, hash)?;
             Verdict::Wire(Reason::ToTunnel)
         }
         // What no port of this node's answers went to the stack.

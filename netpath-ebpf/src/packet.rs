@@ -5,8 +5,8 @@ use netpath_common::{abi::held::FRAME, reason::Reason};
 
 /// The length of an Ethernet header.
 pub const ETHERNET: usize = 14;
-/// What VXLAN over IPv4 adds to a frame: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
-pub const VXLAN4: usize = 50;
+/// What a tunnel adds to a frame behind the outer IP header: UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
+pub const VXLAN: usize = 30;
 /// [`Packet::gso_size`] of a frame whose segments are each as long as the sender made it: SCTP's (the kernel's constant of that
 /// name, 6.18).
 pub const GSO_BY_FRAGS: usize = 0xffff;
@@ -19,6 +19,18 @@ pub enum Covered {
     PseudoHeader,
     /// The segment itself: ports, identifiers, payload.
     Segment,
+}
+
+/// A tunnel that the kernel's vxlan device ended. Its addresses are of IPv6, or of IPv4 and then IPv4-mapped (RFC 4291,
+/// section 2.5.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The outer source address.
+    pub sender: [u8; 16],
+    /// The outer destination address.
+    pub end: [u8; 16],
+    /// The network identifier.
+    pub vni: u32,
 }
 
 /// An Ethernet frame. Offsets count bytes from its first.
@@ -36,9 +48,8 @@ pub trait Packet {
     /// The device that the packet came in through, or leaves through.
     fn ifindex(&self) -> u32;
 
-    /// Where a frame that the kernel's vxlan device unpacked came from: the outer source address and the network
-    /// identifier. `None` for all others.
-    fn tunnel(&self) -> Option<([u8; 4], u32)>;
+    /// The tunnel of a frame that the kernel's vxlan device unpacked. `None` for all others.
+    fn tunnel(&self) -> Option<Tunnel>;
 
     /// `N` bytes at an offset; `None` if the frame ends before. Offsets must be bounded where they are computed: the
     /// verifier follows them.
@@ -68,19 +79,20 @@ pub trait Packet {
     /// it: what the hardware summed up over all of them is no longer right.
     fn note_change(&mut self, difference: u32);
 
-    /// Puts `headers` before the frame's Ethernet payload: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet. The old
-    /// Ethernet header is replaced. Segmentation offload goes on working.
+    /// Makes room for a tunnel's headers, which are `len` bytes from the outer IP header to the inner Ethernet header's end,
+    /// behind the frame's Ethernet header: that becomes the outer one. `outer` and `inner` are the EtherTypes of both packets.
+    /// What the headers say is stored afterwards. Segmentation offload goes on working.
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
-    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason>;
+    fn encapsulate(&mut self, len: usize, outer: u16, inner: u16) -> Result<(), Reason>;
 
-    /// Takes the 50 bytes of outer headers off; the outer Ethernet header stays before the inner IP packet, and says now that
-    /// it carries `ethertype`.
+    /// Takes these `len` bytes off again; the outer Ethernet header stays before the inner IP packet, and says now that it
+    /// carries `inner`.
     ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
-    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason>;
+    fn decapsulate(&mut self, len: usize, inner: u16) -> Result<(), Reason>;
 
     /// Cuts the frame, or lengthens it with zeros, to this many bytes. A frame yet to be segmented ceases to be one, and
     /// no checksum is left to be finished: only for frames that are written anew, as replies are.

@@ -9,7 +9,15 @@ use netpath_common::abi::{
     held::HeldKey,
 };
 
-use crate::{family::Header, flow::Flow, nat::Target, verdict::NextHop, way::Way};
+use crate::{
+    family::{Family, Header},
+    flow::Flow,
+    nat::Target,
+    v4::V4,
+    v6::V6,
+    verdict::NextHop,
+    way::Way,
+};
 
 /// The working memory. All zero is a value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +30,26 @@ pub struct Scratch {
     pub v4: Notes<[u8; 4]>,
     /// For IPv6.
     pub v6: Notes<[u8; 16]>,
+}
+
+/// A family whose packets the working memory has notes of.
+pub trait Noted: Family {
+    /// Them.
+    fn notes(scratch: &mut Scratch) -> &mut Notes<Self::Addr>;
+}
+
+impl Noted for V4 {
+    #[inline(always)]
+    fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 4]> {
+        &mut scratch.v4
+    }
+}
+
+impl Noted for V6 {
+    #[inline(always)]
+    fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 16]> {
+        &mut scratch.v6
+    }
 }
 
 /// What is known of a packet so far. All zero is a value.

@@ -9,7 +9,7 @@ use netpath_common::{
 };
 
 use crate::{
-    csum, ethernet,
+    csum, encap, ethernet,
     family::{Complaint, Family, Fragment, Header},
     ipv4,
     packet::{ETHERNET, Packet},
@@ -125,8 +125,17 @@ impl Family for V4 {
         protocol: u8,
         payload_len: u16,
     ) -> Result<(), Reason> {
-        let total_len = ipv4::HEADER as u16 + payload_len;
+        let total_len = if payload_len == 0 {
+            0
+        } else {
+            ipv4::HEADER as u16 + payload_len
+        };
         packet.store(ETHERNET, &ipv4::header(*source, *destination, protocol, total_len))
+    }
+
+    #[inline(always)]
+    fn label<P: Packet>(_packet: &mut P, _hash: u32) -> Result<(), Reason> {
+        Ok(())
     }
 
     #[inline(always)]
@@ -171,8 +180,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn tunnel_end(node: &[u8; 4]) -> [u8; 4] {
-        *node
+    fn tunnel_room(_end: &[u8; 4]) -> u32 {
+        encap::room::<V4>() as u32
+    }
+
+    #[inline(always)]
+    fn wrap<P: Packet>(packet: &mut P, config: &Config, end: &[u8; 4], hash: u32) -> Result<(), Reason> {
+        encap::wrap::<V4, P>(packet, config, end, hash, Self::ETHERTYPE)
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! The IPv6 family (RFC 8200). It has no checksum of the header, and every router's neighbours are told when a packet is too
 //! large, since none fragments it. Headers may stand between its own and the transport's: as many as [`EXTENSIONS`] are stepped over.
 //!
-//! Nodes reach each other's tunnels over IPv4. A route to a node behind a router has the tunnel's end and the next hop as
-//! IPv4-mapped addresses (RFC 4291, section 2.5.5.2).
+//! Nodes that both have IPv4 reach each other's tunnels over it. A route to such a node behind a router has the tunnel's end and
+//! the next hop as IPv4-mapped addresses (RFC 4291, section 2.5.5.2); of any other, both are of IPv6.
 
 use netpath_common::{
     abi::{
@@ -13,9 +13,10 @@ use netpath_common::{
 };
 
 use crate::{
-    csum, ethernet,
+    csum, encap, ethernet,
     family::{Complaint, Family, Fragment, Header, words},
     packet::{ETHERNET, Packet},
+    v4::V4,
     verdict::NextHop,
 };
 
@@ -165,6 +166,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn label<P: Packet>(packet: &mut P, hash: u32) -> Result<(), Reason> {
+        let [_, high, middle, low] = hash.to_be_bytes();
+        packet.store(ETHERNET + 1, &[high & 0x0f, middle, low])
+    }
+
+    #[inline(always)]
     fn readdress<P: Packet>(
         packet: &mut P,
         source: &[u8; 16],
@@ -207,9 +214,19 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn tunnel_end(node: &[u8; 16]) -> [u8; 4] {
-        let [.., end] = words(node);
-        end.to_ne_bytes()
+    fn tunnel_room(end: &[u8; 16]) -> u32 {
+        match mapped(end) {
+            Some(_) => encap::room::<V4>() as u32,
+            None => encap::room::<V6>() as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn wrap<P: Packet>(packet: &mut P, config: &Config, end: &[u8; 16], hash: u32) -> Result<(), Reason> {
+        match mapped(end) {
+            Some(end) => encap::wrap::<V4, P>(packet, config, &end, hash, Self::ETHERTYPE),
+            None => encap::wrap::<V6, P>(packet, config, end, hash, Self::ETHERTYPE),
+        }
     }
 
     #[inline(always)]

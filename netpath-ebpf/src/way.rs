@@ -45,10 +45,12 @@ pub struct Way<A> {
     pub ifindex: u32,
     /// [`End::Pod`]: the pod's MAC address.
     pub mac: Mac,
-    /// [`End::Direct`] and [`End::Tunnel`]: the node.
+    /// [`End::Direct`] and [`End::Tunnel`]: the node, by its own address or by its tunnel's end.
     pub node: A,
     /// The same: the next hop on the way there; all zero if it is not known.
     pub next_hop: A,
+    /// [`End::Tunnel`]: what the tunnel adds to a packet, in bytes.
+    pub room: u32,
 }
 
 /// Finds the way to the destination of `to`.
@@ -69,6 +71,7 @@ pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &
         };
         way.node = route.node;
         way.next_hop = route.next_hop;
+        way.room = F::tunnel_room(&way.node);
     }
 }
 
@@ -97,7 +100,7 @@ pub fn via<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: 
 }
 
 /// Whether the address is that of another node.
-#[inline(always)]
+#[inline(never)]
 pub fn is_node<A: Address, T: Tables<A>>(tables: &T, address: A) -> bool {
     let prefix_len = 8 * size_of::<A>() as u32;
     tables

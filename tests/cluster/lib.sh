@@ -32,9 +32,10 @@ export PATH=$BIN:$PATH
 say() { echo "[$(date +%T)] $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# Addresses of the underlay, which has both families. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
+# Addresses of the underlay, which has both families, unless `up --alone` was asked for. Host 0 is the client (kubectl, tests), hosts 1.. are the nodes.
 #   l2: one subnet on a bridge.   l3: a subnet for each host, joined by a router.
 underlay() { cat "$RUN/underlay"; }
+links() { cat "$RUN/links"; } # "ipv4 ipv6"
 # addr_of FAMILY N: its address; addr_of FAMILY N later: one that it may change to.
 addr_of() {
   local net=50 host=$((10 + $2))
@@ -71,15 +72,15 @@ plug() {
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   ip -n "$ns" link add eth0 type veth peer name "h$1" netns np-fabric
-  for f in ipv4 ipv6; do settle_in "$f" "$1"; done
+  for f in $(links); do settle_in "$f" "$1"; done
   ip -n "$ns" link set eth0 up
   if [ "$(underlay)" = l2 ]; then
     ip -n np-fabric link set "h$1" master br0
   else
-    for f in ipv4 ipv6; do offer_gateway "$f" "$1" "h$1"; done
+    for f in $(links); do offer_gateway "$f" "$1" "h$1"; done
   fi
   ip -n np-fabric link set "h$1" up
-  for f in ipv4 ipv6; do ip -n "$ns" route add default via "$(gateway_of "$f" "$1")"; done
+  for f in $(links); do ip -n "$ns" route add default via "$(gateway_of "$f" "$1")"; done
   ip netns exec "$ns" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 }
 

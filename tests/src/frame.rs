@@ -267,7 +267,7 @@ impl Frame {
     ///
     /// # Errors
     /// If the inner frame is too long.
-    pub fn vxlan(&self, source: Socket, destination: Socket, vni: u32, inner: &[u8]) -> Result<Vec<u8>> {
+    pub fn vxlan<A: Ip>(&self, source: Socket<A>, destination: Socket<A>, vni: u32, inner: &[u8]) -> Result<Vec<u8>> {
         let vni = vni.to_be_bytes();
         let header = [0x08, 0, 0, 0, vni[1], vni[2], vni[3], 0];
         self.udp_without_checksum(source, destination, &[&header[..], inner].concat())

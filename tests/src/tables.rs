@@ -23,7 +23,7 @@ use netpath_common::{
 use netpath_ebpf::{
     csum,
     family::Address,
-    packet::{Covered, ETHERNET, Packet, VXLAN4},
+    packet::{Covered, ETHERNET, Packet, Tunnel},
     socket::Socket,
     tables::{InsertError, Tables},
 };
@@ -267,8 +267,8 @@ pub struct HostPacket {
     pub ifindex: u32,
     /// Payload bytes of each segment, or 0.
     pub gso_size: usize,
-    /// The sender and network of a tunnel that the kernel ended.
-    pub tunnel: Option<([u8; 4], u32)>,
+    /// The tunnel that the kernel ended.
+    pub tunnel: Option<Tunnel>,
     /// Whether it is at XDP, where no frame comes in anew.
     pub xdp: bool,
     /// The frames that come in anew, in their order.
@@ -299,7 +299,7 @@ impl Packet for HostPacket {
         self.ifindex
     }
 
-    fn tunnel(&self) -> Option<([u8; 4], u32)> {
+    fn tunnel(&self) -> Option<Tunnel> {
         self.tunnel
     }
 
@@ -337,14 +337,14 @@ impl Packet for HostPacket {
 
     fn note_change(&mut self, _difference: u32) {}
 
-    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
-        self.bytes.splice(..ETHERNET, headers.iter().copied());
+    fn encapsulate(&mut self, len: usize, _outer: u16, _inner: u16) -> Result<(), Reason> {
+        self.bytes.splice(ETHERNET..ETHERNET, vec![0; len]);
         Ok(())
     }
 
-    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
-        self.bytes.drain(ETHERNET..ETHERNET + VXLAN4);
-        self.bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+    fn decapsulate(&mut self, len: usize, inner: u16) -> Result<(), Reason> {
+        self.bytes.drain(ETHERNET..ETHERNET + len);
+        self.bytes[12..14].copy_from_slice(&inner.to_be_bytes());
         Ok(())
     }
 

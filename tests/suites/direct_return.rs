@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -63,14 +63,14 @@ fn start() -> Result<Cluster> {
 /// Has the router lead the balancer's address to a node.
 fn lead(cluster: &Cluster, node: usize) -> Result<()> {
     let via = cluster.topology.nodes[node].address;
-    wire::route(&cluster.topology.router, (BALANCER, 32), via)
+    wire::route(&cluster.topology.router, (BALANCER.into(), 32), via)
 }
 
 /// Whom the pods of this many connections saw, each as pod and client.
-fn seen(cluster: &Cluster, to: SocketAddrV4, times: usize) -> Result<BTreeSet<(String, IpAddr)>> {
+fn seen(cluster: &Cluster, to: SocketAddr, times: usize) -> Result<BTreeSet<(String, IpAddr)>> {
     (0..times)
         .map(|_| {
-            let answer = probe::http(&cluster.topology.client, to.into())?.answer;
+            let answer = probe::http(&cluster.topology.client, to)?.answer;
             Ok((answer.pod, answer.client.ip()))
         })
         .collect()
@@ -113,25 +113,21 @@ fn pods_of_the_segment_see_their_clients_whichever_node_was_asked() -> Result<()
     };
     let client = IpAddr::V4(CLIENT);
     for (asked, to) in [
-        (one, SocketAddrV4::new(BALANCER, 80)),
-        (one, SocketAddrV4::new(one.address, NODE_PORT)),
-        (two, SocketAddrV4::new(two.address, NODE_PORT)),
+        (one, SocketAddr::from((BALANCER, 80))),
+        (one, SocketAddr::new(one.address, NODE_PORT)),
+        (two, SocketAddr::new(two.address, NODE_PORT)),
     ] {
         // Through a tunnel the answer must come back through the node that was asked: its address stands for the client's.
-        let expected = [
-            ("web-1", client),
-            ("web-2", client),
-            ("web-3", IpAddr::V4(asked.address)),
-        ];
+        let expected = [("web-1", client), ("web-2", client), ("web-3", asked.address)];
         let expected = expected.map(|(pod, client)| (pod.to_owned(), client));
         assert_eq!(seen(&cluster, to, 40)?, BTreeSet::from(expected), "at {to}");
         // Whole segments both ways: nothing is put around them.
         for _ in 0..6 {
-            probe::upload(&cluster.topology.client, to.into(), 300_000)?;
-            probe::download(&cluster.topology.client, to.into(), 300_000)?;
+            probe::upload(&cluster.topology.client, to, 300_000)?;
+            probe::download(&cluster.topology.client, to, 300_000)?;
         }
     }
-    let heard = probe::udp(&cluster.topology.client, SocketAddrV4::new(BALANCER, 53).into())?;
+    let heard = probe::udp(&cluster.topology.client, SocketAddr::from((BALANCER, 53)))?;
     ensure!(heard.answer.bytes > 0, "an empty datagram");
     cluster.stop()
 }

@@ -5,7 +5,7 @@ mod ground;
 
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     path::Path,
     time::Duration,
 };
@@ -267,7 +267,10 @@ fn another_nodes_pod_through_a_tunnel() -> Result<()> {
     fs::write(folder.path().join("objects.yaml"), OBJECTS)?;
     let cluster = Cluster::start(Home::unique()?, folder.path(), &|_| {})?;
     let (far, near) = (cluster.pod("far")?, cluster.pod("near")?);
-    let node = cluster.topology.nodes[0].address.octets();
+    let IpAddr::V4(node) = cluster.topology.nodes[0].address else {
+        anyhow::bail!("the example's nodes have IPv4");
+    };
+    let (node, client) = (node.octets(), far.address4()?.octets());
     let server = near.namespace.run(|| Ok(UdpSocket::bind((near.address, TARGET))?))?;
     server.set_read_timeout(Some(Duration::from_millis(200)))?;
     // The agent may still be about to learn of the service.
@@ -281,7 +284,7 @@ fn another_nodes_pod_through_a_tunnel() -> Result<()> {
     let socket = raw::<[u8; 4]>(&far.namespace)?;
     for (id, order) in (1..).zip(ORDERS) {
         let sent = payload(4 * PART + 3, id.into());
-        let frames = fragments(id, (far.address.octets(), CLIENT_PORT), (node, NODE_PORT), &sent, PART)?;
+        let frames = fragments(id, (client, CLIENT_PORT), (node, NODE_PORT), &sent, PART)?;
         send(&socket, node, ordered(&frames, order))?;
         let (got, from) = heard(&server).with_context(|| format!("{order:?}"))?;
         ensure!(got == sent && from.ip() == far.address, "{from}, {order:?}");

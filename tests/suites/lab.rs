@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -18,21 +18,31 @@ use netpath_tests::lab::{
     probe,
     process::{self, Process},
     services,
-    topology::{CLIENT, Topology},
+    topology::{CLIENT, CLIENT6, Topology},
     ways,
 };
 
-const NODES: [(&str, Ipv4Addr); 3] = [
-    ("a", Ipv4Addr::new(192, 168, 50, 1)),
-    ("b", Ipv4Addr::new(192, 168, 50, 2)),
-    ("c", Ipv4Addr::new(192, 168, 51, 3)),
+const NODES: [(&str, [&str; 2]); 3] = [
+    ("a", ["192.168.50.1", "fd00:50::1"]),
+    ("b", ["192.168.50.2", "fd00:50::2"]),
+    ("c", ["192.168.51.3", "fd00:51::3"]),
 ];
 
-fn ground(home: &Home) -> Result<Topology> {
-    Topology::build(home, &NODES.map(|(name, address)| (name.to_owned(), address)))
+/// The addresses of a node and of the client, those of IPv4 first.
+fn addresses(place: usize) -> Result<Vec<IpAddr>> {
+    let Some((_, addresses)) = NODES.get(place) else {
+        return Ok(vec![CLIENT.into(), CLIENT6.into()]);
+    };
+    addresses.iter().map(|address| Ok(address.parse()?)).collect()
 }
 
-fn server(home: &Home, namespace: &Namespace, address: Ipv4Addr) -> Result<Process> {
+fn ground(home: &Home) -> Result<Topology> {
+    let nodes = NODES.iter().enumerate();
+    let nodes = nodes.map(|(place, (name, _))| Ok(((*name).to_owned(), addresses(place)?)));
+    Topology::build(home, &nodes.collect::<Result<Vec<_>>>()?)
+}
+
+fn server(home: &Home, namespace: &Namespace, address: IpAddr) -> Result<Process> {
     let mut command = Command::new(process::binary("netpath-lab")?);
     command.args([
         "pod",
@@ -81,22 +91,23 @@ pub fn remains(name: &str) -> Result<Vec<PathBuf>> {
 fn every_namespace_of_the_ground_reaches_every_other_by_tcp_udp_and_icmp() -> Result<()> {
     let home = Home::unique()?;
     let topology = ground(&home)?;
-    let nodes = topology.nodes.iter().map(|node| (&node.namespace, node.address));
-    let all: Vec<_> = nodes.chain([(&topology.client, CLIENT)]).collect();
-    for (to, address) in &all {
+    let nodes = topology.nodes.iter().map(|node| &node.namespace);
+    let all: Vec<_> = nodes.chain([&topology.client]).enumerate().collect();
+    for (to, family) in all.iter().flat_map(|to| [(to, 0), (to, 1)]) {
+        let (place, to) = to;
+        let address = &addresses(*place)?[family];
         let mut server = server(&home, to, *address)?;
-        for (from, own) in &all {
-            let tcp = probe::http(from, SocketAddrV4::new(*address, 80).into())?;
-            let udp = probe::udp(from, SocketAddrV4::new(*address, 53).into())?;
+        for (place, from) in &all {
+            let own = &addresses(*place)?[family];
+            let tcp =
+                probe::http(from, SocketAddr::new(*address, 80)).with_context(|| format!("{own} asks {address}"))?;
+            let udp = probe::udp(from, SocketAddr::new(*address, 53))?;
             for heard in [&tcp, &udp] {
-                assert_eq!(
-                    (heard.answer.pod.as_str(), heard.answer.client.ip()),
-                    ("served", (*own).into())
-                );
+                assert_eq!((heard.answer.pod.as_str(), heard.answer.client.ip()), ("served", *own));
             }
             probe::icmp(from, *address, 1000)?;
-            probe::upload(from, SocketAddrV4::new(*address, 80).into(), 1 << 20)?;
-            probe::download(from, SocketAddrV4::new(*address, 80).into(), 1 << 20)?;
+            probe::upload(from, SocketAddr::new(*address, 80), 1 << 20)?;
+            probe::download(from, SocketAddr::new(*address, 80), 1 << 20)?;
         }
         server.kill()?;
         fs::remove_file(home.folder().join("served.log"))?;
@@ -111,7 +122,7 @@ fn nobody_answers_where_nobody_serves() -> Result<()> {
     let [a, b, _] = topology.nodes.as_slice() else {
         anyhow::bail!("three nodes were asked for")
     };
-    let nobody = SocketAddrV4::new(b.address, 80).into();
+    let nobody = SocketAddr::new(b.address, 80);
     assert!(probe::http(&a.namespace, nobody).is_err());
     assert!(probe::udp(&a.namespace, nobody).is_err());
     // The router knows nothing of pods: an address of a pod subnet leads nowhere.
@@ -140,13 +151,14 @@ fn a_lab_leaves_nothing_also_on_panic_and_when_half_built() -> Result<()> {
 
     let home = Home::unique()?;
     let third = home.name().to_owned();
-    let stranger = ("far".to_owned(), Ipv4Addr::new(10, 1, 1, 1));
+    let stranger = ("far".to_owned(), vec![Ipv4Addr::new(10, 1, 1, 1).into()]);
     let refused = Topology::build(&home, &[stranger])
         .err()
         .context("an address on no segment was taken")?;
     assert_eq!(
         refused.to_string(),
-        "Node far: its InternalIP 10.1.1.1 is on no segment of the lab (192.168.50.0/24, 192.168.51.0/24)"
+        "Node far: its InternalIP 10.1.1.1 is on no segment of the lab (192.168.50.0/24, fd00:50::/64; 192.168.51.0/24, \
+         fd00:51::/64)"
     );
     drop(home);
     assert_eq!(remains(&third)?, Vec::<PathBuf>::new());
@@ -171,7 +183,7 @@ fn a_name_is_one_labs_at_a_time() -> Result<()> {
     Ok(())
 }
 
-fn example() -> PathBuf {
+pub fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
 }
 
@@ -213,14 +225,18 @@ const KINDS: &[&str] = &[
 
 #[test]
 fn every_path_through_the_example_passes() -> Result<()> {
-    let cluster = cluster()?;
+    every_path_passes(cluster()?, KINDS)
+}
+
+/// Walks all ways through a cluster, which has these kinds at least, and ends it.
+pub fn every_path_passes(cluster: Cluster, kinds: &[&str]) -> Result<()> {
     let name = cluster.home.name().to_owned();
     let ways = ways::all(&cluster);
-    let missing: Vec<_> = KINDS
+    let missing: Vec<_> = kinds
         .iter()
         .filter(|kind| !ways.iter().any(|way| way.kind == **kind))
         .collect();
-    assert_eq!(missing, Vec::<&&str>::new(), "the example lacks these kinds of paths");
+    assert_eq!(missing, Vec::<&&str>::new(), "the cluster lacks these kinds of paths");
     for question in [Question::Tcp, Question::Udp, Question::Icmp, Question::Bulk] {
         assert!(
             ways.iter().any(|way| way.question == question),
@@ -254,7 +270,11 @@ fn every_path_through_the_example_passes() -> Result<()> {
 
 #[test]
 fn fragments_and_segmented_datagrams_arrive_whole() -> Result<()> {
-    let cluster = cluster()?;
+    arrive_whole(cluster()?)
+}
+
+/// Sends echoes that are cut up and datagrams that the kernel cuts up between the example's pods, and ends the cluster.
+pub fn arrive_whole(cluster: Cluster) -> Result<()> {
     let test = &cluster.pod("test")?.namespace;
     for name in ["wear-1", "watch", "database"] {
         probe::icmp(test, cluster.pod(name)?.address, 4000)
@@ -263,7 +283,7 @@ fn fragments_and_segmented_datagrams_arrive_whole() -> Result<()> {
     let watch = cluster.pod("watch")?;
     for from in ["test", "wear-2", "wear-1"] {
         let (segments, segment) = (20, 1200);
-        let to = SocketAddrV4::new(watch.address, 9000).into();
+        let to = SocketAddr::new(watch.address, 9000);
         let got = probe::segmented(&cluster.pod(from)?.namespace, to, segments, segment)?;
         assert_eq!(got, vec![segment as u64; segments], "datagrams of {from} to watch");
     }
@@ -280,7 +300,7 @@ fn services_follow_their_pods_and_their_objects() -> Result<()> {
         .context("no Service wear")?;
     let (test, to) = (
         &cluster.pod("test")?.namespace,
-        SocketAddrV4::new(wear.address, wear.port).into(),
+        SocketAddr::new(wear.address, wear.port),
     );
     let ask = || -> Result<String> { Ok(probe::http(test, to)?.answer.pod) };
 
@@ -322,7 +342,7 @@ fn services_follow_their_pods_and_their_objects() -> Result<()> {
     cluster.stop()
 }
 
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     for _ in 0..500 {
         if condition() {
             return Ok(());

@@ -15,3 +15,4 @@ mod rolling;
 mod run;
 mod sctp;
 mod sockets;
+mod tunnels;

@@ -13,11 +13,11 @@ use netpath_tests::stack;
 /// The most instructions that the verifier may look at, over all ways through a program, and the most stack, in bytes.
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
-    (Hook::FromOverlay, 49_000, 480),
-    (Hook::FromWire, 103_000, 512),
-    (Hook::ToWire, 12_700, 416),
-    (Hook::FromHost, 58_500, 512),
-    (Hook::FromWireXdp, 142_000, 496),
+    (Hook::FromOverlay, 51_000, 480),
+    (Hook::FromWire, 106_000, 512),
+    (Hook::ToWire, 13_200, 416),
+    (Hook::FromHost, 60_000, 512),
+    (Hook::FromWireXdp, 150_000, 496),
     (Hook::Connect4, 3_400, 320),
     (Hook::Sendmsg4, 3_900, 400),
     (Hook::Recvmsg4, 120, 32),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +32,7 @@ fn start() -> Result<Cluster> {
 
 /// The addresses that flows go to, by name.
 fn targets(cluster: &Cluster) -> Result<BTreeMap<&'static str, SocketAddr>> {
-    let pod = |name, port| -> Result<SocketAddr> { Ok(SocketAddrV4::new(cluster.pod(name)?.address, port).into()) };
+    let pod = |name, port| -> Result<SocketAddr> { Ok(SocketAddr::new(cluster.pod(name)?.address, port)) };
     let ports = services::ports(cluster);
     let of = |service: &str, protocol: &str| {
         let found = ports
@@ -43,15 +43,15 @@ fn targets(cluster: &Cluster) -> Result<BTreeMap<&'static str, SocketAddr>> {
     let (web, events) = (of("watch", "TCP")?, of("watch", "UDP")?);
     let node = &cluster.topology.nodes[0];
     let node_port = |port: &services::Port| -> Result<SocketAddr> {
-        Ok(SocketAddrV4::new(node.address, port.node_port.context("no NodePort")?).into())
+        Ok(SocketAddr::new(node.address, port.node_port.context("no NodePort")?))
     };
     Ok(BTreeMap::from([
         ("same node", pod("wear-1", 8080)?),
         ("direct", pod("watch", 8080)?),
         ("tunnel", pod("database", 5432)?),
         ("direct, UDP", pod("watch", 9000)?),
-        ("ClusterIP", SocketAddrV4::new(web.address, web.port).into()),
-        ("ClusterIP, UDP", SocketAddrV4::new(events.address, events.port).into()),
+        ("ClusterIP", SocketAddr::new(web.address, web.port)),
+        ("ClusterIP, UDP", SocketAddr::new(events.address, events.port)),
         ("NodePort", node_port(web)?),
         ("NodePort, UDP", node_port(events)?),
     ]))
@@ -159,7 +159,7 @@ fn an_agent_of_another_build_takes_over_and_hands_back() -> Result<()> {
     let Cluster {
         pods, agents, topology, ..
     } = &mut cluster;
-    let health = SocketAddrV4::new(Ipv4Addr::LOCALHOST, HEALTH_PORT).into();
+    let health = SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTH_PORT));
     let ((), tallies) = traffic::during(&flows(&targets, pods, &topology.client)?, || {
         for (binary, sizes) in [(&second, OTHER_SIZES), (&first, &[] as &[&str])] {
             for (agent, node) in agents.iter_mut().zip(&topology.nodes) {

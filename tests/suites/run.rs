@@ -140,7 +140,7 @@ fn what_is_wrong_is_named() -> Result<()> {
         ("kind: [", "all.yaml, document 1"),
         (
             "{kind: Node, apiVersion: v1, metadata: {name: n}}",
-            "all.yaml, document 1: Node n: no IPv4 address of type InternalIP",
+            "all.yaml, document 1: Node n: no IP address of type InternalIP",
         ),
         ("", ": no Node in it"),
         (

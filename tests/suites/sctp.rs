@@ -144,9 +144,9 @@ fn services_and_the_outside_are_reached_over_real_devices() -> Result<()> {
         let said =
             |from: &Namespace, to| speak(from, to, &pod.namespace, target).with_context(|| format!("{name}, {to}"));
         let seen = said(&client.namespace, service)?;
-        assert_eq!(seen, SocketAddrV4::new(client.address, MOVED), "{name}");
+        assert_eq!(seen, SocketAddrV4::new(client.address4()?, MOVED), "{name}");
         let seen = said(&client.namespace, node_port)?;
-        assert_eq!(*seen.ip(), client.address, "{name}");
+        assert_eq!(*seen.ip(), client.address4()?, "{name}");
         let seen = said(node, service)?;
         assert_eq!(seen, SocketAddrV4::new(GATEWAY, MOVED), "{name}");
         let seen = said(outside, node_port)?;

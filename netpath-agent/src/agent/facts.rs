@@ -121,7 +121,7 @@ fn planned(uplink: &Uplink) -> plan::Uplink {
     }
 }
 
-/// The device with one of the node's InternalIPs, unless it is named: of IPv4, as tunnels are, if there is one.
+/// The device with one of the node's InternalIPs, unless it is named: of IPv4, as tunnels are then, if there is one.
 pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
     let has_v4 = node.internal_ips.iter().any(IpAddr::is_ipv4);
     let addresses = node.internal_ips.iter();
@@ -135,19 +135,26 @@ pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Resul
     first.map_or(Ok(None), Err)
 }
 
-/// Of each other node that is not on the uplink's segment, the router that the kernel would send to, in IPv4: tunnels alone
-/// lead there. A node that the kernel reaches over another device is left to the kernel.
+/// Of each other node that is not on the uplink's segment, the router that the kernel would send to, by the family of the tunnel
+/// there: IPv4 if both nodes have it. A node that the kernel reaches over another device is left to the kernel.
 async fn next_hops(
     netlink: &Netlink,
     uplink: &Uplink,
     cluster: &Cluster,
     own: &str,
 ) -> Result<BTreeMap<IpAddr, IpAddr>> {
+    let has_v4 = |node: &Node| node.internal_ips.iter().any(IpAddr::is_ipv4);
+    let own_has_v4 = cluster.nodes.get(own).is_some_and(|node| has_v4(node));
     let others = cluster.nodes.iter().filter(|(name, _)| *name != own);
-    let addresses: BTreeSet<IpAddr> = others
-        .flat_map(|(_, node)| &node.internal_ips)
+    let ends = others.flat_map(|(_, node)| {
+        let over_v4 = own_has_v4 && has_v4(node);
+        node.internal_ips
+            .iter()
+            .filter(move |address| address.is_ipv4() == over_v4)
+    });
+    let addresses: BTreeSet<IpAddr> = ends
         .copied()
-        .filter(|address| address.is_ipv4() && !uplink.addresses.iter().any(|segment| segment.contains(address)))
+        .filter(|address| !uplink.addresses.iter().any(|segment| segment.contains(address)))
         .collect();
     let mut hops = BTreeMap::new();
     for address in addresses {

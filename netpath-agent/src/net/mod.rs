@@ -5,6 +5,7 @@
 pub mod before;
 pub mod bridge;
 pub mod chains;
+mod encapsulation;
 pub mod link;
 pub mod namespace;
 pub mod neighbour;

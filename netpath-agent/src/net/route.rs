@@ -8,11 +8,11 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
-    RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use nix::libc::{EEXIST, ESRCH, RT_TABLE_LOCAL};
 
+use super::encapsulation;
 use super::link::{Link, family};
 use super::neighbour::service_next_hop;
 use super::{Error, Netlink, Result, is_errno, kernel};
@@ -154,7 +154,7 @@ impl Netlink {
     }
 
     async fn add_route(&self, route: &KernelRoute, beside: bool) -> Result<()> {
-        let message = message(route)?;
+        let message = message(route);
         let mut request =
             rtnetlink::packet_core::NetlinkMessage::from(netlink_packet_route::RouteNetlinkMessage::NewRoute(message));
         use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
@@ -231,7 +231,7 @@ impl Netlink {
 }
 
 /// The request that adds a route.
-fn message(route: &KernelRoute) -> Result<RouteMessage> {
+fn message(route: &KernelRoute) -> RouteMessage {
     let destination = route.destination;
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
@@ -250,19 +250,16 @@ fn message(route: &KernelRoute) -> Result<RouteMessage> {
     let (device, gateway) = match route.way {
         Way::Gateway { device, gateway } => (device, Some(gateway)),
         Way::Link { device } => (device, Some(service_next_hop(route.source))),
-        Way::Tunnel { device, vni, remote } => {
-            let IpAddr::V4(remote) = remote else {
-                return Err(Error::Missing {
-                    object: format!("an IPv4 tunnel end for the route to {destination}"),
-                    remedy: "give the node an IPv4 InternalIP: tunnels are of IPv4".into(),
-                });
-            };
+        Way::Tunnel {
+            device,
+            vni,
+            local,
+            remote,
+        } => {
             message.header.scope = RouteScope::Link;
-            message.attributes.push(RouteAttribute::EncapType(RouteLwEnCapType::Ip));
-            message.attributes.push(RouteAttribute::Encap(vec![
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(vni.into())),
-                RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(remote)),
-            ]));
+            let (kind, parts) = encapsulation::of(vni, local, remote);
+            message.attributes.push(RouteAttribute::EncapType(kind));
+            message.attributes.push(RouteAttribute::Encap(parts));
             (device, None)
         }
     };
@@ -272,39 +269,32 @@ fn message(route: &KernelRoute) -> Result<RouteMessage> {
         message.header.flags = RouteFlags::Onlink;
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
     }
-    Ok(message)
+    message
 }
 
 /// A route of the kernel's as the plan would write it; `None` if no plan writes such a one.
 fn understood(message: &RouteMessage) -> Option<KernelRoute> {
     let destination = destination(message)?;
-    let (mut device, mut source, mut vni, mut remote) = (None, None, None, None);
+    let (mut device, mut source, mut tunnel) = (None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => device = Some(*index),
             RouteAttribute::PrefSource(found) => source = address(found),
-            RouteAttribute::Encap(parts) => {
-                for part in parts {
-                    match part {
-                        RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(id)) => vni = u32::try_from(*id).ok(),
-                        RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => remote = Some(*address),
-                        _ => {}
-                    }
-                }
-            }
+            RouteAttribute::Encap(parts) => tunnel = Some(encapsulation::ends(parts)?),
             RouteAttribute::Priority(USUAL_METRIC6) if destination.addr().is_ipv6() => {}
             RouteAttribute::Priority(_) | RouteAttribute::MultiPath(_) => return None,
             _ => {}
         }
     }
     let (device, source) = (device?, source?);
-    let way = match (gateway(message), vni, remote) {
-        (Some(gateway), None, None) if gateway == service_next_hop(source) => Way::Link { device },
-        (Some(gateway), None, None) => Way::Gateway { device, gateway },
-        (None, Some(vni), Some(remote)) => Way::Tunnel {
+    let way = match (gateway(message), tunnel) {
+        (Some(gateway), None) if gateway == service_next_hop(source) => Way::Link { device },
+        (Some(gateway), None) => Way::Gateway { device, gateway },
+        (None, Some((vni, local, remote))) => Way::Tunnel {
             device,
             vni,
-            remote: remote.into(),
+            local,
+            remote,
         },
         _ => return None,
     };

@@ -112,7 +112,7 @@ pub fn endpoints<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
 pub fn routes<F: Family>(pins: &Pins, status: &mut Status) -> Result<()> {
     for (key, route) in tables::routes::<F>(pins)?.entries()? {
         let (key, route): (RouteKey<F>, Route<F>) = (key.into(), route.into());
-        // A tunnel's end is an IPv4 address in either family.
+        // The end of a tunnel of IPv4 is such an address in either family.
         let given = |address: F| {
             let address: IpAddr = F::Address::from(address).into();
             (!address.is_unspecified()).then(|| address.to_canonical())

@@ -2,23 +2,16 @@
 
 use netpath_common::abi::{ABI_VERSION, config::Config};
 
-use super::{NodeFacts, own::Own, part::Part, routes};
+use super::{NodeFacts, ends::Ends, part::Part, routes};
 use crate::family::{Family, V4, V6};
 
-/// What VXLAN adds to an IP packet: outer IPv4 20, UDP 8, VXLAN 8 and the inner Ethernet header 14 bytes (RFC 7348).
-pub const OVERLAY_OVERHEAD: u16 = 50;
-
-/// The largest IP packet of a pod.
-pub(super) fn pod_mtu(facts: &NodeFacts) -> u16 {
-    uplink_mtu(facts).saturating_sub(OVERLAY_OVERHEAD)
-}
-
-fn uplink_mtu(facts: &NodeFacts) -> u16 {
-    u16::try_from(facts.uplink.mtu).unwrap_or(u16::MAX)
-}
-
 /// The entry.
-pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<V4>>, Option<&Part<V6>>)) -> Config {
+pub(super) fn config(
+    facts: &NodeFacts,
+    own: &Ends,
+    pod_mtu: u16,
+    (v4, v6): (Option<&Part<V4>>, Option<&Part<V6>>),
+) -> Config {
     let mut config = Config {
         abi_version: ABI_VERSION,
         hash_seed: facts.hash_seed,
@@ -28,8 +21,8 @@ pub(super) fn config(facts: &NodeFacts, own: &Own, (v4, v6): (Option<&Part<V4>>,
         bridge_ifindex: facts.bridge.ifindex,
         vni: facts.vni,
         vxlan_port: facts.vxlan_port,
-        uplink_mtu: uplink_mtu(facts),
-        pod_mtu: pod_mtu(facts),
+        uplink_mtu: facts.uplink_mtu(),
+        pod_mtu,
         nat_port_min: *facts.nat_ports.start(),
         nat_port_max: *facts.nat_ports.end(),
         uplink_mac: facts.uplink.device.mac,

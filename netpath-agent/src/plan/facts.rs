@@ -54,6 +54,13 @@ pub struct NodeFacts {
     pub next_hops: BTreeMap<IpAddr, IpAddr>,
 }
 
+impl NodeFacts {
+    /// The largest IP packet that leaves through the uplink, in bytes.
+    pub fn uplink_mtu(&self) -> u16 {
+        u16::try_from(self.uplink.mtu).unwrap_or(u16::MAX)
+    }
+}
+
 /// A device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {

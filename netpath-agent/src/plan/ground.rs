@@ -6,10 +6,13 @@ use std::{collections::BTreeSet, iter, net::IpAddr, sync::Arc};
 use imbl::OrdMap;
 
 use super::{
-    FamilyPlan, KernelRoute, NodeFacts, Plan, Problem, Severity, config, endpoints, kernel_routes,
+    FamilyPlan, KernelRoute, NodeFacts, Plan, Problem, Severity, config, endpoints,
+    ends::{self, Ends},
+    kernel_routes,
     nodes::{self, Places},
-    own::Own,
+    own,
     part::Part,
+    routes,
     site::Site,
     topology::Here,
 };
@@ -72,13 +75,17 @@ impl Ground {
 type Planned = (Option<Site<V4>>, Option<Site<V6>>, Plan);
 
 fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec<Problem>) -> Result<Planned, Problem> {
-    let own = match Own::find(&places, facts) {
+    let own = match own::ends(&places, facts) {
         Ok(own) => own,
         Err(why) => return Err(own_problem(cluster, facts, problems, why)),
     };
-    let v4 = Part::of(places.v4, &own, facts, problems);
-    let v6 = Part::of(places.v6, &own, facts, problems);
-    let lacks = lacks::<V4>(v4.is_some(), cluster, facts) || lacks::<V6>(v6.is_some(), cluster, facts);
+    own::tell_elsewhere(&places.v4, &own, facts, problems);
+    own::tell_elsewhere(&places.v6, &own, facts, problems);
+    let pod_mtu = ends::pod_mtu(&own, &places, facts);
+    let senders = routes::senders(&places.v4, &own, facts);
+    let v4 = Part::of(places.v4, &own, facts, pod_mtu, problems);
+    let v6 = Part::of(places.v6, &own, facts, pod_mtu, problems);
+    let lacks = lacks(&v4, pod_mtu, cluster, facts) || lacks(&v6, pod_mtu, cluster, facts);
     if lacks || v4.is_none() && v6.is_none() {
         let why = "it has no pod subnet of its own with room for pods";
         return Err(own_problem(cluster, facts, problems, why));
@@ -92,9 +99,17 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
     let mut kernel_routes = BTreeSet::new();
     let plan = Plan {
         health_check_addresses: asked_on_v4.chain(asked_on_v6).collect(),
-        config: config::config(facts, &own, (v4.as_ref(), v6.as_ref())),
-        v4: tables(v4, &own, facts, &mut kernel_routes),
-        v6: tables(v6, &own, facts, &mut kernel_routes),
+        config: config::config(facts, &own, pod_mtu, (v4.as_ref(), v6.as_ref())),
+        v4: match v4 {
+            Some(part) => tables(part, &own, facts, &mut kernel_routes),
+            None => FamilyPlan {
+                routes: senders,
+                ..FamilyPlan::default()
+            },
+        },
+        v6: v6.map_or_else(FamilyPlan::default, |part| {
+            tables(part, &own, facts, &mut kernel_routes)
+        }),
         kernel_routes,
         leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
         ..Plan::default()
@@ -103,21 +118,18 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
 }
 
 /// Whether the node is to have pods of a family, and could, and yet has no place for them.
-fn lacks<F: Family>(is_there: bool, cluster: &Cluster, facts: &NodeFacts) -> bool {
+fn lacks<F: Family>(part: &Option<Part<F>>, pod_mtu: u16, cluster: &Cluster, facts: &NodeFacts) -> bool {
     let asks = |node: &Arc<Node>| node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
-    !is_there && config::pod_mtu(facts) >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
+    part.is_none() && pod_mtu >= F::LEAST_MTU && cluster.nodes.get(&facts.name).is_some_and(asks)
 }
 
 /// A family's tables without services; its routes of the node's own stack go to those of the other.
 fn tables<F: Family>(
-    part: Option<Part<F>>,
-    own: &Own,
+    part: Part<F>,
+    own: &Ends,
     facts: &NodeFacts,
     kernel_routes: &mut BTreeSet<KernelRoute>,
 ) -> FamilyPlan<F> {
-    let Some(part) = part else {
-        return FamilyPlan::default();
-    };
     kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
     FamilyPlan {
         endpoints: endpoints::endpoints(&part.own, facts),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{
     NodeFacts,
-    own::Own,
+    ends::Ends,
     part::Part,
     routes::{Reach, reach},
 };
@@ -39,31 +39,34 @@ pub enum Way {
         /// The next hop.
         gateway: IpAddr,
     },
-    /// In VXLAN, by a lightweight tunnel: `encap ip id VNI dst REMOTE dev DEVICE`.
+    /// In VXLAN, by a lightweight tunnel: `encap ip id VNI src LOCAL dst REMOTE dev DEVICE`, or `encap ip6`.
     Tunnel {
         /// The metadata-mode vxlan device's index.
         device: u32,
         /// VXLAN network identifier.
         vni: u32,
-        /// The node at the other end, which has IPv4.
+        /// The end on this node: the other knows it by this address alone.
+        local: IpAddr,
+        /// The end on the other, of the same family.
         remote: IpAddr,
     },
 }
 
 /// The routes to other nodes' pods and to services, in a family.
-pub(super) fn kernel_routes<F: Family>(part: &Part<F>, own: &Own, facts: &NodeFacts) -> Vec<KernelRoute> {
+pub(super) fn kernel_routes<F: Family>(part: &Part<F>, own: &Ends, facts: &NodeFacts) -> Vec<KernelRoute> {
     let source = part.gateway.into();
     let mut routes = Vec::new();
     for node in &part.others {
-        let way = match reach(node.addresses.first().copied(), node, own, facts) {
+        let way = match reach(node, own, facts) {
             Some(Reach::Direct(gateway)) => Way::Gateway {
                 device: facts.uplink.device.ifindex,
                 gateway: gateway.into(),
             },
-            Some(Reach::Tunnel(remote)) => Way::Tunnel {
+            Some(Reach::Tunnel(tunnel)) => Way::Tunnel {
                 device: facts.overlay.ifindex,
                 vni: facts.vni,
-                remote: IpAddr::V4(remote),
+                local: tunnel.local,
+                remote: tunnel.remote,
             },
             None => continue,
         };

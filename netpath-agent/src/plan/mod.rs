@@ -12,6 +12,7 @@ mod changes;
 mod claims;
 mod config;
 mod endpoints;
+mod ends;
 mod facts;
 mod frontends;
 mod ground;
@@ -47,7 +48,6 @@ use crate::{
 
 pub use crate::model::{Problem, Severity};
 pub use changes::{Changes, FamilyChanges};
-pub use config::OVERLAY_OVERHEAD;
 pub use facts::{Device, NODE_PORTS, NodeFacts, Uplink};
 pub use kernel_routes::{KernelRoute, Way};
 pub use node_port_addresses::NodePortAddresses;

@@ -1,10 +1,10 @@
 //! Which node has which addresses and subnets, once their claims are held against each other.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{NodeFacts, subnets::Claims};
+use super::{NodeFacts, ends::Ends, subnets::Claims};
 use crate::{
     family::{Family, V4, V6},
     model::{Cluster, Node, Problem, unusable},
@@ -19,8 +19,8 @@ pub(super) struct Placed<F: Family> {
     pub addresses: Vec<F::Address>,
     /// Its pod subnets.
     pub subnets: Vec<F::Net>,
-    /// Where its tunnel ends: its first IPv4 address.
-    pub tunnel: Option<Ipv4Addr>,
+    /// Where its tunnels end: its first address of each family.
+    pub ends: Ends,
 }
 
 /// The nodes of each family.
@@ -39,10 +39,16 @@ pub(super) fn place(cluster: &Cluster, facts: &NodeFacts, problems: &mut Vec<Pro
     }
     let v4 = Addresses::<V4>::of(&by_age, problems);
     let v6 = Addresses::<V6>::of(&by_age, problems);
-    let tunnels: Vec<Option<Ipv4Addr>> = v4.by_node.iter().map(|all| all.first().copied()).collect();
+    let both = iter::zip(&v4.by_node, &v6.by_node);
+    let ends: Vec<Ends> = both
+        .map(|(v4, v6)| Ends {
+            v4: v4.first().copied(),
+            v6: v6.first().copied(),
+        })
+        .collect();
     Places {
-        v4: v4.place(&by_age, &tunnels, facts, problems),
-        v6: v6.place(&by_age, &tunnels, facts, problems),
+        v4: v4.place(&by_age, &ends, facts, problems),
+        v6: v6.place(&by_age, &ends, facts, problems),
     }
 }
 
@@ -126,7 +132,7 @@ impl<'a, F: Family> Addresses<'a, F> {
     fn place(
         self,
         by_age: &[(&'a str, &Node)],
-        tunnels: &[Option<Ipv4Addr>],
+        ends: &[Ends],
         facts: &NodeFacts,
         problems: &mut Vec<Problem>,
     ) -> Vec<Placed<F>> {
@@ -140,16 +146,16 @@ impl<'a, F: Family> Addresses<'a, F> {
             }
         }
         let mut placed = Vec::new();
-        for (((name, node), addresses), tunnel) in by_age.iter().zip(self.by_node).zip(tunnels) {
+        for (((name, node), addresses), ends) in by_age.iter().zip(self.by_node).zip(ends) {
             let has_pods = || node.pod_cidrs.iter().any(|subnet| F::net(*subnet).is_some());
-            if addresses.is_empty() && (tunnel.is_none() || !has_pods()) {
+            if addresses.is_empty() && (ends.v4.is_none() || !has_pods()) {
                 continue;
             }
             placed.push(Placed {
                 name: (*name).into(),
                 addresses,
                 subnets: own_subnets::<F>(name, node, &self.owners, &mut claims, problems),
-                tunnel: *tunnel,
+                ends: *ends,
             });
         }
         placed

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeFacts, Problem, config::pod_mtu, nodes::Placed, own::Own, routes};
+use super::{NodeFacts, Problem, ends::Ends, nodes::Placed, routes};
 use crate::{family::Family, model::ObjectName};
 
 /// The family's nodes.
@@ -20,11 +20,21 @@ pub(super) struct Part<F: Family> {
 }
 
 impl<F: Family> Part<F> {
-    /// Finds the ways to all nodes; `None` if this one has no pods of the family.
-    pub fn of(mut placed: Vec<Placed<F>>, node: &Own, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Option<Self> {
+    /// Finds the ways to all nodes; `None` if this one has no pods of the family, or their packets may not be large enough.
+    pub fn of(
+        mut placed: Vec<Placed<F>>,
+        node: &Ends,
+        facts: &NodeFacts,
+        pod_mtu: u16,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let place = placed.iter().position(|node| *node.name == *facts.name)?;
         let mut own = placed.remove(place);
-        if own.subnets.is_empty() || !has_room(facts, F::LEAST_MTU, F::NAME, problems) {
+        if own.subnets.is_empty() {
+            return None;
+        }
+        if pod_mtu < F::LEAST_MTU {
+            problems.push(too_narrow::<F>(facts, pod_mtu));
             return None;
         }
         if own.addresses.is_empty() {
@@ -50,20 +60,16 @@ impl<F: Family> Part<F> {
     }
 }
 
-/// Whether pods' packets may be as large as every packet of a family must be.
-pub(super) fn has_room(facts: &NodeFacts, least: u16, family: &str, problems: &mut Vec<Problem>) -> bool {
-    let mtu = pod_mtu(facts);
-    if mtu >= least {
-        return true;
-    }
-    problems.push(Problem::not_served(
+fn too_narrow<F: Family>(facts: &NodeFacts, pod_mtu: u16) -> Problem {
+    Problem::not_served(
         "Node",
         &ObjectName::new("", &facts.name),
         format!(
-            "the uplink's MTU of {} leaves pods' packets {mtu} bytes: {family} needs {least}",
-            facts.uplink.mtu
+            "the uplink's MTU of {} leaves pods' packets {pod_mtu} bytes: {} needs {}",
+            facts.uplink.mtu,
+            F::NAME,
+            F::LEAST_MTU
         ),
         "give the uplink a larger MTU",
-    ));
-    false
+    )
 }

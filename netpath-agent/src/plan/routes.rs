@@ -1,10 +1,9 @@
-//! `np_route4` and `np_route6`: a node on the uplink's segment is direct, any other is behind the tunnel. Tunnels are of
-//! IPv4, whatever they carry.
+//! `np_route4` and `np_route6`: a node on the uplink's segment is direct, any other is behind a tunnel.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
 use netpath_common::abi::{
@@ -12,14 +11,18 @@ use netpath_common::abi::{
     route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL},
 };
 
-use super::{NodeFacts, nodes::Placed, own::Own};
+use super::{
+    NodeFacts,
+    ends::{Ends, Tunnel},
+    nodes::Placed,
+};
 use crate::{family::Family, model::Problem};
 
 /// The routes. Takes from the nodes those subnets that find no place among them, or that nothing leads to.
 pub(super) fn routes<F: Family>(
     own: &mut Placed<F>,
     others: &mut [Placed<F>],
-    node: &Own,
+    node: &Ends,
     facts: &NodeFacts,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<F::RouteKey, F::Route> {
@@ -41,13 +44,13 @@ pub(super) fn routes<F: Family>(
     }
     for other in others {
         for address in &other.addresses {
-            if let Some(reach) = reach(Some(*address), other, node, facts) {
+            if let Some(reach) = reach_at(Some(*address), other, node, facts) {
                 table.insert_node(*address, reach.route(facts));
             }
         }
-        match reach(other.addresses.first().copied(), other, node, facts) {
+        match reach(other, node, facts) {
             Some(reach) => table.insert_all(other, reach.route(facts), problems),
-            None => cut_off(other, problems),
+            None => cut_off(other, node, facts, problems),
         }
     }
     table.routes
@@ -57,37 +60,63 @@ pub(super) fn routes<F: Family>(
 pub(super) enum Reach<F: Family> {
     /// At its address on the segment.
     Direct(F::Address),
-    /// Through the tunnel that ends there.
-    Tunnel(Ipv4Addr),
+    /// Through a tunnel that carries the family.
+    Tunnel(Tunnel),
 }
 
-/// How one of a node's addresses is reached, or its pods where it has no address; `None` if tunnels would have to begin or
-/// end where there is no IPv4.
-pub(super) fn reach<F: Family>(
+/// How another node's pods are reached; `None` if no tunnel can be.
+pub(super) fn reach<F: Family>(node: &Placed<F>, own: &Ends, facts: &NodeFacts) -> Option<Reach<F>> {
+    reach_at(node.addresses.first().copied(), node, own, facts)
+}
+
+/// The same of one of its addresses, if it has one. All that is not on the segment goes through the node's one tunnel.
+fn reach_at<F: Family>(
     address: Option<F::Address>,
     node: &Placed<F>,
-    own: &Own,
+    own: &Ends,
     facts: &NodeFacts,
 ) -> Option<Reach<F>> {
     let direct = address.filter(|address| own.address::<F>().is_some() && is_direct((*address).into(), facts));
-    if let Some(address) = direct {
-        return Some(Reach::Direct(address));
+    match direct {
+        Some(address) => Some(Reach::Direct(address)),
+        None => own.tunnel_to::<F>(&node.ends, facts).map(Reach::Tunnel),
     }
-    own.v4?;
-    match address.map(Into::into) {
-        Some(IpAddr::V4(address)) => Some(Reach::Tunnel(address)),
-        _ => node.tunnel.map(Reach::Tunnel),
+}
+
+/// Of a family that the node has no pods of, though tunnels may come by it: the addresses of the nodes at their other ends. None
+/// of any other.
+pub(super) fn senders<F: Family>(
+    placed: &[Placed<F>],
+    own: &Ends,
+    facts: &NodeFacts,
+) -> BTreeMap<F::RouteKey, F::Route> {
+    let mut table = Table::<F>::default();
+    let (here, others): (Vec<_>, Vec<_>) = placed.iter().partition(|node| *node.name == *facts.name);
+    if here.iter().any(|node| !node.subnets.is_empty()) {
+        return table.routes;
     }
+    for node in others {
+        for address in &node.addresses {
+            if let Some(reach) = reach_at(Some(*address), node, own, facts) {
+                table.insert_node(*address, reach.route(facts));
+            }
+        }
+    }
+    table.routes
 }
 
 impl<F: Family> Reach<F> {
     fn route(&self, facts: &NodeFacts) -> F::Route {
         let (via, node, next_hop) = match *self {
-            Self::Direct(address) => (VIA_DIRECT, address, Some(address)),
-            Self::Tunnel(end) => (VIA_TUNNEL, F::carrier(end), next_hop(end, facts).map(F::carrier)),
+            Self::Direct(address) => (VIA_DIRECT, Some(address), Some(address)),
+            Self::Tunnel(Tunnel { remote, .. }) => (
+                VIA_TUNNEL,
+                F::carrier(remote),
+                next_hop(remote, facts).and_then(F::carrier),
+            ),
         };
         let route = Route {
-            node: F::octets(node),
+            node: node.map(F::octets).unwrap_or_default(),
             next_hop: next_hop.map(F::octets).unwrap_or_default(),
             via,
             reserved: [0; 3],
@@ -96,15 +125,13 @@ impl<F: Family> Reach<F> {
     }
 }
 
-/// Where the uplink sends what is for a tunnel's end.
-fn next_hop(end: Ipv4Addr, facts: &NodeFacts) -> Option<Ipv4Addr> {
-    if is_direct(end.into(), facts) {
+/// Where the uplink sends what is for a tunnel's end: a neighbour of the end's own family, if one is known.
+fn next_hop(end: IpAddr, facts: &NodeFacts) -> Option<IpAddr> {
+    if is_direct(end, facts) {
         return Some(end);
     }
-    match facts.next_hops.get(&IpAddr::V4(end)) {
-        Some(IpAddr::V4(router)) => Some(*router),
-        _ => None,
-    }
+    let router = facts.next_hops.get(&end).copied();
+    router.filter(|router| router.is_ipv4() == end.is_ipv4())
 }
 
 /// Whether an address is on the uplink's segment.
@@ -113,13 +140,24 @@ fn is_direct(address: IpAddr, facts: &NodeFacts) -> bool {
 }
 
 /// Takes from a node the subnets that nothing leads to.
-fn cut_off<F: Family>(node: &mut Placed<F>, problems: &mut Vec<Problem>) {
+fn cut_off<F: Family>(node: &mut Placed<F>, own: &Ends, facts: &NodeFacts, problems: &mut Vec<Problem>) {
+    let (why, remedy) = if own.meets(&node.ends) {
+        (
+            format!(
+                "a tunnel of IPv6 leaves too little of the uplink's MTU of {} for {}",
+                facts.uplink.mtu,
+                F::NAME
+            ),
+            "give the uplink a larger MTU",
+        )
+    } else {
+        (
+            "a tunnel needs an InternalIP of one family at both ends".to_owned(),
+            "give all nodes an InternalIP of one family (the kubelet's --node-ip), or have them on one segment",
+        )
+    };
     for subnet in node.subnets.drain(..) {
-        let what = format!(
-            "spec.podCIDRs: {subnet} is not reached: the node is on another segment, and a tunnel needs an InternalIP of IPv4 at \
-             both ends"
-        );
-        let remedy = "give all nodes an InternalIP of IPv4 (the kubelet's --node-ip), or have them on one segment";
+        let what = format!("spec.podCIDRs: {subnet} is not reached: the node is on another segment, and {why}");
         problems.push(Problem::refused_global("Node", &*node.name, what, remedy));
     }
 }

@@ -13,6 +13,7 @@ mod scale;
 mod services;
 mod sources;
 mod topology;
+mod tunnels;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 

@@ -337,7 +337,7 @@ fn the_node_is_followed_and_healed() {
         assert_eq!(ip_json("link show netpath0")[0]["mtu"], 1350);
 
         ip("link delete netpath-vx");
-        let tunnel = "10.244.3.0/24 encap ip id 78 src 0.0.0.0 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx scope link src 10.244.1.1";
+        let tunnel = "10.244.3.0/24 encap ip id 78 src 10.0.1.1 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx scope link src 10.244.1.1";
         node.until("the vxlan device", |node| {
             node.config().overlay_ifindex != overlay && routes().contains(&tunnel.into())
         });

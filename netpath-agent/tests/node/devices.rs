@@ -313,6 +313,11 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
         let tunnel = |remote| Way::Tunnel {
             device: overlay,
             vni: 78,
+            local: address(if address(remote).is_ipv4() {
+                "10.0.1.1"
+            } else {
+                "2001:db8:1::1"
+            }),
             remote: address(remote),
         };
         let direct = |gateway| Way::Gateway {
@@ -340,7 +345,7 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
             [
                 "10.96.0.0/12 via 169.254.78.1 dev netpath0 src 10.244.1.1 onlink linkdown",
                 "10.244.2.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink",
-                "10.244.3.0/24 encap ip id 78 src 0.0.0.0 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx scope link src 10.244.1.1",
+                "10.244.3.0/24 encap ip id 78 src 10.0.1.1 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx scope link src 10.244.1.1",
             ]
         );
         let report = netlink.apply_routes(&first).await.unwrap();
@@ -363,7 +368,7 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
             members(&ip_json("-4 route get 10.244.3.7"), &["gateway", "dev"]),
             json!([{"gateway": "10.0.1.3", "dev": "up0"}])
         );
-        assert!(ip("-4 route show 10.244.2.0/24").contains("encap ip id 78 src 0.0.0.0 dst 10.0.2.2"));
+        assert!(ip("-4 route show 10.244.2.0/24").contains("encap ip id 78 src 10.0.1.1 dst 10.0.2.2"));
 
         // Somebody else's route to the same place is neither replaced nor hidden.
         let taken = [route("10.99.0.0/16", tunnel("10.0.2.3"))];
@@ -382,7 +387,7 @@ fn routes_follow_the_plan_and_others_are_left_alone() {
     });
 }
 
-/// Both families' routes lead the same ways; those of IPv6 through tunnels of IPv4.
+/// Both families' routes lead the same ways; those of IPv6 through tunnels of either family.
 #[test]
 fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
     in_namespace(async |netlink| {
@@ -406,6 +411,11 @@ fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
         let tunnel = |remote| Way::Tunnel {
             device: overlay,
             vni: 78,
+            local: address(if address(remote).is_ipv4() {
+                "10.0.1.1"
+            } else {
+                "2001:db8:1::1"
+            }),
             remote: address(remote),
         };
         let direct = |gateway| Way::Gateway {
@@ -438,7 +448,7 @@ fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
             [
                 "fd00:96::/108 via fe80::4e:78 dev netpath0 src fd00:244:1::1 metric 1024 onlink linkdown pref medium",
                 "fd00:244:2::/64 via 2001:db8:1::2 dev up0 src fd00:244:1::1 metric 1024 onlink pref medium",
-                "fd00:244:3::/64 encap ip id 78 src 0.0.0.0 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx src fd00:244:1::1 metric 1024 \
+                "fd00:244:3::/64 encap ip id 78 src 10.0.1.1 dst 10.0.2.1 ttl 0 tos 0 dev netpath-vx src fd00:244:1::1 metric 1024 \
                  pref medium",
             ]
         );
@@ -450,7 +460,8 @@ fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
             "{known:?}"
         );
 
-        // One node moves behind a router, one comes nearer, one has another address, the service range goes.
+        // One node moves behind a router, one comes nearer, one has another address, one has no IPv4 any more, the service range
+        // goes.
         let second = [
             route("fd00:244:2::/64", tunnel("10.0.2.2")),
             route("fd00:244:3::/64", direct("2001:db8:1::3")),
@@ -460,12 +471,17 @@ fn routes_of_ipv6_follow_the_plan_and_others_are_left_alone() {
         assert_eq!((report.set, report.deleted), (2, 3), "{:?}", report.errors);
         assert_eq!(shown().len(), 2, "{:?}", shown());
         let third = [
-            route("fd00:244:2::/64", tunnel("10.0.2.2")),
+            route("fd00:244:2::/64", tunnel("2001:db8:2::2")),
             route("fd00:244:3::/64", direct("2001:db8:1::4")),
             four,
         ];
         let report = netlink.apply_routes(&third).await.unwrap();
-        assert_eq!((report.set, report.deleted), (1, 1), "{:?}", report.errors);
+        assert_eq!((report.set, report.deleted), (2, 2), "{:?}", report.errors);
+        let over_ipv6 = "fd00:244:2::/64 encap ip6 id 78 src 2001:db8:1::1 dst 2001:db8:2::2 hoplimit 0 tc 0 dev netpath-vx src \
+                         fd00:244:1::1 metric 1024 pref medium";
+        assert!(shown().contains(&over_ipv6.to_owned()), "{:?}", shown());
+        let report = netlink.apply_routes(&third).await.unwrap();
+        assert_eq!((report.set, report.deleted, report.errors.len()), (0, 0, 0));
         assert_eq!(
             members(&ip_json("-6 route get fd00:244:3::7"), &["gateway", "dev"]),
             json!([{"gateway": "2001:db8:1::4", "dev": "up0"}])

@@ -4,9 +4,10 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_RESET, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
-        BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-        BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
+        BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, BPF_F_TUNINFO_IPV6,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
@@ -18,15 +19,19 @@ use aya_ebpf::{
 use core::{arch::asm, mem::offset_of};
 use netpath_common::{abi::held::FRAME, reason::Reason};
 use netpath_ebpf::{
-    csum, ethernet, flow,
-    packet::{Covered, ETHERNET, GSO_BY_FRAGS, Packet, VXLAN4},
+    csum, encap, ethernet,
+    family::from_words,
+    flow,
+    packet::{Covered, ETHERNET, GSO_BY_FRAGS, Packet, Tunnel},
+    v4::V4,
+    v6::{self, V6},
 };
 
 use super::direct::Window;
 
 /// What the logic may look at: VXLAN's headers, and within them an ICMP error that quotes the longest IPv4 header and the
 /// ports behind it, or an IPv6 header, with as much room for further headers in between.
-const DEEPEST: usize = ETHERNET + VXLAN4 + 40 + 8 + 40 + 8 + 32;
+const DEEPEST: usize = encap::inner::<V6>() + 40 + 8 + 40 + 8 + 32;
 
 /// `skb->tc_index` of a packet that a program of ours sent out of the uplink: `to_wire` has nothing to add to it.
 const SENT: u32 = 0x4e50;
@@ -45,6 +50,20 @@ fn within<const MOST: usize>(mut len: usize) -> Option<usize> {
     unsafe { asm!("{len} = {len}", len = inout(reg) len, options(pure, nomem, nostack, preserves_flags)) };
     (len <= MOST).then_some(len)
 }
+
+/// `struct bpf_tunnel_key` (include/uapi/linux/bpf.h) in words, as far as it is asked for. Addresses of IPv4 are the first word of
+/// their places, in host order; those of IPv6 are in network order.
+#[derive(Default)]
+#[repr(C)]
+struct TunnelKey {
+    id: u32,
+    remote: [u32; 4],
+    /// TOS, TTL, extensions, label.
+    rest: [u32; 2],
+    local: [u32; 4],
+}
+
+const _: () = assert!(size_of::<TunnelKey>() == size_of::<bpf_tunnel_key>());
 
 /// A socket buffer, as a tc program has it.
 pub struct SkbPacket {
@@ -74,7 +93,6 @@ impl SkbPacket {
     #[inline(always)]
     fn has_tcp_headers(&self) -> bool {
         const OUTER: usize = ETHERNET;
-        const INNER: usize = ETHERNET + VXLAN4;
         let is = |at: usize, ethertype: u16| {
             self.view::<2>(at - 2)
                 .is_some_and(|bytes| *bytes == ethertype.to_be_bytes())
@@ -85,11 +103,14 @@ impl SkbPacket {
         };
         let tcp6 = |at: usize| self.view::<{ 40 + 20 }>(at).is_some_and(|ip| ip[6] == flow::TCP);
         let tcp = |at: usize| is(at, ethernet::IPV4) && tcp4(at) || is(at, ethernet::IPV6) && tcp6(at);
-        let udp = || {
+        let udp4 = || {
             self.view::<20>(OUTER)
                 .is_some_and(|ip| ip[0] == 0x45 && ip[9] == flow::UDP)
         };
-        tcp(OUTER) || is(OUTER, ethernet::IPV4) && udp() && tcp(INNER)
+        let udp6 = || self.view::<40>(OUTER).is_some_and(|ip| ip[6] == flow::UDP);
+        tcp(OUTER)
+            || is(OUTER, ethernet::IPV4) && udp4() && tcp(encap::inner::<V4>())
+            || is(OUTER, ethernet::IPV6) && udp6() && tcp(encap::inner::<V6>())
     }
 
     /// Whether a program of ours sent this packet already.
@@ -111,6 +132,15 @@ impl SkbPacket {
     pub(super) fn set_unwrapped(&mut self, unwrapped: bool) {
         // SAFETY: as above; tc programs may write the field.
         unsafe { (*self.skb).cb[0] = u32::from(unwrapped) };
+    }
+
+    /// Asks for the tunnel that the kernel's vxlan device ended, of the family that the flags name; whether it was of that.
+    #[inline(always)]
+    fn tunnel_key(&self, key: &mut TunnelKey, flags: u64) -> bool {
+        // SAFETY: the context is valid, and `key` has the size that the kernel is told.
+        let failed =
+            unsafe { bpf_skb_get_tunnel_key(self.skb, (&raw mut *key).cast(), size_of::<TunnelKey>() as u32, flags) };
+        failed == 0
     }
 
     /// Makes room behind the Ethernet header, or takes it away, and leaves all that the buffer says of the packet. Returns
@@ -136,8 +166,8 @@ impl SkbPacket {
         if failed != 0 {
             return failed;
         }
-        let failed = self.grow((VXLAN4 + TAKEN) as i32);
-        if failed != 0 || self.store(ETHERNET + VXLAN4, &taken).is_err() {
+        let failed = self.grow((encap::room::<V4>() + TAKEN) as i32);
+        if failed != 0 || self.store(encap::inner::<V4>(), &taken).is_err() {
             return -ALREADY;
         }
         0
@@ -190,13 +220,23 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
-    fn tunnel(&self) -> Option<([u8; 4], u32)> {
-        // The oldest layout, which only an IPv4 tunnel has: the identifier and the sender, both in host order.
-        const SIZE: usize = offset_of!(bpf_tunnel_key, __bindgen_anon_1) + size_of::<u32>();
-        let mut key = [0u32; SIZE / size_of::<u32>()];
-        // SAFETY: the context is valid and `key` has the size that the kernel is told.
-        let failed = unsafe { bpf_skb_get_tunnel_key(self.skb, key.as_mut_ptr().cast(), SIZE as u32, 0) };
-        (failed == 0).then(|| (key[1].to_be_bytes(), key[0]))
+    fn tunnel(&self) -> Option<Tunnel> {
+        // The kernel wants the family to be named.
+        let mut key = TunnelKey::default();
+        let of_ipv4 = self.tunnel_key(&mut key, 0);
+        if !of_ipv4 && !self.tunnel_key(&mut key, BPF_F_TUNINFO_IPV6.into()) {
+            return None;
+        }
+        // Addresses of IPv4 are in host order.
+        let address = |words: [u32; 4]| match of_ipv4 {
+            true => v6::mapping(words[0].to_be_bytes()),
+            false => from_words(words),
+        };
+        Some(Tunnel {
+            sender: address(key.remote),
+            end: address(key.local),
+            vni: key.id,
+        })
     }
 
     #[inline(always)]
@@ -254,54 +294,55 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
-    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
+    fn encapsulate(&mut self, len: usize, outer: u16, inner: u16) -> Result<(), Reason> {
         // FIXED_GSO: segments stay as large as the sender made them; the pods' MTU leaves room for the headers. The other
         // flags tell segmentation where the inner headers begin.
         const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
-            | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
             | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
             | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
             | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
-        let flags = FLAGS | bpf_f_adj_room_encap_l2(ETHERNET as u64);
+        let family = if outer == ethernet::IPV6 {
+            BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
+        } else {
+            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+        };
+        let flags = FLAGS | u64::from(family) | bpf_f_adj_room_encap_l2(ETHERNET as u64);
         // SAFETY: the context is valid, and no view is alive.
-        let mut failed = unsafe { bpf_skb_adjust_room(self.skb, VXLAN4 as i32, BPF_ADJ_ROOM_MAC, flags) };
+        let mut failed = unsafe { bpf_skb_adjust_room(self.skb, len as i32, BPF_ADJ_ROOM_MAC, flags) };
         // The buffer says that it holds a tunnel already. If that is the one we took off, all it says of inner headers is
         // right again once they are back where they were. If it is a pod's own, that is so for whole packets alone: no
         // buffer can tell segmentation of two tunnels.
-        let is_ipv4 = headers[ETHERNET + VXLAN4 - 2..] == ethernet::IPV4.to_be_bytes();
-        if failed == -ALREADY && (self.gso_size() == 0 || is_ipv4 && self.unwrapped()) {
-            failed = if is_ipv4 {
-                self.grow(VXLAN4 as i32)
+        if failed == -ALREADY && (self.gso_size() == 0 || inner == outer && self.unwrapped()) {
+            failed = if inner == outer {
+                self.grow(len as i32)
             } else {
                 self.grow_to_ipv4()
             };
         }
-        if failed != 0 {
-            return Err(Reason::RewriteFailed);
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Reason::RewriteFailed)
         }
-        self.store(0, headers).map_err(|_| Reason::RewriteFailed)
     }
 
     #[inline(always)]
-    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
+    fn decapsulate(&mut self, len: usize, inner: u16) -> Result<(), Reason> {
         const FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
         // The kernel changes what it takes the packet for, but not the Ethernet header.
-        let inner = if ethertype == ethernet::IPV6 {
+        let family = if inner == ethernet::IPV6 {
             BPF_F_ADJ_ROOM_DECAP_L3_IPV6
         } else {
             BPF_F_ADJ_ROOM_DECAP_L3_IPV4
         };
-        let flags = FLAGS | u64::from(inner);
+        let flags = FLAGS | u64::from(family);
         // SAFETY: the context is valid, and no view is alive.
-        let failed = unsafe { bpf_skb_adjust_room(self.skb, -(VXLAN4 as i32), BPF_ADJ_ROOM_MAC, flags) };
+        let failed = unsafe { bpf_skb_adjust_room(self.skb, -(len as i32), BPF_ADJ_ROOM_MAC, flags) };
         self.set_unwrapped(true);
         if failed != 0 {
             return Err(Reason::RewriteFailed);
         }
-        if ethertype == ethernet::IPV4 {
-            return Ok(());
-        }
-        self.store(ETHERNET - 2, &ethertype.to_be_bytes())
+        self.store(ETHERNET - 2, &inner.to_be_bytes())
             .map_err(|_| Reason::RewriteFailed)
     }
 

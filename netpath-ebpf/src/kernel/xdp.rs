@@ -15,7 +15,7 @@ use netpath_common::{
 use netpath_ebpf::{
     csum, ethernet,
     family::words,
-    packet::{Covered, ETHERNET, Packet, VXLAN4},
+    packet::{Covered, ETHERNET, Packet, Tunnel},
     scratch::Scratch,
     verdict::{Neighbour, NextHop, Verdict},
 };
@@ -68,7 +68,7 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn tunnel(&self) -> Option<([u8; 4], u32)> {
+    fn tunnel(&self) -> Option<Tunnel> {
         None
     }
 
@@ -110,16 +110,15 @@ impl Packet for XdpPacket {
     fn note_change(&mut self, _difference: u32) {}
 
     #[inline(always)]
-    fn encapsulate(&mut self, headers: &[u8; ETHERNET + VXLAN4]) -> Result<(), Reason> {
-        self.move_head(-(VXLAN4 as i32))?;
-        self.store(0, headers).map_err(|_| Reason::RewriteFailed)
+    fn encapsulate(&mut self, len: usize, _outer: u16, _inner: u16) -> Result<(), Reason> {
+        self.move_head(-(len as i32))
     }
 
     #[inline(always)]
-    fn decapsulate(&mut self, ethertype: u16) -> Result<(), Reason> {
+    fn decapsulate(&mut self, len: usize, inner: u16) -> Result<(), Reason> {
         let mut outer = *self.view::<ETHERNET>(0).ok_or(Reason::RewriteFailed)?;
-        [outer[12], outer[13]] = ethertype.to_be_bytes();
-        self.move_head(VXLAN4 as i32)?;
+        [outer[12], outer[13]] = inner.to_be_bytes();
+        self.move_head(len as i32)?;
         self.store(0, &outer).map_err(|_| Reason::RewriteFailed)
     }
 

@@ -7,11 +7,11 @@ use crate::{
     ethernet,
     family::Family,
     forward::{Origin, forward},
-    packet::Packet,
+    packet::{Packet, Tunnel},
     scratch::Scratch,
     tables::BothTables,
     v4::V4,
-    v6::V6,
+    v6::{self, V6},
     verdict::Verdict,
     way,
 };
@@ -34,9 +34,8 @@ fn steps<P: Packet, T: BothTables>(
     config: &Config,
     scratch: &mut Scratch,
 ) -> Result<Verdict, Reason> {
-    match packet.tunnel() {
-        Some((sender, vni)) if vni == config.vni && way::is_node(tables, sender) => {}
-        _ => return Err(Reason::TunnelFromStranger),
+    if !is_ours(packet, tables, config) {
+        return Err(Reason::TunnelFromStranger);
     }
     match ethernet::parse(packet)?.ethertype {
         ethernet::IPV4 => {
@@ -63,4 +62,20 @@ fn steps<P: Packet, T: BothTables>(
         }
         _ => Err(Reason::FamilyNotServed),
     }
+}
+
+/// Whether a frame came from another node, through a tunnel of this network that ends where other nodes know this one's to end.
+/// The kernel ends tunnels at all of the node's addresses; at one that is not the node's for others, a pod's own tunnel could
+/// end under the address of the node that the pod is on.
+#[inline(never)]
+fn is_ours<P: Packet, T: BothTables>(packet: &P, tables: &T, config: &Config) -> bool {
+    let Some(Tunnel { sender, end, vni }) = packet.tunnel() else {
+        return false;
+    };
+    vni == config.vni
+        && match (v6::mapped(&sender), v6::mapped(&end)) {
+            (Some(sender), Some(end)) => end == config.node4 && way::is_node(tables, sender),
+            (None, None) => end == config.node6 && way::is_node(tables, sender),
+            _ => false,
+        }
 }

@@ -13,7 +13,7 @@ use crate::{
     forward::{Origin, forward},
     fragment,
     packet::{ETHERNET, Packet},
-    scratch::{Notes, Scratch},
+    scratch::{Noted, Notes, Scratch},
     tables::{BothTables, Tables},
     v4::V4,
     v6::V6,
@@ -43,46 +43,75 @@ fn steps<P: Packet, T: BothTables>(
     if frame.destination != config.uplink_mac {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    let mut ethertype = frame.ethertype;
-    let mut origin = Origin::Wire;
-    if ethertype == ethernet::IPV4 {
-        V4::parse(packet, &mut scratch.v4.header)?;
-        if is_vxlan(packet, config, &scratch.v4.header) {
-            match unwrap(packet, tables, config, scratch)? {
-                Unwrapped::Left(reason) => return Ok(Verdict::Pass(reason)),
-                Unwrapped::Ended(verdict) => return Ok(verdict),
-                Unwrapped::Done => {}
+    let arrived = match frame.ethertype {
+        ethernet::IPV4 => arrive::<V4, P, T>(packet, tables, config, scratch)?,
+        ethernet::IPV6 if super::serves_ipv6(config) => arrive::<V6, P, T>(packet, tables, config, scratch)?,
+        _ => Arrived::Left(Reason::ToStack),
+    };
+    let (ethertype, origin) = match arrived {
+        Arrived::Left(reason) => return Ok(Verdict::Pass(reason)),
+        Arrived::Ended(verdict) => return Ok(verdict),
+        Arrived::Plain => (frame.ethertype, Origin::Wire),
+        Arrived::Unwrapped(ethertype) => {
+            match ethertype {
+                ethernet::IPV4 => V4::parse(packet, &mut scratch.v4.header)?,
+                _ => V6::parse(packet, &mut scratch.v6.header)?,
             }
-            ethertype = ethernet::parse(packet)?.ethertype;
-            origin = Origin::Tunnel;
-            if ethertype == ethernet::IPV4 {
-                V4::parse(packet, &mut scratch.v4.header)?;
-            }
+            (ethertype, Origin::Tunnel)
         }
-    }
+    };
     match ethertype {
         ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, &mut scratch.v4, &mut scratch.next_hop, origin),
-        ethernet::IPV6 if super::serves_ipv6(config) => {
-            V6::parse(packet, &mut scratch.v6.header)?;
-            forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin)
-        }
-        _ => Ok(Verdict::Pass(Reason::ToStack)),
+        _ => forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin),
     }
 }
 
-/// What became of a tunnelled packet.
-enum Unwrapped {
-    /// Its outer headers are off.
-    Done,
+/// How a packet came.
+enum Arrived {
+    /// As it is.
+    Plain,
+    /// In a tunnel, whose headers are off; it is of this EtherType.
+    Unwrapped(u16),
     /// It is not for this program.
     Left(Reason),
     /// It goes no further here.
     Ended(Verdict),
 }
 
+/// Reads the header of a packet, and ends its tunnel if it came through one.
 #[inline(always)]
-fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) -> bool {
-    if header.protocol != UDP || header.destination != config.node4 {
+fn arrive<O: Noted, P: Packet, T: BothTables + Tables<O::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    scratch: &mut Scratch,
+) -> Result<Arrived, Reason> {
+    let header = &mut O::notes(scratch).header;
+    O::parse(packet, header)?;
+    if !is_vxlan::<O, P>(packet, config, header) {
+        return Ok(Arrived::Plain);
+    }
+    // Calls one after the other, so that their stacks do not add up.
+    let (ethertype, is_fragment) = match look_inside::<O, P, T>(packet, tables, config, scratch)? {
+        Tunnelled::Left(reason) => return Ok(Arrived::Left(reason)),
+        Tunnelled::Ours { ethertype, fragment } => (ethertype, fragment),
+    };
+    if is_fragment {
+        let ended = match ethertype {
+            ethernet::IPV4 => meet::<O, V4, P, T>(packet, tables, config, &mut scratch.v4),
+            _ => meet::<O, V6, P, T>(packet, tables, config, &mut scratch.v6),
+        };
+        if let Some(reason) = ended {
+            return fragment::ended(reason).map(Arrived::Ended);
+        }
+    }
+    packet.decapsulate(encap::room::<O>(), ethertype)?;
+    Ok(Arrived::Unwrapped(ethertype))
+}
+
+#[inline(always)]
+fn is_vxlan<O: Family, P: Packet>(packet: &P, config: &Config, header: &Header<O::Addr>) -> bool {
+    if header.protocol != UDP || header.destination != O::node(config) {
         return false;
     }
     // Only the kernel puts fragments together. They go to its stack as others do that are for the node: the later ones wait for
@@ -96,23 +125,36 @@ fn is_vxlan<P: Packet>(packet: &P, config: &Config, header: &Header<[u8; 4]>) ->
     }
 }
 
-/// Ends the tunnel, if the packet comes from a node.
+/// What a packet in a tunnel is.
+enum Tunnelled {
+    /// A node's to this one, with what the inner frame carries, and whether that is a fragment.
+    Ours {
+        /// An EtherType that is served.
+        ethertype: u16,
+        /// Whether it is one.
+        fragment: bool,
+    },
+    /// It is not for this program.
+    Left(Reason),
+}
+
+/// Finds out what is in a tunnel.
 #[inline(always)]
-fn unwrap<P: Packet, T: BothTables>(
-    packet: &mut P,
-    tables: &mut T,
+fn look_inside<O: Noted, P: Packet, T: BothTables + Tables<O::Addr>>(
+    packet: &P,
+    tables: &T,
     config: &Config,
     scratch: &mut Scratch,
-) -> Result<Unwrapped, Reason> {
-    let header = &scratch.v4.header;
+) -> Result<Tunnelled, Reason> {
+    let header = &O::notes(scratch).header;
     // Only the kernel steps over options; its vxlan device takes such packets.
     if header.options {
-        return Ok(Unwrapped::Left(Reason::ToOverlay));
+        return Ok(Tunnelled::Left(Reason::ToOverlay));
     }
-    let vxlan = encap::parse(packet)?;
+    let vxlan = encap::parse::<O, P>(packet)?;
     // Another network may share the port: its packets are its own device's.
     if vxlan.vni != Some(config.vni) {
-        return Ok(Unwrapped::Left(Reason::ToStack));
+        return Ok(Tunnelled::Left(Reason::ToStack));
     }
     if !way::is_node(tables, header.source) {
         return Err(Reason::TunnelFromStranger);
@@ -126,53 +168,50 @@ fn unwrap<P: Packet, T: BothTables>(
     // mind; UDP is then lost without a trace, so the vxlan device must take it, and off SCTP no helper takes them (kernel
     // 6.18). So it must what may go out of one tunnel into another over IPv6: with those marks it cannot be wrapped again.
     if packet.gso_size() != 0
-        && (vxlan.protocol != TCP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod(packet, tables)?)
+        && (vxlan.protocol != TCP || vxlan.ethertype == ethernet::IPV6 && !is_for_pod::<O, P, T>(packet, tables)?)
     {
-        return Ok(Unwrapped::Left(Reason::ToOverlay));
+        return Ok(Tunnelled::Left(Reason::ToOverlay));
     }
-    debug_assert_eq!(header.payload, ETHERNET + crate::ipv4::HEADER);
-    if vxlan.fragment {
-        let ended = match vxlan.ethertype {
-            ethernet::IPV4 => meet::<V4, P, T>(packet, tables, config, &mut scratch.v4),
-            _ => meet::<V6, P, T>(packet, tables, config, &mut scratch.v6),
-        };
-        if let Some(reason) = ended {
-            return fragment::ended(reason).map(Unwrapped::Ended);
-        }
-    }
-    packet.decapsulate(vxlan.ethertype)?;
-    Ok(Unwrapped::Done)
+    debug_assert_eq!(header.payload, ETHERNET + O::HEADER);
+    Ok(Tunnelled::Ours {
+        ethertype: vxlan.ethertype,
+        fragment: vxlan.fragment,
+    })
 }
 
 /// Why a tunnelled fragment goes no further, if it does not. It is held, and comes in anew, with its outer headers: they say
 /// where it is from. One that is malformed is found so once they are off.
 #[inline(always)]
-fn meet<F: Family, P: Packet, T: Tables<F::Addr>>(
+fn meet<O: Family, F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
     notes: &mut Notes<F::Addr>,
 ) -> Option<Reason> {
     // Calls one after the other, so that their stacks do not add up.
-    read_inner::<F, P, T>(packet, tables, notes).ok()?;
+    read_inner::<O, F, P, T>(packet, tables, notes).ok()?;
     fragment::meet::<F, P, T>(packet, tables, config, notes, Origin::Tunnel)
 }
 
 /// Notes header and flow of a tunnelled packet.
 #[inline(never)]
-fn read_inner<F: Family, P: Packet, T: Tables<F::Addr>>(
+fn read_inner<O: Family, F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &P,
     tables: &mut T,
     notes: &mut Notes<F::Addr>,
 ) -> Result<(), Reason> {
-    F::parse_at::<{ encap::INNER + ETHERNET }, P>(packet, &mut notes.header)?;
+    if O::ETHERTYPE == V4::ETHERTYPE {
+        F::parse_at::<{ encap::inner::<V4>() }, P>(packet, &mut notes.header)?;
+    } else {
+        F::parse_at::<{ encap::inner::<V6>() }, P>(packet, &mut notes.header)?;
+    }
     flow::parse::<F, P, T>(packet, tables, notes)
 }
 
 /// Whether a tunnelled IPv6 packet is for a pod of this node.
 #[inline(always)]
-fn is_for_pod<P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
-    let destination = <[u8; 16]>::read(packet, encap::INNER + ETHERNET + V6::DESTINATION)?;
+fn is_for_pod<O: Family, P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
+    let destination = <[u8; 16]>::read(packet, encap::inner::<O>() + V6::DESTINATION)?;
     let endpoint = Tables::<[u8; 16]>::endpoint(tables, destination);
     Ok(endpoint.is_some_and(|endpoint| endpoint.kind == KIND_POD))
 }

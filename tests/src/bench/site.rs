@@ -150,7 +150,7 @@ impl Site {
             nodes.push(NodeNet {
                 name: format!("node-{number}"),
                 short,
-                address: address(ground, number),
+                address: address(ground, number).into(),
                 namespace,
             });
         }
@@ -211,7 +211,7 @@ impl Site {
         let ipv6 = pod
             .address6
             .with_context(|| format!("the pod {} has no IPv6", pod.spec.name))?;
-        Ok((pod.address, ipv6))
+        Ok((pod.address4()?, ipv6))
     }
 
     fn pod(&self, seat: Seat) -> Option<&Pod> {
@@ -273,7 +273,7 @@ impl Site {
 
     /// A node's address.
     pub fn node_address(&self, place: usize) -> Ipv4Addr {
-        self.nodes[place].address
+        address(self.ground, place as u8 + 1)
     }
 
     /// The same of IPv6, where nodes have one.
@@ -293,8 +293,9 @@ impl Site {
     pub fn endpoint(&self, pod: usize) -> Result<Endpoint> {
         let pod = &self.pods[pod];
         let table = Table::<[u8; 4], Endpoint>::open(&self.pins(pod.node), names::ENDPOINT4)?;
-        let endpoint = table.get(&pod.address.octets())?;
-        endpoint.with_context(|| format!("{} is not in {}", pod.address, names::ENDPOINT4))
+        let address = pod.address4()?;
+        let endpoint = table.get(&address.octets())?;
+        endpoint.with_context(|| format!("{address} is not in {}", names::ENDPOINT4))
     }
 
     /// What the CNI plugin is told of a node.

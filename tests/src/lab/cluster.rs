@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use super::{
     objects::{self, Objects, PodPort, PodSpec},
     pod::READY,
     process::{self, Process},
-    topology::{CLIENT, Topology},
+    topology::{CLIENT, CLIENT6, Topology},
 };
 
 /// The port on which nodes and the client outside answer, TCP and UDP.
@@ -62,7 +62,7 @@ impl Cluster {
         let nodes: Vec<_> = objects
             .nodes
             .iter()
-            .map(|node| (node.name.clone(), node.address))
+            .map(|node| (node.name.clone(), node.addresses.clone()))
             .collect();
         let topology = Topology::build(&home, &nodes)?;
         let folder = home.folder().join("objects");
@@ -193,8 +193,12 @@ impl Cluster {
             .nodes
             .iter()
             .map(|node| (node.name.as_str(), node.address, &node.namespace));
-        for (name, address, namespace) in nodes.chain([("outside", CLIENT, &self.topology.client)]) {
-            let log = self.home.folder().join(format!("{name}.log"));
+        let client = &self.topology.client;
+        let outside = [(CLIENT.into(), "outside.log"), (CLIENT6.into(), "outside6.log")];
+        let outside = outside.map(|(address, log)| ("outside", address, client, log.to_owned()));
+        let nodes = nodes.map(|(name, address, namespace)| (name, address, namespace, format!("{name}.log")));
+        for (name, address, namespace, log) in nodes.chain(outside) {
+            let log = self.home.folder().join(log);
             self.servers
                 .push(server(binary, name, address, &ports, namespace, &log)?);
         }
@@ -206,7 +210,7 @@ impl Cluster {
 fn server(
     binary: &Path,
     name: &str,
-    address: Ipv4Addr,
+    address: IpAddr,
     ports: &[(&str, u16)],
     namespace: &Namespace,
     log: &Path,

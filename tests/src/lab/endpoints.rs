@@ -1,6 +1,6 @@
 //! Plays the endpoint controller: Services' selectors over pods' labels give EndpointSlices.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result};
 use k8s_openapi::{
@@ -24,7 +24,7 @@ pub struct Running {
     /// The node it runs on.
     pub node: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// The slices of all Services with a selector. Pods that resolve a Service's named ports to other numbers go to slices of their
@@ -106,6 +106,14 @@ fn ports(service: &Service, pod: &PodSpec) -> Vec<PortKey> {
     resolved.collect()
 }
 
+/// What a slice calls the family of its addresses.
+fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
 fn slice(service: &Service, number: usize, ports: Vec<PortKey>, pods: &[&Running]) -> EndpointSlice {
     let name = service.metadata.name.clone().unwrap_or_default();
     let endpoints = pods.iter().map(|pod| Endpoint {
@@ -144,7 +152,7 @@ fn slice(service: &Service, number: usize, ports: Vec<PortKey>, pods: &[&Running
             ])),
             ..Default::default()
         },
-        address_type: "IPv4".to_owned(),
+        address_type: pods.first().map_or("IPv4", |pod| family(pod.address)).to_owned(),
         endpoints: Some(endpoints.collect()),
         ports: Some(ports.collect()),
     }
@@ -173,7 +181,7 @@ mod tests {
                 }],
             },
             node: "node-1".to_owned(),
-            address: Ipv4Addr::new(10, 0, 0, host),
+            address: [10, 0, 0, host].into(),
         }
     }
 

@@ -38,8 +38,8 @@ pub struct Pod {
     pub spec: PodSpec,
     /// The place of its node in the topology.
     pub node: usize,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its first address: of IPv4, if its node's pods have one.
+    pub address: IpAddr,
     /// Its address of IPv6, if its node's pods have one.
     pub address6: Option<Ipv6Addr>,
     /// What serves in it.
@@ -66,13 +66,16 @@ impl Pod {
         let result: Added = serde_json::from_value(result).context("the plugin's result")?;
         let (mut address, mut address6) = (None, None);
         for AddedIp { address: text } in &result.ips {
-            match text.split_once('/').map(|(address, _)| address.parse()) {
-                Some(Ok(IpAddr::V4(given))) => address = Some(given),
-                Some(Ok(IpAddr::V6(given))) => address6 = Some(given),
-                _ => bail!("pod {}: the plugin gave it the address {text:?}", spec.name),
+            let given = text.split_once('/').and_then(|(given, _)| given.parse().ok());
+            match given {
+                Some(given) => address = address.or(Some(given)),
+                None => bail!("pod {}: the plugin gave it the address {text:?}", spec.name),
+            }
+            if let Some(IpAddr::V6(given)) = given {
+                address6 = Some(given);
             }
         }
-        let address = address.ok_or_else(|| anyhow!("pod {}: the plugin gave it no IPv4 address", spec.name))?;
+        let address = address.ok_or_else(|| anyhow!("pod {}: the plugin gave it no address", spec.name))?;
         Ok(Self {
             spec,
             node: place,
@@ -82,6 +85,17 @@ impl Pod {
             namespace,
             container,
         })
+    }
+
+    /// Its address, where it must be of IPv4.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn address4(&self) -> Result<Ipv4Addr> {
+        match self.address {
+            IpAddr::V4(address) => Ok(address),
+            IpAddr::V6(address) => bail!("pod {} has the address {address}", self.spec.name),
+        }
     }
 
     /// Detaches the pod (CNI DEL). Its namespace goes with the guard.

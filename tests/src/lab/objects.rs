@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -17,8 +17,8 @@ use serde_norway::Value;
 pub struct NodeSpec {
     /// Its name.
     pub name: String,
-    /// Its InternalIP.
-    pub address: Ipv4Addr,
+    /// Its InternalIPs. There is one.
+    pub addresses: Vec<IpAddr>,
     /// Its pods' subnets.
     pub pod_cidrs: Vec<String>,
 }
@@ -140,11 +140,17 @@ fn parse<T: DeserializeOwned>(value: Value, what: &str) -> Result<T> {
 fn node(name: String, node: Node) -> Result<NodeSpec> {
     let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
     let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
-    let address = internal.map(|address| address.address.parse()).find_map(Result::ok);
+    let addresses: Vec<_> = internal
+        .map(|address| address.address.parse())
+        .filter_map(Result::ok)
+        .collect();
+    if addresses.is_empty() {
+        bail!("no IP address of type InternalIP in status.addresses");
+    }
     let spec = node.spec.unwrap_or_default();
     Ok(NodeSpec {
         name,
-        address: address.ok_or_else(|| anyhow!("no IPv4 address of type InternalIP in status.addresses"))?,
+        addresses,
         pod_cidrs: spec
             .pod_cidrs
             .or_else(|| Some(vec![spec.pod_cidr?]))
@@ -198,7 +204,7 @@ mod tests {
         let nodes: Vec<_> = objects
             .nodes
             .iter()
-            .map(|node| (node.name.as_str(), node.address.to_string()))
+            .map(|node| (node.name.as_str(), node.addresses[0].to_string()))
             .collect();
         let expected = [
             ("node-1", "192.168.50.11"),
@@ -228,7 +234,7 @@ mod tests {
             ),
             (
                 "{kind: Node, apiVersion: v1, metadata: {name: a}}".to_owned(),
-                "Node a: no IPv4 address of type InternalIP",
+                "Node a: no IP address of type InternalIP",
             ),
             (String::new(), "no Node in it"),
         ];

@@ -2,18 +2,19 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::{Result, bail};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use netpath_agent::family::gateway;
 
 use super::{
     cluster::Cluster,
     namespace::Namespace,
     probe,
-    topology::{CLIENT, segment_of},
+    topology::{client_beside, segment_of},
 };
 
 /// Bytes that [`Question::Bulk`] moves each way.
@@ -58,7 +59,7 @@ impl fmt::Display for Question {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// One of these.
-    AnyOf(Vec<Ipv4Addr>),
+    AnyOf(Vec<IpAddr>),
     /// The client itself if the answering pod is on this node, else an address of this node.
     KeptOn(usize),
     /// Anyone: the way through several translations is not laid down.
@@ -77,7 +78,7 @@ pub struct Way {
     /// What is asked.
     pub question: Question,
     /// Whom.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Who may answer.
     pub answers: Vec<String>,
     /// Whom they should see.
@@ -107,11 +108,11 @@ pub fn walk(cluster: &Cluster, way: Way) -> Outcome {
 
 fn ask(cluster: &Cluster, way: &Way) -> Result<(Duration, String)> {
     let from = namespace_of(cluster, way.asker);
-    let to = SocketAddr::V4(way.address);
+    let to = way.address;
     let heard = match way.question {
         Question::Tcp => probe::http(from, to)?,
         Question::Udp => probe::udp(from, to)?,
-        Question::Icmp => return Ok((probe::icmp(from, *way.address.ip(), 56)?, "echo".to_owned())),
+        Question::Icmp => return Ok((probe::icmp(from, to.ip(), 56)?, "echo".to_owned())),
         Question::Bulk => {
             let took = probe::upload(from, to, BULK)? + probe::download(from, to, BULK)?;
             return Ok((took, "all of it".to_owned()));
@@ -123,19 +124,17 @@ fn ask(cluster: &Cluster, way: &Way) -> Result<(Duration, String)> {
     }
     let right = match &way.seen {
         Seen::Anyone => true,
-        Seen::AnyOf(addresses) => addresses.iter().any(|address| client == *address),
+        Seen::AnyOf(addresses) => addresses.contains(&client),
         Seen::KeptOn(place) => {
             let local = cluster
                 .pods
                 .iter()
                 .any(|pod| pod.spec.name == *who && pod.node == *place);
-            let own = address_of(cluster, way.asker);
+            let own = address_of(cluster, way.asker, way.address.ip());
             if local {
                 client == own
             } else {
-                addresses_of_node(cluster, *place)
-                    .iter()
-                    .any(|address| client == *address)
+                addresses_of_node(cluster, *place).contains(&client)
             }
         }
     };
@@ -171,21 +170,22 @@ fn name_of(cluster: &Cluster, asker: Asker) -> String {
     }
 }
 
-fn address_of(cluster: &Cluster, asker: Asker) -> Ipv4Addr {
+/// Its address of the family of `beside`.
+fn address_of(cluster: &Cluster, asker: Asker, beside: IpAddr) -> IpAddr {
     match asker {
         Asker::Pod(place) => cluster.pods[place].address,
         Asker::Node(place) => cluster.topology.nodes[place].address,
-        Asker::Client => CLIENT,
+        Asker::Client => client_beside(beside),
     }
 }
 
 /// A node's InternalIP and its gateway addresses, the first of each pod subnet.
-pub(super) fn addresses_of_node(cluster: &Cluster, place: usize) -> Vec<Ipv4Addr> {
+pub(super) fn addresses_of_node(cluster: &Cluster, place: usize) -> Vec<IpAddr> {
     let subnets = cluster.objects.nodes[place]
         .pod_cidrs
         .iter()
-        .filter_map(|cidr| cidr.parse::<Ipv4Net>().ok());
-    let gateways = subnets.filter_map(|subnet| subnet.hosts().next());
+        .filter_map(|cidr| cidr.parse::<IpNet>().ok());
+    let gateways = subnets.filter_map(gateway);
     std::iter::once(cluster.topology.nodes[place].address)
         .chain(gateways)
         .collect()

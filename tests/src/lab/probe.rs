@@ -2,19 +2,20 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type};
 use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvfrom, sendto, setsockopt,
+            socket,
             sockopt::{ReceiveTimeout, UdpGsoSegment},
         },
         time::{TimeVal, TimeValLike},
@@ -116,7 +117,7 @@ pub fn udp(from: &Namespace, to: SocketAddr) -> Result<Heard> {
 /// The kernel refuses, or fewer answers than datagrams came.
 pub fn segmented(from: &Namespace, to: SocketAddr, count: usize, size: usize) -> Result<Vec<u64>> {
     from.run(|| {
-        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        let socket = UdpSocket::bind(any(to))?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         setsockopt(&socket, UdpGsoSegment, &i32::try_from(size)?)?;
@@ -137,58 +138,50 @@ pub fn segmented(from: &Namespace, to: SocketAddr, count: usize, size: usize) ->
 ///
 /// # Errors
 /// No reply in time, or no route.
-pub fn icmp(from: &Namespace, to: Ipv4Addr, size: usize) -> Result<Duration> {
+pub fn icmp(from: &Namespace, to: impl Into<IpAddr>, size: usize) -> Result<Duration> {
     static SEQUENCE: AtomicU16 = AtomicU16::new(1);
-    let header = IcmpEchoHeader {
+    let to = to.into();
+    let echo = IcmpEchoHeader {
         id: u16::try_from(std::process::id() & 0xffff)?,
         seq: SEQUENCE.fetch_add(1, Ordering::Relaxed),
     };
+    let payload = vec![b'.'; size];
+    let (family, protocol, header) = match to {
+        IpAddr::V4(_) => {
+            let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &payload);
+            (AddressFamily::Inet, SockProtocol::Icmp, header.to_bytes().to_vec())
+        }
+        // The kernel sums these itself.
+        IpAddr::V6(_) => {
+            let header = Icmpv6Header::new(Icmpv6Type::EchoRequest(echo));
+            (AddressFamily::Inet6, SockProtocol::IcmpV6, header.to_bytes().to_vec())
+        }
+    };
     from.run(|| {
-        let raw = socket(
-            AddressFamily::Inet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::Icmp,
-        )?;
-        setsockopt(
-            &raw,
-            ReceiveTimeout,
-            &TimeVal::milliseconds(PATIENCE.as_millis().try_into()?),
-        )?;
-        let payload = vec![b'.'; size];
-        let mut packet = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(header), &payload)
-            .to_bytes()
-            .to_vec();
-        packet.extend_from_slice(&payload);
+        let raw = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let patience = TimeVal::milliseconds(PATIENCE.as_millis().try_into()?);
+        setsockopt(&raw, ReceiveTimeout, &patience)?;
+        let packet = [&header[..], &payload].concat();
         let start = Instant::now();
-        sendto(
-            raw.as_raw_fd(),
-            &packet,
-            &SockaddrIn::from(std::net::SocketAddrV4::new(to, 0)),
-            MsgFlags::empty(),
-        )?;
+        let address = SockaddrStorage::from(SocketAddr::new(to, 0));
+        sendto(raw.as_raw_fd(), &packet, &address, MsgFlags::empty())?;
         let mut buffer = vec![0; usize::from(u16::MAX)];
         // A raw socket hears every ICMP packet of its namespace.
         while start.elapsed() < PATIENCE {
-            let length = match recv(raw.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(length) => length,
+            let (length, sender) = match recvfrom::<SockaddrStorage>(raw.as_raw_fd(), &mut buffer) {
+                Ok(heard) => heard,
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let Ok(ip) = etherparse::Ipv4Slice::from_slice(&buffer[..length]) else {
-                continue;
-            };
-            let Ok((icmp, rest)) = Icmpv4Header::from_slice(ip.payload().payload) else {
-                continue;
-            };
-            match icmp.icmp_type {
-                Icmpv4Type::EchoReply(reply) if reply == header && ip.header().source_addr() == to => {
+            let sender = sender.and_then(|sender| ip_of(&sender));
+            match Message::read(to, &buffer[..length]) {
+                Some(Message::Reply(reply, rest)) if reply == echo && sender == Some(to) => {
                     if rest != payload {
                         bail!("the reply's {} bytes are not the request's {size}", rest.len());
                     }
                     return Ok(start.elapsed());
                 }
-                Icmpv4Type::DestinationUnreachable(why) => bail!("{}: {why:?}", ip.header().source_addr()),
+                Some(Message::Unreachable(why)) => bail!("{sender:?}: {why}"),
                 _ => {}
             }
         }
@@ -196,12 +189,48 @@ pub fn icmp(from: &Namespace, to: Ipv4Addr, size: usize) -> Result<Duration> {
     })
 }
 
+/// What a raw socket hears.
+enum Message<'a> {
+    Reply(IcmpEchoHeader, &'a [u8]),
+    Unreachable(String),
+}
+
+impl<'a> Message<'a> {
+    /// A packet of the family of `to`, which over IPv4 alone comes with its header.
+    fn read(to: IpAddr, packet: &'a [u8]) -> Option<Self> {
+        match to {
+            IpAddr::V4(_) => {
+                let header_len = usize::from(packet.first()? & 0x0f) * 4;
+                let (icmp, rest) = Icmpv4Header::from_slice(packet.get(header_len..)?).ok()?;
+                match icmp.icmp_type {
+                    Icmpv4Type::EchoReply(reply) => Some(Self::Reply(reply, rest)),
+                    Icmpv4Type::DestinationUnreachable(why) => Some(Self::Unreachable(format!("{why:?}"))),
+                    _ => None,
+                }
+            }
+            IpAddr::V6(_) => {
+                let (icmp, rest) = Icmpv6Header::from_slice(packet).ok()?;
+                match icmp.icmp_type {
+                    Icmpv6Type::EchoReply(reply) => Some(Self::Reply(reply, rest)),
+                    Icmpv6Type::DestinationUnreachable(why) => Some(Self::Unreachable(format!("{why:?}"))),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+}
+
 /// Sends one datagram from the calling thread's namespace and waits for its answer.
 ///
 /// # Errors
 /// As [`udp`].
 pub fn datagram(to: SocketAddr, payload: &[u8]) -> Result<Answer> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    let socket = UdpSocket::bind(any(to))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     // Connected: only this peer is heard, and its ICMP errors are.
     socket.connect(to)?;
@@ -211,6 +240,14 @@ pub fn datagram(to: SocketAddr, payload: &[u8]) -> Result<Answer> {
         .recv(&mut buffer)
         .map_err(|error| told(error, PATIENCE, "no answer"))?;
     serde_json::from_slice(&buffer[..length]).context("the answer")
+}
+
+/// Any address of the family of another, and any port.
+fn any(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 fn exchange(to: SocketAddr, path: &str, body: &[u8], patience: Duration) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! `netpath-lab run`: a cluster for a person. Starts it, shows it, tries every kind of way through it, then stays up.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use super::{
     paths::{self, Outcome},
     process, services,
     show::Table,
-    topology::{CLIENT, router_on, segment_of},
+    topology::{CLIENT, CLIENT6, range_of, router_on},
     ways,
 };
 
@@ -142,8 +143,8 @@ fn show_objects(cluster: &Cluster) {
         nodes.row([
             node.name.clone(),
             node.address.to_string(),
-            segment_of(node.address)
-                .map(|segment| router_on(segment).to_string())
+            range_of(node.address)
+                .map(|range| router_on(range).to_string())
                 .unwrap_or_default(),
             spec.pod_cidrs.join(", "),
             node.namespace.name().to_owned(),
@@ -153,7 +154,7 @@ fn show_objects(cluster: &Cluster) {
     let client = cluster.topology.client.name().to_owned();
     nodes.row([
         "(client outside)".to_owned(),
-        CLIENT.to_string(),
+        format!("{CLIENT}, {CLIENT6}"),
         String::new(),
         String::new(),
         client,
@@ -183,7 +184,7 @@ fn show_objects(cluster: &Cluster) {
             .collect();
         frontends.row([
             port.service.clone(),
-            format!("{}:{}/{}", port.address, port.port, port.protocol),
+            format!("{}/{}", SocketAddr::new(port.address, port.port), port.protocol),
             port.node_port.map(|port| port.to_string()).unwrap_or_default(),
             backends.join(", "),
         ]);
@@ -233,18 +234,17 @@ fn invite(cluster: &Cluster) -> Result<()> {
     let web = |port: &&services::Port| port.protocol == "TCP" && !port.backends.is_empty();
     if let (Some(pod), Some(port)) = (cluster.pods.last(), ports.iter().find(web)) {
         println!(
-            "  nsenter --net={} curl http://{}:{}/",
+            "  nsenter --net={} curl http://{}/",
             pod.namespace.path().display(),
-            port.address,
-            port.port
+            SocketAddr::new(port.address, port.port)
         );
     }
     let open = ports.iter().filter(web).find_map(|port| port.node_port);
     if let (Some(node), Some(number)) = (cluster.topology.nodes.first(), open) {
         println!(
-            "  nsenter --net={} curl http://{}:{number}/",
+            "  nsenter --net={} curl http://{}/",
             cluster.topology.client.path().display(),
-            node.address
+            SocketAddr::new(node.address, number)
         );
     }
     println!(

@@ -1,15 +1,15 @@
 //! The frontends of a running cluster with the pods that should answer on them, and the wait until every node knows them.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use netpath_agent::datapath::{maps::Table, pins::Pins};
-use netpath_common::{
-    abi::service::{Service as Entry, v4},
-    names,
+use netpath_common::abi::{
+    Layouts,
+    service::{Frontend, Service as Entry},
 };
 
 use super::{cluster::Cluster, endpoints, interrupt};
@@ -25,7 +25,7 @@ pub struct Port {
     /// `TCP` or `UDP`.
     pub protocol: String,
     /// The Service's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port there.
     pub port: u16,
     /// The port on every node, if it has one.
@@ -34,7 +34,7 @@ pub struct Port {
     pub backends: Vec<usize>,
 }
 
-/// Every TCP and UDP port of every Service with an IPv4 ClusterIP.
+/// Every TCP and UDP port of every Service with a ClusterIP.
 pub fn ports(cluster: &Cluster) -> Vec<Port> {
     let slices = endpoints::slices(&cluster.objects.services, &cluster.running());
     let mut found = Vec::new();
@@ -92,8 +92,7 @@ pub fn ports(cluster: &Cluster) -> Vec<Port> {
 pub fn settle(cluster: &Cluster) -> Result<()> {
     let end = Instant::now() + FOLLOW;
     for (node, agent) in cluster.topology.nodes.iter().zip(&cluster.agents) {
-        let table = Table::<v4::Frontend, Entry>::open(&Pins::new(&agent.bpf_root), names::SERVICE4);
-        let table = table.with_context(|| format!("node {}", node.name))?;
+        let pins = Pins::new(&agent.bpf_root);
         for port in ports(cluster) {
             let protocol = if port.protocol == "UDP" { 17 } else { 6 };
             let frontends = [
@@ -101,23 +100,24 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
                 port.node_port.map(|number| (node.address, number)),
             ];
             for (address, number) in frontends.into_iter().flatten() {
-                let key = v4::Frontend {
-                    address: address.octets(),
-                    port: number,
-                    protocol,
-                    reserved: 0,
+                let count = || {
+                    let found = match address {
+                        IpAddr::V4(address) => entry(&pins, address.octets(), number, protocol),
+                        IpAddr::V6(address) => entry(&pins, address.octets(), number, protocol),
+                    };
+                    found.map(|entry| entry.map(|entry| entry.count as usize))
                 };
-                let count = |entry: Option<Entry>| entry.map(|entry| entry.count as usize);
-                while count(table.get(&key)?) != Some(port.backends.len()) {
+                while count().with_context(|| format!("node {}", node.name))? != Some(port.backends.len()) {
                     interrupt::check()?;
                     if Instant::now() > end {
-                        let have = count(table.get(&key)?).map_or_else(|| "nothing".to_owned(), |n| format!("{n}"));
+                        let have = count()?.map_or_else(|| "nothing".to_owned(), |n| format!("{n}"));
                         bail!(
-                            "node {}: np_service4 should give Service {} {} backends at {address}:{number}, and has {have} \
-                             after {FOLLOW:?}; its agent says: {}",
+                            "node {}: its table should give Service {} {} backends at {}, and has {have} after {FOLLOW:?}; its \
+                             agent says: {}",
                             node.name,
                             port.service,
                             port.backends.len(),
+                            SocketAddr::new(address, number),
                             agent.complaints(),
                         );
                     }
@@ -127,4 +127,16 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A frontend in a node's table.
+fn entry<A: Layouts>(pins: &Pins, address: A, port: u16, protocol: u8) -> Result<Option<Entry>> {
+    let frontend = Frontend {
+        address,
+        port,
+        protocol,
+        reserved: 0,
+    };
+    let table = Table::<A::Frontend, Entry>::open(pins, A::NAMES.service)?;
+    Ok(table.get(&frontend.into())?)
 }

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use super::{
     cluster::{Cluster, HOST_PORT},
     paths::{Asker, Question, Seen, Way, addresses_of_node, relation},
     services,
-    topology::CLIENT,
+    topology::client_beside,
 };
 
 /// All ways between all pods, nodes and the client.
@@ -62,7 +62,7 @@ fn pods_to_pods(cluster: &Cluster, ways: &mut Vec<Way>) {
             asker: Asker::Pod(from),
             to: target.spec.name.clone(),
             question,
-            address: SocketAddrV4::new(target.address, port),
+            address: SocketAddr::new(target.address, port),
             answers: vec![target.spec.name.clone()],
             seen: Seen::AnyOf(vec![cluster.pods[from].address]),
         }));
@@ -91,9 +91,9 @@ fn to_services(cluster: &Cluster, ways: &mut Vec<Way>) {
             &[Question::Tcp, Question::Bulk]
         };
         for question in questions.iter().copied() {
-            let mut add = |kind: String, asker, address: Ipv4Addr, number, seen| {
-                let to = format!("{} ({address}:{number})", port.service);
-                let address = SocketAddrV4::new(address, number);
+            let mut add = |kind: String, asker, address: IpAddr, number, seen| {
+                let address = SocketAddr::new(address, number);
+                let to = format!("{} ({address})", port.service);
                 ways.push(Way {
                     kind,
                     asker,
@@ -148,9 +148,13 @@ fn to_services(cluster: &Cluster, ways: &mut Vec<Way>) {
                     };
                     add(kind, Asker::Node(from), address, number, seen);
                 }
-                let kind = format!("node to NodePort on 127.0.0.1, {}", where_from(node));
+                let loopback = match address {
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+                let kind = format!("node to NodePort on {loopback}, {}", where_from(node));
                 let seen = Seen::AnyOf(addresses_of_node(cluster, node));
-                add(kind, Asker::Node(node), Ipv4Addr::LOCALHOST, number, seen);
+                add(kind, Asker::Node(node), loopback, number, seen);
                 for (place, pod) in cluster.pods.iter().enumerate() {
                     let kind = format!("pod to NodePort, {}", relation(cluster, pod.node, node));
                     add(kind, Asker::Pod(place), address, number, Seen::Anyone);
@@ -169,7 +173,7 @@ fn hosts(cluster: &Cluster, ways: &mut Vec<Way>) {
                 asker: Asker::Node(node),
                 to: pod.spec.name.clone(),
                 question,
-                address: SocketAddrV4::new(pod.address, port),
+                address: SocketAddr::new(pod.address, port),
                 answers: vec![pod.spec.name.clone()],
                 seen: Seen::AnyOf(addresses_of_node(cluster, node)),
             }));
@@ -211,7 +215,7 @@ fn outside(cluster: &Cluster, ways: &mut Vec<Way>) {
             "pod to the outside".to_owned(),
             Asker::Pod(place),
             "outside",
-            CLIENT,
+            client_beside(pod.address),
             seen,
         );
     }
@@ -222,10 +226,10 @@ fn outside(cluster: &Cluster, ways: &mut Vec<Way>) {
             "node to the outside".to_owned(),
             Asker::Node(node),
             "outside",
-            CLIENT,
+            client_beside(net.address),
             seen,
         );
-        let seen = Seen::AnyOf(vec![CLIENT]);
+        let seen = Seen::AnyOf(vec![client_beside(net.address)]);
         to_host(
             ways,
             "outside to node".to_owned(),
@@ -237,14 +241,14 @@ fn outside(cluster: &Cluster, ways: &mut Vec<Way>) {
     }
 }
 
-fn to_host(ways: &mut Vec<Way>, kind: String, asker: Asker, name: &str, address: Ipv4Addr, seen: Seen) {
+fn to_host(ways: &mut Vec<Way>, kind: String, asker: Asker, name: &str, address: IpAddr, seen: Seen) {
     ways.extend(
         [Question::Tcp, Question::Udp, Question::Icmp, Question::Bulk].map(|question| Way {
             kind: kind.clone(),
             asker,
             to: name.to_owned(),
             question,
-            address: SocketAddrV4::new(address, HOST_PORT),
+            address: SocketAddr::new(address, HOST_PORT),
             answers: vec![name.to_owned()],
             seen: seen.clone(),
         }),

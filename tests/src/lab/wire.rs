@@ -1,13 +1,16 @@
 //! Cables and switches between namespaces: veth pairs, bridges, addresses, routes.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
 };
 
 use anyhow::{Context, Result, anyhow};
 use futures::TryStreamExt;
-use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::{
+    address::AddressHeaderFlags,
+    link::{InfoData, InfoVeth},
+};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::Namespace;
@@ -78,7 +81,10 @@ pub fn address(end: End, address: impl Into<IpAddr>, prefix_len: u8) -> Result<(
     let address = address.into();
     end.namespace.netlink(async |handle| {
         let index = index(&handle, end.device).await?;
-        let added = handle.address().add(index, address, prefix_len).execute().await;
+        let mut request = handle.address().add(index, address, prefix_len);
+        // Without duplicate address detection an address of IPv6 is there at once.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        let added = request.execute().await;
         added.with_context(|| format!("cannot add {address}/{prefix_len} to {}", end.device))
     })
 }
@@ -87,8 +93,11 @@ pub fn address(end: End, address: impl Into<IpAddr>, prefix_len: u8) -> Result<(
 ///
 /// # Errors
 /// The gateway is on no segment of the namespace.
-pub fn default_route(namespace: &Namespace, gateway: Ipv4Addr) -> Result<()> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+pub fn default_route(namespace: &Namespace, gateway: IpAddr) -> Result<()> {
+    let route = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+    };
     let added = namespace.netlink(async |handle| Ok(handle.route().add(route).execute().await?));
     added.with_context(|| format!("cannot route {} through {gateway}", namespace.name()))
 }
@@ -97,10 +106,10 @@ pub fn default_route(namespace: &Namespace, gateway: Ipv4Addr) -> Result<()> {
 ///
 /// # Errors
 /// The gateway is on no segment of the namespace.
-pub fn route(namespace: &Namespace, (to, prefix_len): (Ipv4Addr, u8), gateway: Ipv4Addr) -> Result<()> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(to, prefix_len)
-        .gateway(gateway)
+pub fn route(namespace: &Namespace, (to, prefix_len): (IpAddr, u8), gateway: IpAddr) -> Result<()> {
+    let route = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(to, prefix_len)?
+        .gateway(gateway)?
         .build();
     let replaced = namespace.netlink(async |handle| Ok(handle.route().add(route).replace().execute().await?));
     replaced.with_context(|| {

@@ -6,7 +6,7 @@ use netpath_common::{
     abi::{config::Config, service::v6::Frontend},
     reason::Reason,
 };
-use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
+use netpath_ebpf::{packet::Tunnel, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
     tables::{HostPacket, HostTables},
@@ -100,7 +100,11 @@ fn the_kernel_s_tunnel_brings_it_too() -> Result<()> {
         (CLIENT, Verdict::Drop(Reason::TunnelFromStranger), &frame),
     ] {
         let mut packet = HostPacket {
-            tunnel: Some((sender, VNI)),
+            tunnel: Some(Tunnel {
+                sender: mapped(sender),
+                end: mapped(NODE),
+                vni: VNI,
+            }),
             ..HostPacket::new(frame.clone(), OVERLAY)
         };
         let mut scratch = Scratch::default();

@@ -18,4 +18,5 @@ mod services;
 mod sockets;
 mod sources;
 mod spoof;
+mod tunnels;
 mod ways;

@@ -1,5 +1,5 @@
 //! The node that the scenarios play on: two pods, a peer on the segment, one behind a router, and its services. All of it is there
-//! in both families, an IPv6 address for each of IPv4.
+//! in both families, an IPv6 address for each of IPv4; but one more node behind the router has IPv6 alone.
 
 use netpath_common::abi::{
     ABI_VERSION, Mac,
@@ -26,12 +26,16 @@ pub const GATEWAY: [u8; 4] = [10, 244, 1, 1];
 pub const PEER: [u8; 4] = [192, 168, 50, 12];
 pub const FAR: [u8; 4] = [192, 168, 51, 13];
 pub const ROUTER: [u8; 4] = [192, 168, 50, 1];
+/// A node behind the router whose IPv6 address is [`six`] of this: it has no other.
+pub const LONE: [u8; 4] = [192, 168, 52, 14];
 pub const CLIENT: [u8; 4] = [203, 0, 113, 9];
 
 pub const POD_A: [u8; 4] = [10, 244, 1, 2];
 pub const POD_B: [u8; 4] = [10, 244, 1, 3];
 pub const POD_PEER: [u8; 4] = [10, 244, 2, 7];
 pub const POD_FAR: [u8; 4] = [10, 244, 3, 8];
+/// The same of a pod there.
+pub const POD_LONE: [u8; 4] = [10, 244, 4, 9];
 
 pub const PORT_A: u32 = 11;
 pub const PORT_B: u32 = 12;
@@ -166,6 +170,19 @@ pub fn tables() -> HostTables {
             node: hop(found.node),
             next_hop: hop(found.next_hop),
             via: found.via,
+            reserved: [0; 3],
+        };
+        to.routes.insert(key.into(), route.into());
+    }
+    for (address, prefix_len) in [([10, 244, 4, 0], 120), (LONE, 128)] {
+        let key = RouteKey {
+            address: six(address),
+            prefix_len,
+        };
+        let route = Route {
+            node: six(LONE),
+            next_hop: six(ROUTER),
+            via: VIA_TUNNEL,
             reserved: [0; 3],
         };
         to.routes.insert(key.into(), route.into());

@@ -39,6 +39,13 @@ fn vxlan_of_its_own() -> Result<()> {
             Reason::TunnelFromPod,
         );
     }
+    // A node has none to itself by its other address either, whichever way that is reached.
+    for node in [NODE, PEER, FAR, LONE] {
+        dropped(
+            from_a().vxlan((six(POD_A), 50_000), (six(node), 4789), VNI, &inner)?,
+            Reason::TunnelFromPod,
+        );
+    }
     // To another pod it is a datagram as any other.
     let frame = Frame::new(MAC_A, MAC_B).vxlan((POD_A, 50_000), (POD_B, 4789), VNI, &inner)?;
     let (verdict, after) = pod_a_sends(&mut tables(), frame.clone());

@@ -5,6 +5,7 @@ pub mod kernel;
 mod named;
 mod random;
 mod reversed;
+mod tunnels;
 
 use std::{
     collections::BTreeMap,

@@ -9,7 +9,7 @@ use netpath_tests::{
     sctp::{self, chunk, init},
 };
 
-use super::{Visit, reversed::reversed, with_devices};
+use super::{Visit, reversed::reversed, tunnels, with_devices};
 use crate::logic::node::{
     At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, FAR_DIAMETER, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK,
     NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, SELF, SIGNAL, STICKY, UNKNOWN, UPLINK, VNI, WEB,
@@ -386,6 +386,7 @@ fn all() -> Result<Vec<(&'static str, Visit)>> {
         frames::<[u8; 16]>()?,
         reversed,
         associations,
+        tunnels::frames()?,
         discovery(),
     ]
     .concat())

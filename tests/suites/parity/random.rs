@@ -18,9 +18,9 @@ use proptest::{
 
 use super::{Pair, Visit, with_devices};
 use crate::logic::node::{
-    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, GATEWAY, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER,
-    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, SIGNAL, SPREAD,
-    SPREAD_PORT, STICKY, UNKNOWN, UPLINK, VNI, WEB,
+    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, GATEWAY, LONE, MAC_A, MAC_B, MAC_BRIDGE, MAC_ROUTER,
+    MAC_UPLINK, NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_LONE, POD_PEER, PORT_A, PORT_B, ROUTER, SELF, SIGNAL,
+    SPREAD, SPREAD_PORT, STICKY, UNKNOWN, UPLINK, VNI, WEB,
 };
 
 /// What is carried.
@@ -54,7 +54,8 @@ struct Plan {
     dont_fragment: bool,
     payload: usize,
     gso_size: usize,
-    tunnel: Option<([u8; 4], u32)>,
+    /// The sender, whether over IPv6, and the network.
+    tunnel: Option<([u8; 4], bool, u32)>,
     answers: bool,
     damage: Option<(usize, u8)>,
     cut: Option<usize>,
@@ -84,10 +85,12 @@ fn sockets() -> impl Strategy<Value = Socket> {
         POD_B,
         POD_PEER,
         POD_FAR,
+        POD_LONE,
         NODE,
         GATEWAY,
         PEER,
         FAR,
+        LONE,
         ROUTER,
         CLIENT,
         WEB,
@@ -138,7 +141,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         select(vec![0, 0, 0, 0, 1300, 1460, 0xffff]),
         prop_oneof![
             3 => Just(None),
-            1 => (select(vec![FAR, PEER, CLIENT]), select(vec![VNI, VNI, 5])).prop_map(Some),
+            1 => (select(vec![FAR, PEER, CLIENT, LONE]), any::<bool>(), select(vec![VNI, VNI, 5])).prop_map(Some),
         ],
     );
     let spoilt = (
@@ -202,8 +205,11 @@ impl Plan {
             _ if self.ipv6 => self.frame::<[u8; 16]>(from, to)?,
             _ => self.frame::<[u8; 4]>(from, to)?,
         };
-        if let (Some((sender, vni)), Hook::FromWire | Hook::FromWireXdp) = (self.tunnel, hook) {
-            frame = Frame::new(from, to).vxlan((sender, 51_000), (NODE, 4789), vni, &frame)?;
+        if let (Some((sender, over_ipv6, vni)), Hook::FromWire | Hook::FromWireXdp) = (self.tunnel, hook) {
+            frame = match over_ipv6 {
+                true => tunnelled::<[u8; 16]>(Frame::new(from, to), sender, vni, &frame)?,
+                false => tunnelled::<[u8; 4]>(Frame::new(from, to), sender, vni, &frame)?,
+            };
         }
         if let Some((at, value)) = self.damage
             && let Some(byte) = frame.get_mut(at)
@@ -218,8 +224,8 @@ impl Plan {
         };
         frame.truncate(self.cut.map_or(usize::MAX, |cut| cut.max(least)));
         // XDP knows no segments to be, and in a test run the kernel takes no headers off them. An answer may be tunnelled too.
-        let is_vxlan = frame.get(36..38) == Some(&4789u16.to_be_bytes());
-        let whole = hook == Hook::FromWireXdp || is_vxlan;
+        let is_vxlan = |at: usize| frame.get(at..at + 2) == Some(&4789u16.to_be_bytes());
+        let whole = hook == Hook::FromWireXdp || is_vxlan(36) || is_vxlan(56);
         let gso_size = if whole { 0 } else { self.gso_size };
         Ok(Visit {
             hook,
@@ -279,6 +285,11 @@ impl Plan {
             Load::Other(protocol) => Ok(A::packet(&frame, source.0, destination.0, protocol, payload)),
         }
     }
+}
+
+/// A frame in a tunnel to the node.
+fn tunnelled<A: At>(outer: Frame, sender: [u8; 4], vni: u32, inner: &[u8]) -> Result<Vec<u8>> {
+    outer.vxlan((A::at(sender), 51_000), (A::at(NODE), 4789), vni, inner)
 }
 
 /// A family whose frames are drawn.

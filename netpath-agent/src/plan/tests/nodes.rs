@@ -50,6 +50,7 @@ fn three_nodes_fill_the_tables_of_one() {
     let to_c = Way::Tunnel {
         device: 3,
         vni: 78,
+        local: "192.168.1.11".parse().unwrap(),
         remote: "192.168.2.13".parse().unwrap(),
     };
     let to_b = Way::Gateway {

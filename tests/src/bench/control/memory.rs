@@ -17,7 +17,7 @@ const SOME: (u16, u8) = (1_000, 2);
 const MOST: (u16, u8) = (30_000, 4);
 
 /// How long the memory must stay the same to be that of an agent at rest.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(5);
 
 /// Gives the site's agents ever more services, and reads the memory of the first.
 ///
@@ -58,7 +58,7 @@ fn at_rest(id: u32) -> Result<f64> {
     loop {
         thread::sleep(REST);
         let now = mebibytes(id, "VmRSS")?;
-        if now >= before {
+        if (now - before).abs() < 0.5 {
             return Ok(now);
         }
         before = now;
