@@ -7,6 +7,7 @@
 
 mod concerned;
 mod config;
+mod endpoints;
 mod family;
 pub mod forget;
 mod maglev;

@@ -17,6 +17,7 @@ pub mod model;
 pub mod net;
 pub mod observe;
 mod pace;
+mod packed;
 pub mod plan;
 pub mod report;
 pub mod source;

@@ -5,10 +5,11 @@
 use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
-    conntrack, ethernet,
+    conntrack,
+    deliver::{send, toward},
     family::{Address, Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, TCP, UDP},
-    fragment, hash, icmp, icmp_quote,
+    fragment, icmp, icmp_quote,
     nat::{self, Target},
     offer::Offer,
     packet::{ETHERNET, GSO_BY_FRAGS, Packet},
@@ -17,29 +18,8 @@ use crate::{
     service,
     tables::Tables,
     verdict::{NextHop, Verdict},
-    way::{self, End, Way},
+    way::{self, End, Origin},
 };
-
-/// Where a packet comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A pod of this node.
-    Pod,
-    /// The uplink, as it is.
-    Wire,
-    /// Another node's tunnel.
-    Tunnel,
-    /// This node's stack.
-    Host,
-}
-
-impl Origin {
-    /// Whether it is this node itself or a pod of it.
-    #[inline(always)]
-    fn is_inside(self) -> bool {
-        matches!(self, Self::Pod | Self::Host)
-    }
-}
 
 /// Sends an IP packet, whose header is noted, on its way; notes `next_hop` if that leads out of the uplink.
 ///
@@ -365,60 +345,4 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
         icmp::complain::<F, P, T>(packet, tables, notes, complaint, mtu)?;
     }
     Ok(Verdict::Bounce(reason))
-}
-
-/// The next hop toward a node on the segment.
-#[inline(always)]
-fn toward<F: Family>(way: &Way<F::Addr>) -> NextHop {
-    let known = way.next_hop != F::Addr::default();
-    F::next_hop(if known { &way.next_hop } else { &way.node })
-}
-
-/// The last step: the frame's addresses, the outer headers, the device. Between two pods of a node the frame is right already,
-/// unless a service changed whom it is for; otherwise it is `readdressed`.
-#[inline(always)]
-fn send<F: Family, P: Packet>(
-    packet: &mut P,
-    config: &Config,
-    notes: &Notes<F::Addr>,
-    next_hop: &mut NextHop,
-    origin: Origin,
-    readdressed: bool,
-) -> Result<Verdict, Reason> {
-    let way = &notes.way;
-    Ok(match way.end {
-        End::Pod => {
-            if readdressed {
-                ethernet::readdress(packet, way.mac, config.bridge_mac)?;
-            }
-            Verdict::Endpoint { ifindex: way.ifindex }
-        }
-        End::Host => Verdict::Pass(Reason::ToHost),
-        End::Direct => {
-            *next_hop = toward::<F>(way);
-            Verdict::Wire(Reason::ToPeer)
-        }
-        // No helper makes room for outer headers before SCTP that is yet to be segmented (kernel 6.18). A pod's goes on
-        // through the kernel's own tunnel; the node's own was routed here, and would come here again.
-        End::Tunnel if packet.gso_size() == GSO_BY_FRAGS => {
-            return match origin {
-                Origin::Pod => Ok(Verdict::Pass(Reason::ToStack)),
-                _ => Err(Reason::RewriteFailed),
-            };
-        }
-        End::Tunnel => {
-            let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);
-            *next_hop = F::next_hop(&way.next_hop);
-            F::wrap(packet, config, &way.node, hash)?;
-            Verdict::Wire(Reason::ToTunnel)
-        }
-        // What no port of this node's answers went to the stack.
-        End::Relayed => return Err(Reason::NoRoute),
-        End::Vacant => return Err(Reason::NoEndpoint),
-        End::Service => return Err(Reason::NoFrontend),
-        End::Outside => {
-            *next_hop = NextHop::ROUTED;
-            Verdict::Wire(Reason::ToOutside)
-        }
-    })
 }

@@ -20,7 +20,6 @@ use netpath_common::{
 use crate::{
     family::{Address, Family, Fragment},
     flow::{Kind, SCTP, TCP, UDP},
-    forward::Origin,
     nat::Target,
     packet::Packet,
     relay,
@@ -28,7 +27,7 @@ use crate::{
     service,
     tables::Tables,
     verdict::Verdict,
-    way::{self, End},
+    way::{self, End, Origin},
 };
 
 /// What a fragment that goes no further comes to, by the reason that [`meet`] gives.

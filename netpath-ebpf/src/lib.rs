@@ -19,6 +19,7 @@ pub mod arp;
 pub mod conntrack;
 pub mod crc32c;
 pub mod csum;
+pub mod deliver;
 pub mod encap;
 pub mod ethernet;
 pub mod family;

@@ -1,4 +1,4 @@
-//! Where a destination is: on this node, on another, or outside the cluster.
+//! Where a packet comes from, and where its destination is: on this node, on another, or outside the cluster.
 
 use netpath_common::abi::{
     Mac,
@@ -12,6 +12,27 @@ use crate::{
     scratch::Notes,
     tables::Tables,
 };
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A pod of this node.
+    Pod,
+    /// The uplink, as it is.
+    Wire,
+    /// Another node's tunnel.
+    Tunnel,
+    /// This node's stack.
+    Host,
+}
+
+impl Origin {
+    /// Whether it is this node itself or a pod of it.
+    #[inline(always)]
+    pub fn is_inside(self) -> bool {
+        matches!(self, Self::Pod | Self::Host)
+    }
+}
 
 /// Where a way ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use netpath_common::abi::{
-    endpoint::{Endpoint, KIND_HOST},
+    endpoint::Endpoint,
     route::RouteKey,
     service::{
         FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Frontend, Service,
@@ -18,6 +18,7 @@ use netpath_common::abi::{
 
 use super::{
     concerned::Concerned,
+    endpoints,
     forget::Datagrams,
     maglev::Maglev,
     mirror::Mirror,
@@ -86,7 +87,7 @@ impl<F: Family> Tables<F> {
 
     /// Brings the maps to the plan.
     pub fn apply(&mut self, plan: &FamilyPlan<F>, report: &mut Report) {
-        self.add_endpoints(&plan.endpoints, report);
+        endpoints::add(&mut self.endpoints, &plan.endpoints, report);
         self.routes(&plan.routes, report);
         self.services(plan, &Concerned::All, report);
         self.remove_maglev(report);
@@ -94,7 +95,7 @@ impl<F: Family> Tables<F> {
         let datagrams = Datagrams::of(plan);
         let some_end = before.is_none_or(|before| datagrams.end_some_of(&before));
         self.forget(datagrams, some_end, report);
-        self.remove_endpoints(&plan.endpoints, report);
+        endpoints::remove(&mut self.endpoints, &plan.endpoints, report);
     }
 
     /// Brings the maps to the plan where it has changed, and nothing but services has. What only takes up room then is left to
@@ -129,46 +130,6 @@ impl<F: Family> Tables<F> {
     /// How many frontends were refused.
     pub fn refused(&self) -> usize {
         self.refused.len()
-    }
-
-    /// The node's own addresses. Those of pods are the CNI plugin's, which writes beside us: every entry is looked at just
-    /// before it is changed.
-    fn add_endpoints(&mut self, wanted: &BTreeMap<F, Endpoint>, report: &mut Report) {
-        for (address, endpoint) in wanted {
-            let done = match self.endpoints.get(address) {
-                Ok(Some(found)) if found == *endpoint => continue,
-                Ok(Some(found)) if found.kind != KIND_HOST => Ok(None),
-                Ok(Some(_)) => self.endpoints.insert(address, endpoint).map(|()| Some(false)),
-                Ok(None) => self
-                    .endpoints
-                    .insert_new(address, endpoint)
-                    .map(|new| new.then_some(true)),
-                Err(error) => Err(error),
-            };
-            let object = || format!("the node's address {}", F::Address::from(*address));
-            match done {
-                Ok(Some(true)) => report.table(F::NAMES.endpoint).added += 1,
-                Ok(Some(false)) => report.table(F::NAMES.endpoint).changed += 1,
-                Ok(None) => report.refuse(object(), "a pod of this node has it: delete that pod".to_owned()),
-                Err(error) => report.fail(object(), &error),
-            }
-        }
-    }
-
-    fn remove_endpoints(&mut self, wanted: &BTreeMap<F, Endpoint>, report: &mut Report) {
-        let entries = match self.endpoints.entries() {
-            Ok(entries) => entries,
-            Err(error) => return report.fail("the node's addresses".to_owned(), &error),
-        };
-        for (address, endpoint) in entries {
-            if endpoint.kind != KIND_HOST || wanted.contains_key(&address) {
-                continue;
-            }
-            match self.endpoints.remove(&address) {
-                Ok(_) => report.table(F::NAMES.endpoint).removed += 1,
-                Err(error) => report.fail(format!("the node's address {}", F::Address::from(address)), &error),
-            }
-        }
     }
 
     fn routes(&mut self, wanted: &BTreeMap<F::RouteKey, F::Route>, report: &mut Report) {

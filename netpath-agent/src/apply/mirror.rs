@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use bytemuck::Pod;
 
 use super::report::Report;
-use crate::datapath::{
-    error::{Error, Result},
-    maps::Table,
+use crate::{
+    datapath::{
+        error::{Error, Result},
+        maps::Table,
+    },
+    packed::pack,
 };
 
 /// A map, or the part of one that nobody else writes.
@@ -66,6 +69,7 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Mirror<K, V> {
                 }
             }
             start += written;
+            pack(&mut self.held, written);
             if let (Some(error), Some(key)) = (error, keys.get(start)) {
                 refused.push((*key, error));
                 start += 1;

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     family::{Family, V4, V6},
     model::{ObjectName, Problem, Protocol, Service, ServicePort},
+    packed::pack,
 };
 
 /// What services have, and what they share.
@@ -281,6 +282,7 @@ impl<F: Family> Shared<F> {
         if let Some(sources) = self.lists.news() {
             plan.sources = sources;
         }
+        pack(&mut plan.services, self.before.len());
         let services = mem::take(&mut self.before).into_iter();
         let services = services.filter(|(frontend, before)| plan.services.get(frontend) != before.as_ref());
         let services = services.map(|(frontend, _)| frontend).collect();
@@ -293,6 +295,7 @@ impl<F: Family> Shared<F> {
             };
             before != flags
         });
+        pack(&mut plan.addresses, addresses.len());
         FamilyChanges { services, addresses }
     }
 }

@@ -6,7 +6,7 @@ use netpath_common::{abi::config::Config, reason::Reason};
 use crate::{
     arp, ethernet,
     family::Family,
-    forward::{Origin, forward},
+    forward::forward,
     neighbour::{self, Heard},
     packet::Packet,
     scratch::Scratch,
@@ -14,6 +14,7 @@ use crate::{
     v4::V4,
     v6::V6,
     verdict::Verdict,
+    way::Origin,
 };
 
 /// Takes a frame from the node to its verdict.

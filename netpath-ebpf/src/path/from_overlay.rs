@@ -6,14 +6,14 @@ use netpath_common::{abi::config::Config, reason::Reason};
 use crate::{
     ethernet,
     family::Family,
-    forward::{Origin, forward},
+    forward::forward,
     packet::{Packet, Tunnel},
     scratch::Scratch,
     tables::BothTables,
     v4::V4,
     v6::{self, V6},
     verdict::Verdict,
-    way,
+    way::{self, Origin},
 };
 
 /// Takes an unpacked frame to its verdict.

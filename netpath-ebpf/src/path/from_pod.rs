@@ -8,7 +8,7 @@ use netpath_common::{
 use crate::{
     arp, ethernet,
     family::{Address, Family, Header},
-    forward::{Origin, forward},
+    forward::forward,
     neighbour::{self, Heard},
     packet::Packet,
     scratch::Scratch,
@@ -16,6 +16,7 @@ use crate::{
     v4::V4,
     v6::V6,
     verdict::Verdict,
+    way::Origin,
 };
 
 /// Takes a frame from a pod to its verdict.

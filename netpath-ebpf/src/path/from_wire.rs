@@ -10,7 +10,7 @@ use crate::{
     encap, ethernet,
     family::{Address, Family, Fragment, Header},
     flow::{self, TCP, UDP},
-    forward::{Origin, forward},
+    forward::forward,
     fragment,
     packet::{ETHERNET, Packet},
     scratch::{Noted, Notes, Scratch},
@@ -18,7 +18,7 @@ use crate::{
     v4::V4,
     v6::V6,
     verdict::Verdict,
-    way,
+    way::{self, Origin},
 };
 
 /// Takes a frame from the wire to its verdict.
