@@ -64,7 +64,7 @@ pub const NETPATH_SERVICE_DIRECT: &str = "netpath, remote backend";
 /// The same over IPv6.
 pub const NETPATH_SERVICE_6: &str = "netpath, remote backend, IPv6";
 /// The same among many services.
-pub const NETPATH_SERVICE_MANY: &str = "netpath, remote backend, 45,000 services";
+pub const NETPATH_SERVICE_MANY: &str = "netpath, 45,000 services";
 /// A pod of another node, from a process of a node.
 pub const NETPATH_HOST: &str = "netpath, the pod's own address";
 /// The same behind a ClusterIP.
