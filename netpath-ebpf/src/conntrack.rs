@@ -125,11 +125,7 @@ fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Co
 /// What is at a frontend, or at that of any node where another one relayed what asks for it.
 #[inline(always)]
 fn service<A: Address, T: Tables<A>>(tables: &T, frontend: Frontend<A>) -> Option<Service> {
-    let anywhere = Frontend {
-        address: A::default(),
-        ..frontend
-    };
-    tables.service(frontend).or_else(|| tables.service(anywhere))
+    tables.service(frontend).or_else(|| tables.service(frontend.anywhere()))
 }
 
 /// The frontend that a packet of this tuple asks for.

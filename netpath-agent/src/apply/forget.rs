@@ -82,20 +82,12 @@ impl<F: Family> Datagrams<F> {
             // What no service translated concerns us only where a service answers by now. Those of hostPorts are the CNI
             // plugin's.
             let by_service = (1..HOST_PORT_SETS).contains(&set) || self.0.contains_key(frontend);
-            let stays = || stay.contains(&(frontend, backend)) || stay.contains(&(&anywhere::<F>(frontend), backend));
+            // What another node relayed was chosen at the frontend without an address.
+            let anywhere = || Frontend::<F>::anywhere((*frontend).into()).into();
+            let stays = || stay.contains(&(frontend, backend)) || stay.contains(&(&anywhere(), backend));
             protocol::<F>(frontend) == UDP && by_service && !stays()
         })
     }
-}
-
-/// The frontend of the same port that has no address: what another node relayed was chosen there.
-fn anywhere<F: Family>(frontend: &F::Frontend) -> F::Frontend {
-    let frontend: Frontend<F> = (*frontend).into();
-    let anywhere = Frontend {
-        address: F::default(),
-        ..frontend
-    };
-    anywhere.into()
 }
 
 /// Whether a flow to a frontend cannot stay, of those who answered there before and do now: a backend or the frontend is gone, or

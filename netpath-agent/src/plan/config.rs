@@ -29,7 +29,7 @@ pub(super) fn config(
         bridge_mac: facts.bridge.mac,
         overlay_mac: facts.overlay.mac,
         outside_seed: facts.maglev_seed.unwrap_or_default(),
-        direct_return: u8::from(facts.direct_return && facts.maglev_seed.is_some()),
+        direct_return: facts.relays().into(),
         ..Config::default()
     };
     configure(&mut config, own.v4, v4);

@@ -55,6 +55,11 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// Whether what comes from outside is relayed between nodes of the segment: they must choose alike for that.
+    pub fn relays(&self) -> bool {
+        self.direct_return && self.maglev_seed.is_some()
+    }
+
     /// The largest IP packet that leaves through the uplink, in bytes.
     pub fn uplink_mtu(&self) -> u16 {
         u16::try_from(self.uplink.mtu).unwrap_or(u16::MAX)

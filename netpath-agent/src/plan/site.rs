@@ -42,7 +42,7 @@ impl<F: Family> Site<F> {
             taken: Occupied::of(&own_addresses, own, others),
             node_port_addresses,
             node_port_flag,
-            relayed: (facts.direct_return && facts.maglev_seed.is_some()).then(|| F::default().into()),
+            relayed: facts.relays().then(|| F::default().into()),
         }
     }
 

@@ -58,6 +58,17 @@ families! {
     sizes: 8, 20;
 }
 
+impl<A: Default> Frontend<A> {
+    /// The frontend of the same port that has no address, see [`FLAG_RELAYED`].
+    #[inline(always)]
+    pub fn anywhere(self) -> Self {
+        Self {
+            address: A::default(),
+            ..self
+        }
+    }
+}
+
 /// What a connection to a frontend becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
