@@ -147,19 +147,20 @@ impl<F: Family> Tables<F> {
     /// What does not fit before old entries go is tried once more after.
     fn services(&mut self, plan: &FamilyPlan<F>, concerned: &Concerned<F>, report: &mut Report) {
         let addresses = concerned.addresses(plan);
-        let lists = shared(concerned.services(plan));
+        let wanted = shared(concerned.services(plan));
         let mut before = concerned.held(&self.services);
         self.refused.clear();
         let mut again = true;
         loop {
-            let needed = lists.values().flatten().filter(|list| !list.is_empty());
+            let lists = || wanted.iter().flat_map(|wanted| &wanted.lists);
+            let needed = lists().filter(|list| !list.is_empty());
             let unplaced = self.sets.add(needed, report);
-            let untabled = self.add_maglev(plan, &lists, report);
+            let untabled = self.add_maglev(&wanted, report);
             let unlisted = self.sources.put(&plan.sources, report);
             let mut services = addresses.clone();
             let mut incomplete = Vec::new();
-            for (frontend, [inside, outside]) in &lists {
-                let plan = &plan.services[*frontend];
+            for Wanted { frontend, plan, lists } in &wanted {
+                let [inside, outside] = lists;
                 let listed = unlisted.iter().all(|(key, _)| list::<F>(key) != plan.sources);
                 match (self.sets.number(inside), self.sets.number(outside)) {
                     (Some(set), Some(outside_set)) if listed => {
@@ -185,7 +186,7 @@ impl<F: Family> Tables<F> {
             let gone = concerned.gone(plan, &self.services);
             let removed = self.services.remove(gone, report);
             let now = concerned.held(&self.services);
-            let listed = lists.values().flatten().filter_map(|list| self.sets.number(list));
+            let listed = lists().filter_map(|list| self.sets.number(list));
             let listed: Vec<u32> = listed.collect();
             self.count(before.as_deref(), now.as_deref(), listed);
             before = now;
@@ -230,14 +231,14 @@ impl<F: Family> Tables<F> {
     }
 
     /// Writes the tables of the sets of frontends that choose by one. Returns why the last of those that failed did.
-    fn add_maglev(
-        &mut self,
-        plan: &FamilyPlan<F>,
-        lists: &BTreeMap<&F::Frontend, Lists<F::Backend>>,
-        report: &mut Report,
-    ) -> Option<Error> {
-        let with = lists.iter().filter(|(frontend, _)| plan.services[**frontend].maglev);
-        let sets = with.filter_map(|(_, [_, outside])| Some((self.sets.number(outside)?, &***outside)));
+    fn add_maglev(&mut self, wanted: &[Wanted<'_, F>], report: &mut Report) -> Option<Error> {
+        let with = wanted.iter().filter(|wanted| wanted.plan.maglev);
+        let outside = with.map(
+            |Wanted {
+                 lists: [_, outside], ..
+             }| outside,
+        );
+        let sets = outside.filter_map(|list| Some((self.sets.number(list)?, &***list)));
         self.maglev.add(sets, report)
     }
 
@@ -349,13 +350,16 @@ fn list<F: Family>(key: &F::SourceKey) -> u32 {
     sources
 }
 
-/// A frontend's backends, for connections from inside and from elsewhere.
-type Lists<B> = [List<B>; 2];
+/// A frontend as planned.
+struct Wanted<'a, F: Family> {
+    frontend: &'a F::Frontend,
+    plan: &'a ServicePlan<F>,
+    /// Its backends, for connections from inside and from elsewhere.
+    lists: [List<F::Backend>; 2],
+}
 
-/// The lists of each frontend; those that are alike are one.
-fn shared<'a, F: Family>(
-    wanted: impl Iterator<Item = (&'a F::Frontend, &'a ServicePlan<F>)>,
-) -> BTreeMap<&'a F::Frontend, Lists<F::Backend>> {
+/// The frontends with their lists; those that are alike are one.
+fn shared<'a, F: Family>(wanted: impl Iterator<Item = (&'a F::Frontend, &'a ServicePlan<F>)>) -> Vec<Wanted<'a, F>> {
     let mut lists: HashSet<List<F::Backend>> = HashSet::new();
     let mut share = |list: &Arc<[F::Backend]>| {
         let list = List::from(list);
@@ -374,7 +378,11 @@ fn shared<'a, F: Family>(
                 true => inside.clone(),
                 false => share(&plan.outside),
             };
-            (frontend, [inside, outside])
+            Wanted {
+                frontend,
+                plan,
+                lists: [inside, outside],
+            }
         })
         .collect()
 }
