@@ -3,14 +3,15 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use netpath_tests::lab::{cluster::Cluster, home::Home, pod::Answer, probe, process, services, topology::CLIENT, wire};
+use netpath_tests::lab::{
+    cluster::Cluster, home::Home, kept::Kept, pod::Answer, probe, process, services, topology::CLIENT, wire,
+};
 
 /// An address of a load balancer, which the router leads to one node.
 const BALANCER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
@@ -76,33 +77,9 @@ fn seen(cluster: &Cluster, to: SocketAddr, times: usize) -> Result<BTreeSet<(Str
         .collect()
 }
 
-/// A connection that is kept, and whom its requests come to.
-struct Kept(BufReader<TcpStream>);
-
-impl Kept {
-    fn open(to: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn ask(&mut self) -> Result<Answer> {
-        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: kept\r\n\r\n")?;
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            ensure!(self.0.read_line(&mut line)? > 0, "the server closed the connection");
-            if let Some(value) = line.strip_prefix("Content-Length:") {
-                length = Some(value.trim().parse()?);
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length.context("an answer without a length")?];
-        self.0.read_exact(&mut body)?;
-        Ok(serde_json::from_slice(&body)?)
-    }
+/// Whom a request over a kept connection came to.
+fn pod(kept: &mut Kept) -> Result<String> {
+    Ok(serde_json::from_slice::<Answer>(&kept.get("/")?)?.pod)
 }
 
 #[test]
@@ -140,20 +117,18 @@ fn connections_outlive_their_router_s_choice_of_a_node() -> Result<()> {
         let to = SocketAddr::from((BALANCER, 80));
         let mut kept = Vec::new();
         for _ in 0..40 {
-            let mut connection = Kept::open(to)?;
-            let pod = connection.ask()?.pod;
+            let mut connection = Kept::open(to, PATIENCE)?;
+            let pod = pod(&mut connection)?;
             kept.push((connection, pod));
         }
         let mut pods = BTreeSet::new();
         for node in [1, 0, 1] {
             lead(&cluster, node)?;
             // What goes through a tunnel has the address of the node that was asked first, and is lost with it.
-            for (connection, pod) in kept.iter_mut().filter(|(_, pod)| pod != "web-3") {
-                let answer = connection
-                    .ask()
-                    .with_context(|| format!("{pod}, through node {node}"))?;
-                assert_eq!(answer.pod, *pod);
-                pods.insert(answer.pod);
+            for (connection, first) in kept.iter_mut().filter(|(_, pod)| pod != "web-3") {
+                let answers = pod(connection).with_context(|| format!("{first}, through node {node}"))?;
+                assert_eq!(answers, *first);
+                pods.insert(answers);
             }
         }
         assert_eq!(pods, BTreeSet::from(["web-1".to_owned(), "web-2".to_owned()]));

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod endpoints;
 pub mod home;
 pub mod interrupt;
+pub mod kept;
 pub mod kubelet;
 pub mod namespace;
 pub mod objects;

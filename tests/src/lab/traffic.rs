@@ -1,8 +1,7 @@
 //! Steady traffic that counts what it loses, to be kept up while something is done to the network under it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{namespace::Namespace, pod::Answer, probe};
+use super::{kept::Kept, namespace::Namespace, pod::Answer, probe};
 
 /// Between two exchanges of a flow of [`during`].
 const PACE: Duration = Duration::from_millis(2);
@@ -142,7 +141,7 @@ struct Asker {
 }
 
 enum Way {
-    Kept(BufReader<TcpStream>),
+    Kept(Kept),
     Fresh(SocketAddr),
     Datagrams(UdpSocket),
 }
@@ -192,12 +191,7 @@ impl Server {
 impl Asker {
     fn new(to: SocketAddr, manner: Manner, server: Server) -> Result<Self> {
         let way = match manner {
-            Manner::Kept => {
-                let stream = TcpStream::connect_timeout(&to, LOST)?;
-                stream.set_read_timeout(Some(server.patience()))?;
-                stream.set_nodelay(true)?;
-                Way::Kept(BufReader::new(stream))
-            }
+            Manner::Kept => Way::Kept(Kept::open(to, server.patience())?),
             Manner::Fresh => Way::Fresh(to),
             Manner::Datagrams => {
                 let socket = UdpSocket::bind(("0.0.0.0", 0))?;
@@ -212,26 +206,7 @@ impl Asker {
     fn ask(&mut self, number: u64) -> Result<()> {
         let server = self.server;
         match &mut self.way {
-            Way::Kept(stream) => {
-                let request = format!("GET {} HTTP/1.1\r\nHost: kept\r\n\r\n", server.path());
-                stream.get_mut().write_all(request.as_bytes())?;
-                let mut length = None;
-                loop {
-                    let mut line = String::new();
-                    if stream.read_line(&mut line)? == 0 {
-                        bail!("the server closed the connection");
-                    }
-                    if let Some(value) = line.strip_prefix("Content-Length:") {
-                        length = Some(value.trim().parse()?);
-                    }
-                    if line.trim().is_empty() {
-                        break;
-                    }
-                }
-                let mut body = vec![0; length.context("an answer without a length")?];
-                stream.read_exact(&mut body)?;
-                server.check(&body)?;
-            }
+            Way::Kept(kept) => server.check(&kept.get(server.path())?)?,
             Way::Fresh(to) => server.check(&probe::get_path(*to, server.path(), server.patience())?)?,
             Way::Datagrams(socket) => {
                 let mark = format!("number {number}");

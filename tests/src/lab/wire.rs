@@ -89,17 +89,16 @@ pub fn address(end: End, address: impl Into<IpAddr>, prefix_len: u8) -> Result<(
     })
 }
 
-/// Sends what has no other route to `gateway`.
+/// Sends what has no other route to `gateway`, wherever it went before.
 ///
 /// # Errors
 /// The gateway is on no segment of the namespace.
 pub fn default_route(namespace: &Namespace, gateway: IpAddr) -> Result<()> {
-    let route = match gateway {
-        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
-        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+    let all = match gateway {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let added = namespace.netlink(async |handle| Ok(handle.route().add(route).execute().await?));
-    added.with_context(|| format!("cannot route {} through {gateway}", namespace.name()))
+    route(namespace, (all, 0), gateway)
 }
 
 /// Leads a range through `gateway`, whatever led there before.
