@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use etherparse::Ipv4Slice;
+use futures::TryStreamExt;
+use netlink_packet_route::link::LinkFlags;
 use netpath_tests::{
     lab::{cluster::Cluster, home::Home, namespace::Namespace, topology::CLIENT},
     sctp::{DATA, INIT_ACK, chunk, init, packet},
@@ -127,13 +129,17 @@ fn speak(from: &Namespace, to: SocketAddrV4, at: &Namespace, target: u16) -> Res
     seen.context("nobody was seen")
 }
 
-#[test]
-fn services_and_the_outside_are_reached_over_real_devices() -> Result<()> {
+fn cluster() -> Result<Cluster> {
     let folder = tempfile::tempdir()?;
     let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
     fs::copy(nodes, folder.path().join("nodes.yaml"))?;
     fs::write(folder.path().join("objects.yaml"), OBJECTS)?;
-    let cluster = Cluster::start(Home::unique()?, folder.path(), &|_| {})?;
+    Cluster::start(Home::unique()?, folder.path(), &|_| {})
+}
+
+#[test]
+fn services_and_the_outside_are_reached_over_real_devices() -> Result<()> {
+    let cluster = cluster()?;
     let client = cluster.pod("client")?;
     let node = &cluster.topology.nodes[0].namespace;
     let outside = &cluster.topology.client;
@@ -159,5 +165,32 @@ fn services_and_the_outside_are_reached_over_real_devices() -> Result<()> {
     let to = SocketAddrV4::new(CLIENT, 2905);
     let seen = speak(&client.namespace, to, outside, 2905)?;
     assert!(*seen.ip() == NODE && seen.port() >= FIRST_OF_NAT, "{seen}");
+    cluster.stop()
+}
+
+/// Whether a device has a carrier. The kernel takes notice of a change at leisure, or when it is asked.
+fn has_carrier(namespace: &Namespace, device: &str) -> Result<bool> {
+    let message = namespace.netlink(async |handle| {
+        let mut links = handle.link().get().match_name(device.to_owned()).execute();
+        links.try_next().await?.context("there is no such device")
+    })?;
+    Ok(message.header.flags.contains(LinkFlags::LowerUp))
+}
+
+/// What the node sends to services leaves by the bridge, which has no carrier once its last port is gone.
+#[test]
+fn a_node_whose_last_pod_went_still_reaches_services() -> Result<()> {
+    let mut cluster = cluster()?;
+    let near = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 2905);
+    let said = |cluster: &Cluster| {
+        let node = &cluster.topology.nodes[1].namespace;
+        speak(node, near, &cluster.pod("near")?.namespace, 2905)
+    };
+    let with = said(&cluster)?;
+    let place = cluster.pods.iter().position(|pod| pod.spec.name == "direct");
+    let mut last = cluster.pods.remove(place.context("no pod")?);
+    last.delete(cluster.node(1))?;
+    assert!(!has_carrier(&cluster.topology.nodes[1].namespace, "netpath0")?);
+    assert_eq!(said(&cluster).context("without a pod")?, with);
     cluster.stop()
 }
