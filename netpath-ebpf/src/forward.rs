@@ -14,26 +14,26 @@ use crate::{
     offer::Offer,
     packet::{ETHERNET, GSO_BY_FRAGS, Packet},
     relay, reset,
-    scratch::Notes,
+    scratch::{Noted, Notes, Scratch},
     service,
     tables::Tables,
-    verdict::{NextHop, Verdict},
+    verdict::Verdict,
     way::{self, End, Origin},
 };
 
-/// Sends an IP packet, whose header is noted, on its way; notes `next_hop` if that leads out of the uplink.
+/// Sends an IP packet, whose header is noted, on its way; notes the next hop if that leads out of the uplink.
 ///
 /// # Errors
 /// Every reason of a drop.
 #[inline(always)]
-pub fn forward<F: Family, P: Packet, T: Tables<F::Addr>>(
+pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
     config: &Config,
-    notes: &mut Notes<F::Addr>,
-    next_hop: &mut NextHop,
+    scratch: &mut Scratch,
     origin: Origin,
 ) -> Result<Verdict, Reason> {
+    let (notes, next_hop) = F::notes_and_hop(scratch);
     if notes.header.source.is_of_link() {
         return Ok(Verdict::Pass(Reason::ToStack));
     }

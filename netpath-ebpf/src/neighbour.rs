@@ -13,6 +13,7 @@ use crate::{
     scratch::Scratch,
     tables::Tables,
     v6::{ICMP, V6},
+    verdict::Verdict,
     way,
 };
 
@@ -52,6 +53,21 @@ pub enum Heard {
 }
 
 const _: () = assert!(size_of::<Heard>() == size_of::<Reason>());
+
+impl Heard {
+    /// How the message's way ends.
+    ///
+    /// # Errors
+    /// It is dropped.
+    #[inline(always)]
+    pub fn verdict(self) -> Result<Verdict, Reason> {
+        match self {
+            Self::Drop(reason) => Err(reason),
+            Self::Answered => Ok(Verdict::Bounce(Reason::NeighbourReply)),
+            Self::Passed => Ok(Verdict::Pass(Reason::ToStack)),
+        }
+    }
+}
 
 /// Whether a packet is a message of neighbour discovery.
 #[inline(always)]

@@ -36,6 +36,8 @@ pub struct Scratch {
 pub trait Noted: Family {
     /// Them.
     fn notes(scratch: &mut Scratch) -> &mut Notes<Self::Addr>;
+    /// Them, and where the next hop is noted.
+    fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<Self::Addr>, &mut NextHop);
 }
 
 impl Noted for V4 {
@@ -43,12 +45,22 @@ impl Noted for V4 {
     fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 4]> {
         &mut scratch.v4
     }
+
+    #[inline(always)]
+    fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<[u8; 4]>, &mut NextHop) {
+        (&mut scratch.v4, &mut scratch.next_hop)
+    }
 }
 
 impl Noted for V6 {
     #[inline(always)]
     fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 16]> {
         &mut scratch.v6
+    }
+
+    #[inline(always)]
+    fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<[u8; 16]>, &mut NextHop) {
+        (&mut scratch.v6, &mut scratch.next_hop)
     }
 }
 

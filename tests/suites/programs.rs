@@ -14,7 +14,7 @@ use netpath_tests::stack;
 const BUDGET: &[(Hook, u32, usize)] = &[
     (Hook::FromPod, 90_000, 512),
     (Hook::FromOverlay, 51_000, 480),
-    (Hook::FromWire, 106_000, 512),
+    (Hook::FromWire, 110_000, 512),
     (Hook::ToWire, 13_200, 416),
     (Hook::FromHost, 60_000, 512),
     (Hook::FromWireXdp, 150_000, 496),

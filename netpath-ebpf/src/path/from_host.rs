@@ -4,17 +4,8 @@
 use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
-    arp, ethernet,
-    family::Family,
-    forward::forward,
-    neighbour::{self, Heard},
-    packet::Packet,
-    scratch::Scratch,
-    tables::BothTables,
-    v4::V4,
-    v6::V6,
-    verdict::Verdict,
-    way::Origin,
+    arp, ethernet, family::Family, forward::forward, neighbour, packet::Packet, scratch::Scratch, tables::BothTables,
+    v4::V4, v6::V6, verdict::Verdict, way::Origin,
 };
 
 /// Takes a frame from the node to its verdict.
@@ -39,36 +30,18 @@ fn steps<P: Packet, T: BothTables>(
     match frame.ethertype {
         ethernet::IPV4 if !frame.is_multicast() => {
             V4::parse(packet, &mut scratch.v4.header)?;
-            forward::<V4, P, T>(
-                packet,
-                tables,
-                config,
-                &mut scratch.v4,
-                &mut scratch.next_hop,
-                Origin::Host,
-            )
+            forward::<V4, P, T>(packet, tables, config, scratch, Origin::Host)
         }
         ethernet::ARP => arp::from_host(packet, tables, config),
         ethernet::IPV6 => {
             V6::parse(packet, &mut scratch.v6.header)?;
             if neighbour::is_message(packet, &scratch.v6.header) {
-                return match neighbour::from_host(packet, tables, config, scratch) {
-                    Heard::Drop(reason) => Err(reason),
-                    Heard::Answered => Ok(Verdict::Bounce(Reason::NeighbourReply)),
-                    Heard::Passed => Ok(Verdict::Pass(Reason::ToStack)),
-                };
+                return neighbour::from_host(packet, tables, config, scratch).verdict();
             }
             if frame.is_multicast() {
                 return Ok(Verdict::Pass(Reason::ToStack));
             }
-            forward::<V6, P, T>(
-                packet,
-                tables,
-                config,
-                &mut scratch.v6,
-                &mut scratch.next_hop,
-                Origin::Host,
-            )
+            forward::<V6, P, T>(packet, tables, config, scratch, Origin::Host)
         }
         _ => Ok(Verdict::Pass(Reason::ToStack)),
     }

@@ -40,25 +40,11 @@ fn steps<P: Packet, T: BothTables>(
     match ethernet::parse(packet)?.ethertype {
         ethernet::IPV4 => {
             V4::parse(packet, &mut scratch.v4.header)?;
-            forward::<V4, P, T>(
-                packet,
-                tables,
-                config,
-                &mut scratch.v4,
-                &mut scratch.next_hop,
-                Origin::Tunnel,
-            )
+            forward::<V4, P, T>(packet, tables, config, scratch, Origin::Tunnel)
         }
         ethernet::IPV6 if super::serves_ipv6(config) => {
             V6::parse(packet, &mut scratch.v6.header)?;
-            forward::<V6, P, T>(
-                packet,
-                tables,
-                config,
-                &mut scratch.v6,
-                &mut scratch.next_hop,
-                Origin::Tunnel,
-            )
+            forward::<V6, P, T>(packet, tables, config, scratch, Origin::Tunnel)
         }
         _ => Err(Reason::FamilyNotServed),
     }

@@ -9,7 +9,7 @@ use crate::{
     arp, ethernet,
     family::{Address, Family, Header},
     forward::forward,
-    neighbour::{self, Heard},
+    neighbour,
     packet::Packet,
     scratch::Scratch,
     tables::{BothTables, Tables},
@@ -45,15 +45,9 @@ fn steps<P: Packet, T: BothTables>(
     match frame.ethertype {
         ethernet::IPV4 => {
             V4::parse(packet, &mut scratch.v4.header)?;
-            let Scratch {
-                v4: notes,
-                next_hop,
-                port,
-                ..
-            } = scratch;
-            match check::<V4>(&frame, &notes.header, port)? {
+            match check::<V4>(&frame, &scratch.v4.header, &scratch.port)? {
                 Checked::Group => Ok(Verdict::Pass(Reason::ToStack)),
-                Checked::Host => forward::<V4, P, T>(packet, tables, config, notes, next_hop, Origin::Pod),
+                Checked::Host => forward::<V4, P, T>(packet, tables, config, scratch, Origin::Pod),
             }
         }
         ethernet::ARP => arp::from_pod(packet, tables, config, &scratch.port),
@@ -65,26 +59,17 @@ fn steps<P: Packet, T: BothTables>(
         ethernet::IPV6 => {
             V6::parse(packet, &mut scratch.v6.header)?;
             if neighbour::is_message(packet, &scratch.v6.header) {
-                return match neighbour::from_pod(packet, tables, config, scratch) {
-                    Heard::Drop(reason) => Err(reason),
-                    Heard::Answered => Ok(Verdict::Bounce(Reason::NeighbourReply)),
-                    Heard::Passed => Ok(Verdict::Pass(Reason::ToStack)),
-                };
+                return neighbour::from_pod(packet, tables, config, scratch).verdict();
             }
-            let Scratch {
-                v6: notes,
-                next_hop,
-                port,
-                ..
-            } = scratch;
+            let header = &scratch.v6.header;
             // Reports of groups, which come from addresses of the link or from none.
-            let report = notes.header.protocol == V6::ICMP && notes.header.destination.is_multicast();
-            if report && notes.header.source != port.address6 {
+            let report = header.protocol == V6::ICMP && header.destination.is_multicast();
+            if report && header.source != scratch.port.address6 {
                 return Err(Reason::Ipv6Noise);
             }
-            match check::<V6>(&frame, &notes.header, port)? {
+            match check::<V6>(&frame, header, &scratch.port)? {
                 Checked::Group => Ok(Verdict::Pass(Reason::ToStack)),
-                Checked::Host => forward::<V6, P, T>(packet, tables, config, notes, next_hop, Origin::Pod),
+                Checked::Host => forward::<V6, P, T>(packet, tables, config, scratch, Origin::Pod),
             }
         }
         _ => Ok(Verdict::Pass(Reason::NotIp)),

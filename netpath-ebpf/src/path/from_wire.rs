@@ -61,8 +61,8 @@ fn steps<P: Packet, T: BothTables>(
         }
     };
     match ethertype {
-        ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, &mut scratch.v4, &mut scratch.next_hop, origin),
-        _ => forward::<V6, P, T>(packet, tables, config, &mut scratch.v6, &mut scratch.next_hop, origin),
+        ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, scratch, origin),
+        _ => forward::<V6, P, T>(packet, tables, config, scratch, origin),
     }
 }
 
