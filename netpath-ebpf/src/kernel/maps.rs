@@ -62,6 +62,19 @@ pub struct Sources<A> {
     pub address: A,
 }
 
+// The maps that each family has.
+type Endpoints<A> = HashMap<A, Endpoint, 4096, ON_DEMAND>;
+type Routes<A> = HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 16384, ON_DEMAND>;
+type Services<A> = HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
+type Backends<A> = HashMap<BackendKey, <A as Layouts>::Backend, 131072, ON_DEMAND>;
+type Maglev = HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
+type SourceLists<A> = LpmTrie<Sources<A>, u32, 16384>;
+type Affinities<A> = LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
+type Connections<A> = LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
+type Fragments<A> = LruHashMap<<A as Layouts>::FragmentKey, Datagram, 8192>;
+type HeldFragments<A> = LruHashMap<<A as Layouts>::HeldKey, Held, 256>;
+type Sockets<A> = LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
+
 /// Declares a family's maps, and lets its address stand for them.
 macro_rules! family {
     ($module:ident: $address:ty, $($map:ident: $name:tt, $type:ty;)*) => {
@@ -94,60 +107,60 @@ macro_rules! family {
 /// The maps of the family whose address it is.
 pub trait Maps: Address + Layouts {
     /// `np_endpoint4`, `np_endpoint6`.
-    fn endpoint() -> &'static HashMap<Self, Endpoint, 4096, ON_DEMAND>;
+    fn endpoint() -> &'static Endpoints<Self>;
     /// `np_route4`, `np_route6`.
-    fn route() -> &'static HashMap<Self::RouteKey, Self::Route, 4096, ON_DEMAND>;
+    fn route() -> &'static Routes<Self>;
     /// `np_service4`, `np_service6`.
-    fn service() -> &'static HashMap<Self::Frontend, Service, 131072, ON_DEMAND>;
+    fn service() -> &'static Services<Self>;
     /// `np_backend4`, `np_backend6`.
-    fn backend() -> &'static HashMap<BackendKey, Self::Backend, 262144, ON_DEMAND>;
+    fn backend() -> &'static Backends<Self>;
     /// `np_maglev4`, `np_maglev6`.
-    fn maglev() -> &'static HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
+    fn maglev() -> &'static Maglev;
     /// `np_source4`, `np_source6`.
-    fn source() -> &'static LpmTrie<Sources<Self>, u32, 16384>;
+    fn source() -> &'static SourceLists<Self>;
     /// `np_affinity4`, `np_affinity6`.
-    fn affinity() -> &'static LruHashMap<Self::Client, Self::Affinity, 65536>;
+    fn affinity() -> &'static Affinities<Self>;
     /// `np_conntrack4`, `np_conntrack6`.
-    fn conntrack() -> &'static LruHashMap<Self::Tuple, Self::Connection, 262144>;
+    fn conntrack() -> &'static Connections<Self>;
     /// Changes state and time of a connection, each by one store.
     ///
     /// # Safety
     /// The entry is of a map, and the program has not ended since it was looked up.
     unsafe fn touch(entry: *mut Self::Connection, state: u8, last_seen: u32);
     /// `np_fragment4`, `np_fragment6`.
-    fn fragment() -> &'static LruHashMap<Self::FragmentKey, Datagram, 8192>;
+    fn fragment() -> &'static Fragments<Self>;
     /// `np_held4`, `np_held6`.
-    fn held() -> &'static LruHashMap<Self::HeldKey, Held, 256>;
+    fn held() -> &'static HeldFragments<Self>;
     /// `np_socket4`, `np_socket6`.
-    fn socket() -> &'static LruHashMap<Self::SocketKey, Self::SocketPeer, 65536>;
+    fn socket() -> &'static Sockets<Self>;
 }
 
 family! {
     v4: [u8; 4],
-    endpoint: "np_endpoint4", HashMap<A, Endpoint, 4096, ON_DEMAND>;
-    route: "np_route4", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
-    service: "np_service4", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
-    backend: "np_backend4", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
-    maglev: "np_maglev4", HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
-    source: "np_source4", LpmTrie<Sources<A>, u32, 16384>;
-    affinity: "np_affinity4", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
-    conntrack: "np_conntrack4", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
-    fragment: "np_fragment4", LruHashMap<<A as Layouts>::FragmentKey, Datagram, 8192>;
-    held: "np_held4", LruHashMap<<A as Layouts>::HeldKey, Held, 256>;
-    socket: "np_socket4", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
+    endpoint: "np_endpoint4", Endpoints<A>;
+    route: "np_route4", Routes<A>;
+    service: "np_service4", Services<A>;
+    backend: "np_backend4", Backends<A>;
+    maglev: "np_maglev4", Maglev;
+    source: "np_source4", SourceLists<A>;
+    affinity: "np_affinity4", Affinities<A>;
+    conntrack: "np_conntrack4", Connections<A>;
+    fragment: "np_fragment4", Fragments<A>;
+    held: "np_held4", HeldFragments<A>;
+    socket: "np_socket4", Sockets<A>;
 }
 
 family! {
     v6: [u8; 16],
-    endpoint: "np_endpoint6", HashMap<A, Endpoint, 4096, ON_DEMAND>;
-    route: "np_route6", HashMap<<A as Layouts>::RouteKey, <A as Layouts>::Route, 4096, ON_DEMAND>;
-    service: "np_service6", HashMap<<A as Layouts>::Frontend, Service, 131072, ON_DEMAND>;
-    backend: "np_backend6", HashMap<BackendKey, <A as Layouts>::Backend, 262144, ON_DEMAND>;
-    maglev: "np_maglev6", HashMap<MaglevKey, MaglevBlock, 32768, ON_DEMAND>;
-    source: "np_source6", LpmTrie<Sources<A>, u32, 16384>;
-    affinity: "np_affinity6", LruHashMap<<A as Layouts>::Client, <A as Layouts>::Affinity, 65536>;
-    conntrack: "np_conntrack6", LruHashMap<<A as Layouts>::Tuple, <A as Layouts>::Connection, 262144>;
-    fragment: "np_fragment6", LruHashMap<<A as Layouts>::FragmentKey, Datagram, 8192>;
-    held: "np_held6", LruHashMap<<A as Layouts>::HeldKey, Held, 256>;
-    socket: "np_socket6", LruHashMap<<A as Layouts>::SocketKey, <A as Layouts>::SocketPeer, 65536>;
+    endpoint: "np_endpoint6", Endpoints<A>;
+    route: "np_route6", Routes<A>;
+    service: "np_service6", Services<A>;
+    backend: "np_backend6", Backends<A>;
+    maglev: "np_maglev6", Maglev;
+    source: "np_source6", SourceLists<A>;
+    affinity: "np_affinity6", Affinities<A>;
+    conntrack: "np_conntrack6", Connections<A>;
+    fragment: "np_fragment6", Fragments<A>;
+    held: "np_held6", HeldFragments<A>;
+    socket: "np_socket6", Sockets<A>;
 }
