@@ -1,7 +1,7 @@
 //! Events: a queue that never waits, and a task that empties it at its own pace.
 //!
 //! An Event's name follows from what it says, so that the same finding is one Event for all lives of the agent, and
-//! for all nodes if it is about an object that all of them see. Seen again, its count rises, but not often.
+//! for all nodes if it is about an object that all of them see. Seen again, its count rises from where it stands, but not often.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +77,6 @@ impl Events {
             client,
             node: node.to_owned(),
             refusals,
-            counts: HashMap::new(),
             pace: PACE,
         };
         tokio::spawn(writer.write(receiver));
@@ -191,13 +190,11 @@ struct Writer {
     client: Client,
     node: String,
     refusals: Refusals,
-    /// How often each Event was seen, as far as this agent knows.
-    counts: HashMap<String, i32>,
     pace: Duration,
 }
 
 impl Writer {
-    async fn write(mut self, mut receiver: mpsc::Receiver<Said>) {
+    async fn write(self, mut receiver: mpsc::Receiver<Said>) {
         let mut waiting: VecDeque<Said> = VecDeque::new();
         loop {
             if waiting.is_empty() {
@@ -235,7 +232,7 @@ impl Writer {
         }
     }
 
-    async fn publish(&mut self, said: &Said) -> kube::Result<()> {
+    async fn publish(&self, said: &Said) -> kube::Result<()> {
         let Some(regarding) = self.reference(said).await? else {
             return Ok(());
         };
@@ -262,21 +259,21 @@ impl Writer {
         self.refusals.note("create", "events.events.k8s.io", &created);
         match created {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            created => {
-                created?;
-                self.counts.insert(name, 1);
-                return Ok(());
-            }
+            created => return created.map(drop),
         }
-        // It is there, from an earlier life or another node: its count rises.
-        let count = self.counts.get(&name).copied().unwrap_or(1).saturating_add(1);
+        // It is there, from an earlier life or another node. A patch that changes nothing tells how often it was seen: to read
+        // Events would take one more right.
+        let patch = async |change| {
+            let patched = events
+                .patch(&name, &PatchParams::default(), &Patch::Merge(change))
+                .await;
+            self.refusals.note("patch", "events.events.k8s.io", &patched);
+            patched
+        };
+        let stands = patch(json!({})).await?;
+        let count = stands.series.map_or(1, |series| series.count).saturating_add(1);
         let series = json!({ "series": { "count": count, "lastObservedTime": now } });
-        let patched = events
-            .patch(&name, &PatchParams::default(), &Patch::Merge(series))
-            .await;
-        self.refusals.note("patch", "events.events.k8s.io", &patched);
-        self.counts.insert(name, count);
-        patched.map(drop)
+        patch(series).await.map(drop)
     }
 
     /// What an Event is about, with the object's uid, by which `kubectl describe` finds it; `None` if it is gone.

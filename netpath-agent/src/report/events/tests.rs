@@ -16,7 +16,6 @@ fn events(server: &ApiServer, refusals: &Refusals) -> Events {
         client: server.client(),
         node: "n1".into(),
         refusals: refusals.clone(),
-        counts: HashMap::new(),
         pace: Duration::ZERO,
     };
     tokio::spawn(writer.write(receiver));
@@ -70,15 +69,24 @@ async fn a_finding_is_one_event_for_all_lives_of_the_agent() {
     );
     assert!(name.starts_with("n1.") && changes[1].body["metadata"]["name"] != name.as_str());
 
-    let second = events(&server, &refusals);
-    second.node(Reason::ForeignDevice, "device cni0: delete it");
-    let changes = asked(&server, 4).await;
-    assert_eq!(changes[2].body["metadata"]["name"], name.as_str());
-    assert_eq!(
-        (changes[3].method.as_str(), changes[3].path.clone()),
-        ("PATCH", format!("{NODE_EVENTS}/{name}"))
-    );
-    assert_eq!(changes[3].body["series"]["count"], 2);
+    // Each life asks to make it, asks how often it was seen, and counts.
+    for life in 2..4 {
+        let next = events(&server, &refusals);
+        next.node(Reason::ForeignDevice, "device cni0: delete it");
+        let changes = asked(&server, 2 + 3 * (life - 1)).await;
+        let [.., made, looked, counted] = &changes[..] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(made.body["metadata"]["name"], name.as_str());
+        for patch in [looked, counted] {
+            assert_eq!(
+                (patch.method.as_str(), patch.path.clone()),
+                ("PATCH", format!("{NODE_EVENTS}/{name}"))
+            );
+        }
+        assert_eq!(looked.body, json!({}));
+        assert_eq!(counted.body["series"]["count"], life);
+    }
 }
 
 #[tokio::test]

@@ -320,13 +320,29 @@ fn change(method: &str, path: &str, body: &[u8], script: &mut Script) -> (u16, V
             .changes
             .iter()
             .any(|other| made(other) && name(&other.body) == name(&body));
-    script.changes.push(asked);
     if twice {
+        script.changes.push(asked);
         return (409, failure(409, "AlreadyExists"));
     }
-    // A patch is answered with the object as it is.
+    // A patch is answered with the object: one that the script knows as it is, another as it was made and patched.
     let object = path.trim_end_matches("/status");
-    single(object, script).unwrap_or((200, body))
+    let mut answer = body;
+    if method == "PATCH" {
+        let (folder, last) = object.rsplit_once('/').unwrap_or_default();
+        let of = |other: &Asked| {
+            other.path == asked.path || (other.path == folder && other.body["metadata"]["name"] == last)
+        };
+        let mut whole = json!({});
+        for part in script.changes.iter().filter(|other| of(other)).chain([&asked]) {
+            whole
+                .as_object_mut()
+                .unwrap()
+                .extend(part.body.as_object().cloned().unwrap_or_default());
+        }
+        answer = whole;
+    }
+    script.changes.push(asked);
+    single(object, script).unwrap_or((200, answer))
 }
 
 fn list(path: &str, token: Option<&str>, script: &mut Script) -> (u16, Value) {
