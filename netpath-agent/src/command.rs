@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use netpath_common::names;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -17,34 +17,36 @@ use crate::{
     install,
     net::{self, PROC_SYS_NET},
     observe::status,
+    places::{CNI_BIN_DIR, CNI_CONF_DIR, CONFLIST, HEALTH_ADDRESS, RUN_DIR, STATE_DIR, absolute, conflist},
     source::server::KUBELET_KUBECONFIGS,
     uninstall::{self, Places},
 };
 
 /// Looks at netpath on this node, or takes it off.
 #[derive(Debug, Parser)]
-#[command(name = "netpath", version, about, disable_help_subcommand = true)]
+#[command(name = "netpath", version, disable_help_subcommand = true)]
 pub struct Command {
-    /// Where maps, programs and links are pinned.
-    #[arg(long, global = true, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = names::BPF_ROOT, value_parser = absolute)]
-    bpf_root: PathBuf,
-    /// Where the node's agent answers: its --health-address.
-    #[arg(
-        long,
-        global = true,
-        env = "NETPATH_HEALTH_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9878"
-    )]
-    agent: SocketAddr,
     #[command(subcommand)]
     action: Action,
+}
+
+/// What there is of netpath on the node, and who answers for it.
+#[derive(Debug, Args)]
+struct Installation {
+    /// Where maps, programs and links are pinned: the agent's --bpf-root.
+    #[arg(long, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = names::BPF_ROOT, value_parser = absolute)]
+    bpf_root: PathBuf,
+    /// Where the node's agent answers: its --health-address.
+    #[arg(long, env = "NETPATH_HEALTH_ADDRESS", value_name = "ADDRESS:PORT", default_value = HEALTH_ADDRESS)]
+    agent: SocketAddr,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Tell the node's state, problems first. Works without an agent as well.
     Status {
+        #[command(flatten)]
+        of: Installation,
         /// For a person, or for a program.
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
@@ -52,34 +54,36 @@ enum Action {
     /// Install the plugin and this command where the node's container runtime looks for plugins, from beside this command.
     Install {
         /// The folder, as this process sees it.
-        #[arg(long, env = "NETPATH_CNI_BIN_DIR", value_name = "DIR", default_value = "/opt/cni/bin", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_CNI_BIN_DIR", value_name = "DIR", default_value = CNI_BIN_DIR, value_parser = absolute)]
         cni_bin_dir: PathBuf,
         /// Also note for the agent where the kubelet finds the API server; the node's root is mounted here.
         #[arg(long, env = "NETPATH_NODE_ROOT", value_name = "DIR", value_parser = absolute)]
         node_root: Option<PathBuf>,
         /// Where to note it: the agent's --run-dir.
-        #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = "/run/netpath", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = RUN_DIR, value_parser = absolute)]
         run_dir: PathBuf,
     },
     /// Remove everything of netpath's from this node: programs, maps, devices, routes, files. Its pods lose their network.
     Uninstall {
+        #[command(flatten)]
+        of: Installation,
         /// Only list what would be removed.
         #[arg(long)]
         dry_run: bool,
         /// The agent's --state-dir.
-        #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = "/var/lib/netpath", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = STATE_DIR, value_parser = absolute)]
         state_dir: PathBuf,
         /// The agent's --run-dir.
-        #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = "/run/netpath", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = RUN_DIR, value_parser = absolute)]
         run_dir: PathBuf,
         /// The agent's --cni-conf-dir.
-        #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = CNI_CONF_DIR, value_parser = absolute)]
         cni_conf_dir: PathBuf,
         /// The agent's --conflist-name.
-        #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = "05-netpath.conflist", value_parser = file_name)]
+        #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = CONFLIST, value_parser = conflist)]
         conflist_name: String,
         /// Where the plugin was installed.
-        #[arg(long, env = "NETPATH_CNI_BIN_DIR", value_name = "DIR", default_value = "/opt/cni/bin", value_parser = absolute)]
+        #[arg(long, env = "NETPATH_CNI_BIN_DIR", value_name = "DIR", default_value = CNI_BIN_DIR, value_parser = absolute)]
         cni_bin_dir: PathBuf,
         /// The agent's --sysctl-dir.
         #[arg(long, env = "NETPATH_SYSCTL_DIR", value_name = "DIR", default_value = PROC_SYS_NET, value_parser = absolute)]
@@ -96,30 +100,12 @@ enum Format {
     Json,
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    let plain = path.is_absolute() && path.components().all(|part| part != std::path::Component::ParentDir);
-    if plain && path.parent().is_some() {
-        Ok(path)
-    } else {
-        Err("expected an absolute path without `..`, and not the root".to_owned())
-    }
-}
-
-fn file_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text == "." || text == ".." || text.contains('/') {
-        return Err("expected a file name, without a folder".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 impl Command {
     /// Does what the arguments say.
     pub fn run(self) -> ExitCode {
-        let pins = Pins::new(self.bpf_root);
         let (text, well) = match self.action {
-            Action::Status { output } => {
-                let status = status::look(&pins, self.agent);
+            Action::Status { of, output } => {
+                let status = status::look(&Pins::new(of.bpf_root), of.agent);
                 let well = status.problems.is_empty();
                 match output {
                     Format::Text => (status.to_string(), well),
@@ -144,6 +130,7 @@ impl Command {
                 }
             },
             Action::Uninstall {
+                of,
                 dry_run,
                 state_dir,
                 run_dir,
@@ -155,8 +142,8 @@ impl Command {
             } => {
                 net::mounted_at(&sysctl_dir);
                 let places = Places {
-                    pins,
-                    agent: self.agent,
+                    pins: Pins::new(of.bpf_root),
+                    agent: of.agent,
                     state_dir,
                     run_dir,
                     conflist: cni_conf_dir.join(conflist_name),
@@ -242,19 +229,13 @@ mod tests {
             &["status", "--bpf-root", "relative"],
             &["uninstall", "--state-dir", "/"],
             &["uninstall", "--state-dir", "/var/../etc"],
-            &["uninstall", "--conflist-name", "../x"],
+            &["uninstall", "--conflist-name", "../x.conflist"],
+            &["uninstall", "--conflist-name", "x"],
+            &["install", "--bpf-root", "/sys/fs/bpf/x"],
             &["uninstall", "--dry-run", "--stay"],
             &["install", "--cni-bin-dir", "/"],
         ] {
             assert_eq!(code(wrong), 2, "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn options_may_stand_after_the_action() {
-        let command = Command::try_parse_from(["netpath", "status", "-o", "json", "--bpf-root", "/sys/fs/bpf/x"]);
-        let command = command.expect("right arguments");
-        assert_eq!(command.bpf_root, PathBuf::from("/sys/fs/bpf/x"));
-        assert!(matches!(command.action, Action::Status { output: Format::Json }));
     }
 }

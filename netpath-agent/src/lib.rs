@@ -18,6 +18,7 @@ pub mod net;
 pub mod observe;
 mod pace;
 mod packed;
+mod places;
 pub mod plan;
 pub mod report;
 pub mod source;

@@ -14,20 +14,17 @@ use std::{
 use netpath_common::{hook::Hook, names};
 
 use crate::{
-    agent::{objects::MARK, state::Lock},
+    agent::{
+        conflist::NETWORK,
+        objects::MARK,
+        state::{self, LOCK, Lock},
+    },
     cni::names::is_pod_device,
     datapath::pins::{self, Pins},
     install::{BINARIES, server::NOTED},
     net::{self, Netlink, before, link::Link, sysctl},
     observe::agent::{self, Agent},
 };
-
-/// The network that the agent's configuration list names: the plugin keeps its files under it.
-const NETWORK: &str = "netpath";
-/// The agent's own folder below the state folder.
-const AGENT: &str = ".agent";
-/// The agent's lock below the run folder.
-const LOCK: &str = "agent.lock";
 
 /// Where a node keeps what is netpath's.
 #[derive(Clone, Debug)]
@@ -54,8 +51,12 @@ pub struct Outcome {
     pub removed: Vec<String>,
     /// Sysctls that have their earlier values again, or would have.
     pub restored: Vec<String>,
-    /// What could not be.
+    /// What others have in netpath's folders.
+    pub stays: Vec<String>,
+    /// What could not be removed.
     pub problems: Vec<String>,
+    /// Files and folders that were removed, or would be.
+    gone: BTreeSet<PathBuf>,
 }
 
 impl fmt::Display for Outcome {
@@ -71,10 +72,16 @@ impl fmt::Display for Outcome {
         for what in &self.restored {
             writeln!(f, "{restore} {what}")?;
         }
+        for what in &self.stays {
+            writeln!(f, "{what}")?;
+        }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
         }
-        if self.removed.is_empty() && self.restored.is_empty() && self.problems.is_empty() {
+        if [&self.removed, &self.restored, &self.stays, &self.problems]
+            .iter()
+            .all(|said| said.is_empty())
+        {
             writeln!(f, "nothing of netpath's is on this node")?;
         }
         Ok(())
@@ -98,12 +105,13 @@ pub fn uninstall(places: &Places, dry_run: bool) -> Outcome {
     outcome.file(&places.conflist);
     let linked = outcome.links(&places.pins);
     outcome.network(&linked);
-    let sysctls = outcome.sysctls(&places.state_dir.join(AGENT));
+    let records = state::folder(&places.state_dir);
+    let sysctls = outcome.sysctls(&records);
     outcome.pins(&places.pins);
     outcome.tree(&places.state_dir.join(NETWORK));
     match sysctls {
         Ok(()) => {
-            outcome.tree(&places.state_dir.join(AGENT));
+            outcome.tree(&records);
             outcome.folder(&places.state_dir);
         }
         // The records of what they were stay, for another try.
@@ -150,39 +158,38 @@ impl Outcome {
     }
 
     fn file(&mut self, path: &Path) {
-        let result = if self.dry_run {
-            fs::symlink_metadata(path).map(drop)
-        } else {
-            fs::remove_file(path)
-        };
-        self.note(path.display().to_string(), result);
+        self.take(path, |path| fs::remove_file(path));
     }
 
     /// A folder of ours, with all that is in it.
     fn tree(&mut self, path: &Path) {
+        self.take(path, |path| fs::remove_dir_all(path));
+    }
+
+    fn take(&mut self, path: &Path, remove: fn(&Path) -> io::Result<()>) {
         let result = if self.dry_run {
             fs::symlink_metadata(path).map(drop)
         } else {
-            fs::remove_dir_all(path)
+            remove(path)
         };
+        if result.is_ok() {
+            self.gone.insert(path.to_owned());
+        }
         self.note(path.display().to_string(), result);
     }
 
     /// A folder that others may have put something into: it goes only if nothing is left in it. One that somebody has mounted
     /// something on stays, empty: it was there before.
     fn folder(&mut self, path: &Path) {
-        let result = if self.dry_run {
-            fs::symlink_metadata(path).map(drop)
-        } else {
-            fs::remove_dir(path)
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+        let left = fs::read_dir(path).map(|entries| entries.flatten().any(|entry| !self.gone.contains(&entry.path())));
+        match left {
+            Ok(true) => {
                 let text = format!("{} stays: it holds files that are not netpath's", path.display());
-                self.problems.push(text);
+                self.stays.push(text);
             }
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
-            result => self.note(path.display().to_string(), result),
+            Ok(false) if is_mount(path) => {}
+            Ok(false) => self.take(path, |path| fs::remove_dir(path)),
+            Err(error) => self.note(path.display().to_string(), Err(error)),
         }
     }
 
@@ -293,18 +300,28 @@ impl Outcome {
                 }
             };
             for path in entries.flatten().map(|entry| entry.path()) {
-                // Of links those are left that no hook of this release explains.
-                if self.dry_run && kind == "link" {
-                    continue;
-                }
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let result = if self.dry_run { Ok(()) } else { fs::remove_file(&path) };
-                self.note(format!("{kind} {name}"), result);
+                if result.is_ok() {
+                    self.gone.insert(path);
+                }
+                // Of links those are left that no hook of this release explains.
+                if !(self.dry_run && kind == "link") {
+                    self.note(format!("{kind} {name}"), result);
+                }
             }
             self.folder(&folder);
         }
         self.folder(pins.root());
     }
+}
+
+/// Whether something is mounted on a folder (proc_pid_mountinfo(5): the fifth field is the mount's place).
+fn is_mount(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .any(|mount| mount.split(' ').nth(4).is_some_and(|place| Path::new(place) == path))
 }
 
 /// The devices that are netpath's: by name and kind, so that a stranger of that name stays; pods' first.

@@ -15,10 +15,10 @@ use crate::family::gateway;
 
 /// The version of the CNI specification that the list is written in.
 const CNI_VERSION: &str = "1.1.0";
-/// The network's name.
-const NETWORK: &str = "netpath";
+/// The network's name: the plugin keeps its files under it.
+pub const NETWORK: &str = "netpath";
 /// The plugin's file name.
-const PLUGIN: &str = "netpath-cni";
+pub const PLUGIN: &str = "netpath-cni";
 
 /// What the plugin is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,10 +13,11 @@ use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use ipnet::IpNet;
 use netpath_common::names::BPF_ROOT;
 
-use self::values::{absolute, cidr, conflist_name, device, log_filter, nat_ports, node_name, node_ports};
+use self::values::{cidr, device, log_filter, nat_ports, node_name, node_ports};
 use super::balancers::ProxyHealth;
 use crate::datapath::sizes::Sizes;
 use crate::net::PROC_SYS_NET;
+use crate::places::{CNI_CONF_DIR, CONFLIST, HEALTH_ADDRESS, RUN_DIR, STATE_DIR, absolute, conflist};
 use crate::plan::NodePortAddresses;
 use crate::report::node::taint_key;
 use crate::source::server::KUBELET_KUBECONFIGS;
@@ -55,19 +56,19 @@ pub struct Settings {
     #[arg(long, env = "NETPATH_BPF_ROOT", value_name = "DIR", default_value = BPF_ROOT, value_parser = absolute)]
     pub bpf_root: PathBuf,
     /// What must outlive a restart: the pods' addresses, and what was known of the cluster
-    #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = "/var/lib/netpath", value_parser = absolute)]
+    #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = STATE_DIR, value_parser = absolute)]
     pub state_dir: PathBuf,
     /// What lives as long as the agent: its lock
-    #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = "/run/netpath", value_parser = absolute)]
+    #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = RUN_DIR, value_parser = absolute)]
     pub run_dir: PathBuf,
     /// Where the node's sysctls can be written, if not there: a container sees that read-only
     #[arg(long, env = "NETPATH_SYSCTL_DIR", value_name = "DIR", default_value = PROC_SYS_NET, value_parser = absolute)]
     pub sysctl_dir: PathBuf,
     /// Where the container runtime looks for network configurations
-    #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
+    #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = CNI_CONF_DIR, value_parser = absolute)]
     pub cni_conf_dir: PathBuf,
     /// The name of ours there: the runtime takes the first in alphabetical order
-    #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = "05-netpath.conflist", value_parser = conflist_name)]
+    #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = CONFLIST, value_parser = conflist)]
     pub conflist_name: String,
     /// The device that leads out of the node [default: the one with the node's InternalIP]
     #[arg(long, env = "NETPATH_UPLINK", value_name = "DEVICE", value_parser = device)]
@@ -123,7 +124,7 @@ pub struct Settings {
         long,
         env = "NETPATH_HEALTH_ADDRESS",
         value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9878"
+        default_value = HEALTH_ADDRESS
     )]
     pub health_address: SocketAddr,
     /// Where load balancers ask /healthz and /livez of the node's services, as of kube-proxy: 0.0.0.0 or [::] in each family that

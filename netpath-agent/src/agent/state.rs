@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+/// The lock's file below the run folder.
+pub const LOCK: &str = "agent.lock";
+
 /// The agent's own folder below the state folder.
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join(".agent")
@@ -36,7 +39,7 @@ impl Lock {
     /// # Errors
     /// Another agent has it, or it cannot be made; the text says what to do.
     pub fn take(run_dir: &Path) -> io::Result<Self> {
-        let path = run_dir.join("agent.lock");
+        let path = run_dir.join(LOCK);
         let failed = |error| named(error, "open", &path, "--run-dir");
         fs::create_dir_all(run_dir).map_err(failed)?;
         let mut open = OpenOptions::new();

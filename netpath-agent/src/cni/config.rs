@@ -18,10 +18,8 @@ use super::{
     portmap::PortMapping,
     version::Version,
 };
-use crate::family;
+use crate::{family, places::STATE_DIR};
 
-/// Where addresses are given out, unless the configuration says otherwise.
-pub const STATE_DIR: &str = "/var/lib/netpath";
 /// The smallest MTU of IPv4 (RFC 791, section 3.2), and the largest that a packet's length field can say.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
 

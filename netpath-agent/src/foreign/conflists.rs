@@ -6,11 +6,13 @@ use std::io;
 use serde_json::Value;
 
 use super::{Finding, Scene};
+use crate::agent::conflist::PLUGIN;
 
 /// What a runtime reads, by the file name's end.
 const READ: [&str; 3] = ["conf", "conflist", "json"];
 
-/// Every configuration that is not netpath's.
+/// Every configuration that does not name netpath's plugin: one that does is netpath's own, or an operator's list of it and
+/// plugins that work behind it.
 ///
 /// # Errors
 /// The folder cannot be read; one that is not there has none.
@@ -31,6 +33,9 @@ pub(super) fn find(scene: &Scene<'_>) -> io::Result<Vec<Finding>> {
         }
         let content = fs::read(&path).ok();
         let content = content.and_then(|content| serde_json::from_slice::<Value>(&content).ok());
+        if content.as_ref().is_some_and(is_ours) {
+            continue;
+        }
         let network = content.as_ref().and_then(|content| content.get("name"));
         findings.push(Finding::Network {
             file: path.display().to_string(),
@@ -40,4 +45,9 @@ pub(super) fn find(scene: &Scene<'_>) -> io::Result<Vec<Finding>> {
         });
     }
     Ok(findings)
+}
+
+fn is_ours(content: &Value) -> bool {
+    let plugins = content.get("plugins").and_then(Value::as_array);
+    plugins.is_some_and(|plugins| plugins.iter().any(|plugin| plugin["type"] == PLUGIN))
 }

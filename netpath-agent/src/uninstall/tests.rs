@@ -177,12 +177,14 @@ fn files_of_others_stay_and_are_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let places = node(&scratch.0, folder.path());
     fs::write(places.state_dir.join("precious"), "x").expect("written");
-    let done = uninstall(&places, false);
     let stays = format!(
         "{} stays: it holds files that are not netpath's",
         places.state_dir.display()
     );
-    assert_eq!(done.problems, [stays]);
+    let listed = uninstall(&places, true);
+    let done = uninstall(&places, false);
+    assert_eq!((&done.stays, &done.problems), (&vec![stays], &vec![]));
+    assert_eq!((&listed.stays, &listed.removed), (&done.stays, &done.removed));
     assert!(places.state_dir.join("precious").exists());
 }
 
@@ -196,7 +198,10 @@ fn a_folder_that_is_a_mount_stays_empty() {
     let (none, state) = (None::<&str>, places.state_dir.as_path());
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of its own");
     mount(Some(state), state, none, MsFlags::MS_BIND, none).expect("a mount");
-    assert_eq!(uninstall(&places, false).problems, [""; 0]);
+    let listed = uninstall(&places, true);
+    let done = uninstall(&places, false);
+    assert_eq!(done.problems, [""; 0]);
+    assert_eq!(listed.removed, done.removed);
     let left = fs::read_dir(state).expect("the folder").count();
     assert_eq!(left, 0);
     assert_eq!(

@@ -63,6 +63,8 @@ fn a_node_of_its_own_has_nothing_of_others() {
         ip("route add 10.244.2.0/24 via 10.0.1.2 proto 78");
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("05-netpath.conflist"), "{}").unwrap();
+        let chained = r#"{"name": "mine", "plugins": [{"type": "netpath-cni"}, {"type": "bandwidth"}]}"#;
+        fs::write(folder.path().join("04-mine.conflist"), chained).unwrap();
         fs::write(folder.path().join("README"), "").unwrap();
         assert_eq!(look(&netlink, folder.path()).await, []);
         assert_eq!(look(&netlink, Path::new("/nowhere")).await, []);

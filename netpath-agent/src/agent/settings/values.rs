@@ -1,7 +1,6 @@
 //! How the values of settings are read: each of one setting alone. What is wrong is said with what is accepted.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
@@ -29,23 +28,6 @@ pub(super) fn device(name: &str) -> Result<String, String> {
         return Err("expected a device's name: 1 to 15 bytes without '/', ':' and spaces".into());
     }
     Ok(name.to_owned())
-}
-
-pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err("expected an absolute path".into())
-    }
-}
-
-pub(super) fn conflist_name(name: &str) -> Result<String, String> {
-    if name.ends_with(".conflist") && !name.contains('/') && !name.starts_with('.') {
-        Ok(name.to_owned())
-    } else {
-        Err("expected a file name that ends in .conflist, without a folder".into())
-    }
 }
 
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
