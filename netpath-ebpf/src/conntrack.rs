@@ -4,8 +4,8 @@
 //! inserted first and only if it is not there, so one of them wins and the other takes over what the winner wrote.
 
 use netpath_common::abi::conntrack::{
-    Connection, DIRECTION_ORIGINAL, DIRECTION_RELAYED, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW,
-    Tuple,
+    Connection, DIRECTION_ORIGINAL, DIRECTION_RELAYED, DIRECTION_REPLY, STATE_CLIENT_CLOSED, STATE_CLOSING,
+    STATE_ESTABLISHED, STATE_NEW, STATE_SERVER_CLOSED, Tuple,
 };
 use netpath_common::{
     abi::service::{Frontend, Service},
@@ -28,8 +28,8 @@ const TOUCH_EVERY: u32 = 5;
 /// packet by its tag, and 120 s would leave a busy node without ports.
 const CLOSED_KEEPS_PORT: u32 = 5;
 
-/// Seconds of silence after which a connection is forgotten. TCP as kube-proxy sets it (a day established, two minutes
-/// closing), the rest as the kernel's own connection tracking has it. Of SCTP that is the time of five heartbeats and the
+/// Seconds of silence after which a connection is forgotten. TCP as kube-proxy sets it (a day established, an hour where one end
+/// has closed, since the other may work on its answer), the rest as the kernel's own connection tracking has it. Of SCTP that is the time of five heartbeats and the
 /// longest retransmission, after which an end gives a silent path up; here also for one that seems to close, since anyone can
 /// forge an end, and heartbeats keep a connection that lives on.
 #[inline(always)]
@@ -37,6 +37,7 @@ fn timeout(protocol: u8, state: u8) -> u32 {
     match (protocol, state) {
         (TCP, STATE_NEW) => 60,
         (TCP, STATE_ESTABLISHED) => 86_400,
+        (TCP, STATE_CLIENT_CLOSED | STATE_SERVER_CLOSED) => 3_600,
         (TCP, _) => 120,
         (_, STATE_NEW) => 30,
         (SCTP, _) => 210,
@@ -86,35 +87,55 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> T
     look.other = flow::reversed(&look.tuple);
     let now = tables.now();
     let idle = now.wrapping_sub(connection.last_seen);
-    let relayed = connection.direction == DIRECTION_RELAYED;
     if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, connection) {
         tables.remove_connection(&flow.tuple);
         tables.remove_connection(&look.other);
         return Target::Same;
     }
-    // Of a relayed connection no answer is seen: whoever goes on has got one.
-    let answered = connection.direction == DIRECTION_REPLY || relayed && !flow.opens();
-    let state = match flow.kind {
-        Kind::Tcp | Kind::Sctp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
-        _ if connection.state == STATE_NEW && answered => STATE_ESTABLISHED,
-        _ => connection.state,
-    };
+    let state = next_state(flow, connection);
     if state != connection.state || idle >= TOUCH_EVERY {
         tables.touch_connection(&flow.tuple, state, now);
         tables.touch_connection(&look.other, state, now);
     }
     *to = look.tuple;
-    if relayed { Target::Relay } else { Target::New }
+    match look.connection.direction {
+        DIRECTION_RELAYED => Target::Relay,
+        _ => Target::New,
+    }
 }
 
-/// Whether the packet opens a new connection under the tuple of an old one: the old one was closing, or its backend was
+/// The state that a packet brings its connection to.
+#[inline(always)]
+fn next_state<A: Address>(flow: &Flow<A>, connection: &Connection<A>) -> u8 {
+    let state = connection.state;
+    let (closed, other) = match connection.direction {
+        DIRECTION_REPLY => (STATE_SERVER_CLOSED, STATE_CLIENT_CLOSED),
+        _ => (STATE_CLIENT_CLOSED, STATE_SERVER_CLOSED),
+    };
+    // Of a relayed connection no answer is seen: whoever goes on has got one.
+    let answered = match connection.direction {
+        DIRECTION_REPLY => true,
+        DIRECTION_RELAYED => !flow.opens(),
+        _ => false,
+    };
+    match flow.kind {
+        Kind::Sctp if flow.flags & (FIN | RST) != 0 => STATE_CLOSING,
+        Kind::Tcp if flow.flags & RST != 0 => STATE_CLOSING,
+        Kind::Tcp if flow.flags & FIN != 0 && (state == other || state == STATE_CLOSING) => STATE_CLOSING,
+        Kind::Tcp if flow.flags & FIN != 0 => closed,
+        _ if state == STATE_NEW && answered => STATE_ESTABLISHED,
+        _ => state,
+    }
+}
+
+/// Whether the packet opens a new connection under the tuple of an old one: an end of the old one had closed, or its backend was
 /// chosen from a set that its frontend no longer has, so that the backend may be gone.
 #[inline(always)]
 fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Connection<A>) -> bool {
     if !flow.opens() || connection.direction == DIRECTION_REPLY {
         return false;
     }
-    if connection.state == STATE_CLOSING {
+    if !matches!(connection.state, STATE_NEW | STATE_ESTABLISHED) {
         return true;
     }
     connection.set != 0

@@ -8,9 +8,13 @@ use super::family::families;
 pub const STATE_NEW: u8 = 0;
 /// Packets went both ways.
 pub const STATE_ESTABLISHED: u8 = 1;
-/// A FIN or RST was seen, or of SCTP an ABORT, SHUTDOWN ACK or SHUTDOWN COMPLETE: a new SYN or INIT of the same tuple is a new
-/// connection.
+/// Of TCP both ends sent a FIN, or one a RST; of SCTP one sent an ABORT, SHUTDOWN ACK or SHUTDOWN COMPLETE. Now, and where one
+/// end has closed, a new SYN or INIT of the same tuple is a new connection.
 pub const STATE_CLOSING: u8 = 2;
+/// TCP: who opened the connection sent a FIN, and may still be answered (RFC 9293, section 3.6: half-closed).
+pub const STATE_CLIENT_CLOSED: u8 = 3;
+/// TCP: who answers sent a FIN, and may still be sent to.
+pub const STATE_SERVER_CLOSED: u8 = 4;
 
 /// The entry is of the direction that opened the connection.
 pub const DIRECTION_ORIGINAL: u8 = 0;

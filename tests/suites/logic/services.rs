@@ -3,7 +3,10 @@
 use anyhow::Result;
 use netpath_common::{
     abi::{
-        conntrack::{DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, v4},
+        conntrack::{
+            DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLIENT_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW,
+            STATE_SERVER_CLOSED, v4,
+        },
         service::{BackendKey, v4 as service},
     },
     reason::Reason,
@@ -77,7 +80,83 @@ fn cluster_ip_on_the_node_there_and_back() -> Result<()> {
     assert_eq!(tables.v4.connections, expected(STATE_ESTABLISHED));
 
     pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::FIN_ACK, b"")?);
+    assert_eq!(tables.v4.connections, expected(STATE_CLIENT_CLOSED));
+    pod_b_sends(
+        &mut tables,
+        Frame::new(MAC_B, MAC_A).tcp(BACKEND, SEEN, TcpFlags::FIN_ACK, b"")?,
+    );
     assert_eq!(tables.v4.connections, expected(STATE_CLOSING));
+    Ok(())
+}
+
+/// Who has sent all may wait for the answer (RFC 9293, section 3.6), an hour as with kube-proxy's `tcpCloseWaitTimeout`; one
+/// that both have closed is over after two minutes.
+#[test]
+fn an_end_that_has_closed_is_still_answered() -> Result<()> {
+    let to_client = |frame: &[u8]| {
+        frame
+            == Frame::new(MAC_BRIDGE, MAC_A)
+                .tcp(FRONTEND, FROM, TcpFlags::ACK, b"late")
+                .unwrap()
+    };
+    let ask = |flags| from_a().tcp(FROM, FRONTEND, flags, b"");
+    const RST: TcpFlags = TcpFlags {
+        rst: true,
+        ..TcpFlags::ACK
+    };
+    let answer = |flags, data| Frame::new(MAC_B, MAC_A).tcp(BACKEND, SEEN, flags, data);
+    for (closes, waits, known) in [
+        (&[TcpFlags::FIN_ACK][..], 3_600, true),
+        (&[TcpFlags::FIN_ACK], 3_601, false),
+        (&[TcpFlags::FIN_ACK, TcpFlags::FIN_ACK, TcpFlags::ACK], 3_600, true),
+        (&[RST], 120, true),
+        (&[RST], 121, false),
+    ] {
+        let mut tables = tables();
+        pod_a_sends(&mut tables, ask(TcpFlags::SYN)?);
+        pod_b_sends(&mut tables, answer(TcpFlags::SYN_ACK, b"")?);
+        for flags in closes {
+            pod_a_sends(&mut tables, ask(*flags)?);
+        }
+        tables.clock += waits;
+        let (_, frame) = pod_b_sends(&mut tables, answer(TcpFlags::ACK, b"late")?);
+        assert_eq!(to_client(&frame), known, "{closes:?}, {waits} s later");
+    }
+    // Closed by the server alone, and by both.
+    for (client_closes, state, waits) in [(false, STATE_SERVER_CLOSED, 3_600), (true, STATE_CLOSING, 120)] {
+        let mut tables = tables();
+        pod_a_sends(&mut tables, ask(TcpFlags::SYN)?);
+        pod_b_sends(&mut tables, answer(TcpFlags::FIN_ACK, b"")?);
+        if client_closes {
+            pod_a_sends(&mut tables, ask(TcpFlags::FIN_ACK)?);
+        }
+        assert!(
+            tables
+                .v4
+                .connections
+                .values()
+                .all(|connection| connection.state == state)
+        );
+        tables.clock += waits;
+        let (verdict, _) = pod_a_sends(&mut tables, ask(TcpFlags::ACK)?);
+        assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
+        assert!(
+            tables
+                .v4
+                .connections
+                .values()
+                .all(|connection| connection.last_seen == 1_000 + waits)
+        );
+        // Under the same port a new connection begins.
+        pod_a_sends(&mut tables, ask(TcpFlags::SYN)?);
+        assert!(
+            tables
+                .v4
+                .connections
+                .values()
+                .all(|connection| connection.state == STATE_NEW)
+        );
+    }
     Ok(())
 }
 
