@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::datapath::sys;
 use crate::fnv;
-use crate::model::{Cluster, Node, Service};
+use crate::model::{Cluster, Node};
 use crate::net::{Error, Netlink, Result, link::Link, uplink::Uplink};
 use crate::plan::{self, Device, NodeFacts};
 
@@ -41,11 +40,6 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         Some(uplink) => next_hops(netlink, uplink, cluster, name).await?,
         None => BTreeMap::new(),
     };
-    let has_shared = |service: &Arc<Service>| !service.ingress_ips.is_empty() || !service.external_ips.is_empty();
-    let local_routes = match cluster.services.values().any(has_shared) {
-        true => netlink.local_routes().await?,
-        false => Vec::new(),
-    };
     let facts = NodeFacts {
         name: name.to_owned(),
         uplink: uplink.as_ref().map(planned).unwrap_or_default(),
@@ -63,7 +57,7 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
         service_cidrs: service_cidrs(&settings.service_cidrs, cluster),
         node_ports_have_sources: settings.source_ranges == SourceRanges::NodePorts,
         external_ip_cidrs: settings.external_ip_cidrs.clone(),
-        local_routes,
+        local_routes: netlink.local_routes().await?,
         next_hops,
     };
     Ok(Found { facts, uplink })
@@ -171,6 +165,8 @@ async fn next_hops(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::ServiceCidr;
 

@@ -131,13 +131,15 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Where the kernel's local table leads to the node itself: its addresses, and what others set there.
+    /// Where the kernel's local table leads to the node itself: its addresses, and what others set there. Not the link-local
+    /// addresses of IPv6 (RFC 4291, section 2.5.6), of which each device has its own: they say nothing of the node.
     pub async fn local_routes(&self) -> Result<Vec<IpNet>> {
         let mut filter = RouteMessage::default();
         filter.header.table = RT_TABLE_LOCAL;
         let routes = self.routes_like(filter, "list local routes").await?;
         let local = routes.iter().filter(|route| route.header.kind == RouteType::Local);
-        Ok(local.filter_map(destination).collect())
+        let of_link = |range: &IpNet| matches!(range.addr(), IpAddr::V6(address) if address.is_unicast_link_local());
+        Ok(local.filter_map(destination).filter(|range| !of_link(range)).collect())
     }
 
     /// The routes of both families that a filter lets through.

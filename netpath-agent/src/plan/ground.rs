@@ -132,7 +132,7 @@ fn tables<F: Family>(
 ) -> FamilyPlan<F> {
     kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
     FamilyPlan {
-        endpoints: endpoints::endpoints(&part.own, facts),
+        endpoints: endpoints::endpoints(&part.own, &part.others, facts),
         subnets: part.own.subnets,
         routes: part.routes,
         ..FamilyPlan::default()

@@ -24,7 +24,8 @@ impl<F: Family> Site<F> {
     pub fn of(part: &Part<F>, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Self {
         let Part { own, others, node, .. } = part;
         let own_addresses = endpoints::own_addresses(own, facts);
-        let (node_port_addresses, node_port_flag) = facts.node_port_addresses.of::<F>(&own_addresses, *node);
+        let local_addresses = endpoints::local_addresses(own, others, facts);
+        let (node_port_addresses, node_port_flag) = facts.node_port_addresses.of::<F>(&local_addresses, *node);
         if node_port_addresses.is_empty() && !own_addresses.is_empty() {
             problems.push(Problem::not_served(
                 "Node",

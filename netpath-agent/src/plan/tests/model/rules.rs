@@ -323,7 +323,9 @@ fn may_open(port: i32, protocol: u8) -> bool {
 
 /// kube-proxy's `--nodeport-addresses`: addresses of the node in one of the ranges, or its primary one of each family.
 fn opened(settings: &Settings, family: Family) -> (BTreeSet<IpAddr>, Kind) {
-    let own: Vec<IpAddr> = OWN.into_iter().filter(|own| Family::of(*own) == family).collect();
+    let local = LOCAL.iter().map(|range| range.addr());
+    let all = OWN.into_iter().chain(local);
+    let own: Vec<IpAddr> = all.filter(|own| Family::of(*own) == family).collect();
     let loopback = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
