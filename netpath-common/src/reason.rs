@@ -53,7 +53,6 @@ reasons! {
     Expired = 10, forward, "expired", "answered with ICMP: the packet's time to live ran out";
     ToStack = 11, forward, "to_stack", "left to the kernel's own forwarding";
     NeighbourReply = 13, forward, "neighbour_reply", "answered an IPv6 neighbour solicitation from the table";
-    NotIp = 12, forward, "not_ip", "passed on: neither ARP nor IP";
 
     FragmentHeld = 14, forward, "fragment_held", "a fragment that came before its datagram's first: kept back until that comes";
     FragmentsReleased = 15, forward, "fragments_released", "the first fragment of a datagram whose others were kept back: all came in anew, in order";
@@ -68,6 +67,8 @@ reasons! {
     SpoofedMac = 33, drop, "spoofed_mac", "a pod sent from a MAC address that is not its own";
     SpoofedAddress = 34, drop, "spoofed_address", "a pod sent from an IP address that is not its own";
     UnknownPort = 35, drop, "unknown_port", "came from a bridge port that no pod is registered on";
+    NotIp = 60, drop, "not_ip", "a pod sent a frame that is neither ARP nor IP";
+    VlanFromPod = 61, drop, "vlan_from_pod", "a pod sent a frame of a VLAN";
     ArpUnknown = 36, drop, "arp_unknown", "a pod asked by ARP for an address that is not on its node";
     ArpSpoofed = 37, drop, "arp_spoofed", "a pod claimed by ARP an address that is not its own";
     NeighbourUnknown = 46, drop, "neighbour_unknown", "a pod solicited an IPv6 neighbour that is not on its node";

@@ -48,6 +48,10 @@ pub trait Packet {
     /// The device that the packet came in through, or leaves through.
     fn ifindex(&self) -> u32;
 
+    /// The VLAN that the frame is of, by a tag that the kernel or the card has taken off (IEEE 802.1Q, section 9.6); 0 for none, as
+    /// with a tag that only says how urgent the frame is.
+    fn vlan(&self) -> u16;
+
     /// The tunnel of a frame that the kernel's vxlan device unpacked. `None` for all others.
     fn tunnel(&self) -> Option<Tunnel>;
 

@@ -267,6 +267,8 @@ pub struct HostPacket {
     pub ifindex: u32,
     /// Payload bytes of each segment, or 0.
     pub gso_size: usize,
+    /// The VLAN whose tag the kernel took off, or 0.
+    pub vlan: u16,
     /// The tunnel that the kernel ended.
     pub tunnel: Option<Tunnel>,
     /// Whether it is at XDP, where no frame comes in anew.
@@ -297,6 +299,10 @@ impl Packet for HostPacket {
 
     fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+
+    fn vlan(&self) -> u16 {
+        self.vlan
     }
 
     fn tunnel(&self) -> Option<Tunnel> {

@@ -16,3 +16,4 @@ mod run;
 mod sctp;
 mod sockets;
 mod tunnels;
+mod vlans;

@@ -33,6 +33,9 @@ use super::direct::Window;
 /// ports behind it, or an IPv6 header, with as much room for further headers in between.
 const DEEPEST: usize = encap::inner::<V6>() + 40 + 8 + 40 + 8 + 32;
 
+/// What of a tag's control information is the VLAN's identifier (IEEE 802.1Q, section 9.6).
+const VLAN_ID: u16 = 0x0fff;
+
 /// `skb->tc_index` of a packet that a program of ours sent out of the uplink: `to_wire` has nothing to add to it.
 const SENT: u32 = 0x4e50;
 
@@ -217,6 +220,12 @@ impl Packet for SkbPacket {
     fn ifindex(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn vlan(&self) -> u16 {
+        // SAFETY: as above. Without a tag the kernel shows 0.
+        unsafe { (*self.skb).vlan_tci as u16 & VLAN_ID }
     }
 
     #[inline(always)]

@@ -68,6 +68,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn vlan(&self) -> u16 {
+        // A tag is in the frame, which is no IP then.
+        0
+    }
+
+    #[inline(always)]
     fn tunnel(&self) -> Option<Tunnel> {
         None
     }

@@ -42,6 +42,10 @@ fn steps<P: Packet, T: BothTables>(
     if frame.source != scratch.port.mac {
         return Err(Reason::SpoofedMac);
     }
+    // Its tag would leave with it, into whatever VLAN the pod likes.
+    if packet.vlan() != 0 {
+        return Err(Reason::VlanFromPod);
+    }
     match frame.ethertype {
         ethernet::IPV4 => {
             V4::parse(packet, &mut scratch.v4.header)?;
@@ -72,7 +76,9 @@ fn steps<P: Packet, T: BothTables>(
                 Checked::Host => forward::<V6, P, T>(packet, tables, config, scratch, Origin::Pod),
             }
         }
-        _ => Ok(Verdict::Pass(Reason::NotIp)),
+        // A tag behind a tag is one: receivers take one off after the other, and find IP that nobody has looked at
+        // (CVE-2021-27853).
+        _ => Err(Reason::NotIp),
     }
 }
 

@@ -40,7 +40,8 @@ fn steps<P: Packet, T: BothTables>(
     scratch: &mut Scratch,
 ) -> Result<Verdict, Reason> {
     let frame = ethernet::parse(packet)?;
-    if frame.destination != config.uplink_mac {
+    // A VLAN is a network of its own, behind a device of its own with the uplink's MAC address.
+    if frame.destination != config.uplink_mac || packet.vlan() != 0 {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
     let arrived = match frame.ethertype {

@@ -27,6 +27,7 @@ pub fn run<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &m
 #[inline(always)]
 fn steps<P: Packet, T: BothTables>(packet: &mut P, tables: &mut T, scratch: &mut Scratch) -> Result<Verdict, Reason> {
     match ethernet::parse(packet)?.ethertype {
+        _ if packet.vlan() != 0 => {}
         ethernet::IPV4 => answer::<V4, P, T>(packet, tables, &mut scratch.v4)?,
         ethernet::IPV6 => answer::<V6, P, T>(packet, tables, &mut scratch.v6)?,
         _ => {}

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use netpath_common::reason::Reason;
-use netpath_ebpf::verdict::NextHop;
+use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, TcpFlags},
+    tables::HostPacket,
     verdict::Verdict,
 };
 
@@ -213,4 +214,29 @@ fn ipv6_of_a_pod_that_has_none_is_named_and_dropped() {
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
         assert_eq!(pod_a_sends(&mut tables, frame.clone()), (Verdict::Drop(reason), frame));
     }
+}
+
+/// Behind the uplink's MAC address another network may be, with NodePorts' numbers of its own.
+#[test]
+fn what_is_of_a_vlan_passes_by_at_the_uplink() -> Result<()> {
+    let asks = from_wire().tcp((CLIENT, 40_000), (NODE, 30_080), TcpFlags::SYN, b"")?;
+    // As the stack sends it, for a pod on the node's own network.
+    let answers = Frame::new(MAC_UPLINK, MAC_ROUTER).tcp((POD_B, 8080), (CLIENT, 40_000), TcpFlags::SYN_ACK, b"")?;
+    let (mut tables, mut scratch) = (tables(), Scratch::default());
+    let of_vlan = |frame: &[u8]| HostPacket {
+        vlan: 100,
+        ..HostPacket::new(frame.to_vec(), UPLINK)
+    };
+    let mut packet = of_vlan(&asks);
+    let verdict = path::from_wire::run(&mut packet, &mut tables, &config(), &mut scratch);
+    assert_eq!(Verdict::new(verdict, &scratch), Verdict::Pass(Reason::ToStack));
+    assert_eq!((&packet.bytes, tables.v4.connections.len()), (&asks, 0));
+    // The same without a tag, and what answers it: with one that is left alone as well.
+    wire_brings(&mut tables, asks);
+    assert_eq!(tables.v4.connections.len(), 2);
+    let mut packet = of_vlan(&answers);
+    path::to_wire::run(&mut packet, &mut tables, &mut scratch);
+    assert_eq!(packet.bytes, answers);
+    assert_ne!(stack_sends_out(&mut tables, answers.clone()).1, answers);
+    Ok(())
 }
