@@ -52,9 +52,7 @@ pub fn send<F: Family, P: Packet>(
             };
         }
         End::Tunnel => {
-            let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);
-            *next_hop = F::next_hop(&way.next_hop);
-            F::wrap(packet, config, &way.node, hash)?;
+            into_tunnel::<F, P>(packet, config, notes, next_hop)?;
             Verdict::Wire(Reason::ToTunnel)
         }
         // What no port of this node's answers went to the stack.
@@ -66,4 +64,20 @@ pub fn send<F: Family, P: Packet>(
             Verdict::Wire(Reason::ToOutside)
         }
     })
+}
+
+/// Puts a packet into the tunnel that its way is.
+///
+/// # Errors
+/// [`Reason::Malformed`], [`Reason::RewriteFailed`].
+#[inline(never)]
+pub fn into_tunnel<F: Family, P: Packet>(
+    packet: &mut P,
+    config: &Config,
+    notes: &Notes<F::Addr>,
+    next_hop: &mut NextHop,
+) -> Result<(), Reason> {
+    let hash = hash::tuple(&notes.flow.tuple, config.hash_seed);
+    *next_hop = F::next_hop(&notes.way.next_hop);
+    F::wrap(packet, config, &notes.way.node, hash)
 }

@@ -6,7 +6,7 @@ use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
     conntrack,
-    deliver::{send, toward},
+    deliver::{into_tunnel, send, toward},
     family::{Address, Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, TCP, UDP},
     fragment, icmp, icmp_quote,
@@ -17,7 +17,7 @@ use crate::{
     scratch::{Noted, Notes, Scratch},
     service,
     tables::Tables,
-    verdict::Verdict,
+    verdict::{NextHop, Verdict},
     way::{self, End, Origin},
 };
 
@@ -82,7 +82,16 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
         Target::Relay => false,
         Target::Refusal => {
             notes.to.source = notes.flow.tuple.destination;
-            return complain::<F, P, T>(packet, tables, notes, origin, Complaint::PortUnreachable, 0);
+            return complain::<F, P, T>(
+                packet,
+                tables,
+                config,
+                notes,
+                next_hop,
+                origin,
+                Complaint::PortUnreachable,
+                0,
+            );
         }
     };
     match (origin, notes.way.end) {
@@ -112,14 +121,23 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
         if packet.len() - ETHERNET > limit && segment_len(packet, &notes.header, &notes.flow) > limit {
             if notes.header.dont_fragment {
                 notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P, T>(packet, tables, notes, origin, Complaint::TooBig, limit as u16);
+                return complain::<F, P, T>(
+                    packet,
+                    tables,
+                    config,
+                    notes,
+                    next_hop,
+                    origin,
+                    Complaint::TooBig,
+                    limit as u16,
+                );
             }
             left_to_stack = true;
         }
         if origin != Origin::Host && !left_to_stack {
             if notes.header.ttl <= 1 {
                 notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P, T>(packet, tables, notes, origin, Complaint::Expired, 0);
+                return complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, Complaint::Expired, 0);
             }
             F::age(packet)?;
         }
@@ -318,13 +336,15 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
 }
 
 /// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
-/// about a later fragment. A packet that came through a tunnel is not answered, since the way back through it is not known
-/// here, nor is one with options. Who finds nobody on a port of TCP gets a reset. The answer is from the source of `to`.
+/// about a later fragment, nor about one with options. Who finds nobody on a port of TCP gets a reset. The answer is from the
+/// source of `to`; to what came through a tunnel it goes through the one that leads to the sender.
 #[inline(always)]
 fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
     tables: &mut T,
+    config: &Config,
     notes: &mut Notes<F::Addr>,
+    next_hop: &mut NextHop,
     origin: Origin,
     complaint: Complaint,
     mtu: u16,
@@ -335,14 +355,22 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
         Complaint::PortUnreachable => (Reason::Refused, Reason::RefusedSilent),
     };
     let later = notes.header.fragment == Fragment::Later;
-    if notes.flow.kind == Kind::Error || later || notes.header.options || origin == Origin::Tunnel {
+    if notes.flow.kind == Kind::Error || later || notes.header.options {
         return Err(silent);
     }
     notes.to.destination = notes.flow.tuple.source;
+    way::find::<F, T>(tables, config, notes);
+    if origin == Origin::Tunnel && notes.way.end != End::Tunnel {
+        return Err(silent);
+    }
     if complaint == Complaint::PortUnreachable && notes.header.protocol == TCP {
         reset::answer::<F, P>(packet, notes)?;
     } else {
         icmp::complain::<F, P, T>(packet, tables, notes, complaint, mtu)?;
     }
-    Ok(Verdict::Bounce(reason))
+    if origin != Origin::Tunnel {
+        return Ok(Verdict::Bounce(reason));
+    }
+    into_tunnel::<F, P>(packet, config, notes, next_hop)?;
+    Ok(Verdict::Wire(reason))
 }

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
 use netpath_common::reason::Reason;
+use netpath_ebpf::{encap::PEER_MAC, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, TcpFlags, ip_packet},
     tables::HostTables,
@@ -113,16 +114,40 @@ fn a_balancer_s_address_refuses_what_comes_from_outside() -> Result<()> {
     Ok(())
 }
 
-/// An error is not answered with another, nor is what came through a tunnel, whose sender is another node's to refuse.
+/// A pod of another node asks a NodePort or an address here, and is told through the tunnel that leads to it.
+#[test]
+fn what_came_through_a_tunnel_is_refused_through_one() -> Result<()> {
+    let inner = || Frame::new([9; 6], [8; 6]);
+    for (sent, answer) in strangers(WEB, inner, POD_FAR, Frame::new(MAC_OVERLAY, PEER_MAC))? {
+        let tunnelled = from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, &sent)?;
+        let (verdict, frame) = wire_brings(&mut tables(), tunnelled);
+        let refused = Verdict::Wire {
+            next_hop: NextHop::v4(ROUTER),
+            reason: Reason::Refused,
+        };
+        assert_eq!(verdict, refused);
+        let (outer, rest) = frame.split_at(50);
+        assert_eq!((&outer[26..30], &outer[30..34]), (&NODE[..], &FAR[..]));
+        assert_eq!(
+            (&outer[36..38], &outer[46..49]),
+            (&[0x12, 0xb5][..], &VNI.to_be_bytes()[1..])
+        );
+        assert_eq!(rest, answer, "{sent:02x?}");
+    }
+    // A sender that no tunnel leads to would be told by the wrong way.
+    let sent = inner().tcp((CLIENT, 40_000), (WEB, 4_444), TcpFlags::SYN, b"")?;
+    let tunnelled = from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, &sent)?;
+    let (verdict, _) = wire_brings(&mut tables(), tunnelled);
+    assert_eq!(verdict, Verdict::Drop(Reason::RefusedSilent));
+    Ok(())
+}
+
+/// An error is not answered with another.
 #[test]
 fn what_may_not_be_answered_is_dropped_by_name() -> Result<()> {
     let sent = from_a().tcp((WEB, 4_444), (POD_A, 40_000), TcpFlags::SYN, b"")?;
     let error = from_a().icmp(POD_A, WEB, UNREACHABLE, &ip_packet(&sent)[..28]);
     let (verdict, _) = pod_a_sends(&mut tables(), error);
-    assert_eq!(verdict, Verdict::Drop(Reason::RefusedSilent));
-    let inner = Frame::new([9; 6], [8; 6]).echo(POD_FAR, WEB, 77, b"abcdefgh");
-    let tunnelled = from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, &inner)?;
-    let (verdict, _) = wire_brings(&mut tables(), tunnelled);
     assert_eq!(verdict, Verdict::Drop(Reason::RefusedSilent));
     Ok(())
 }
