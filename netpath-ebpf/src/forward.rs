@@ -54,19 +54,21 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
             notes.way.end = End::Relayed;
             tables.settle(notes);
         }
-        notes.target = if matches!(notes.way.end, End::Pod | End::Direct | End::Tunnel) {
-            // No service has the address of a pod or of another node: most packets need not be asked about.
-            straight::<F, T>(tables, config, notes, origin)
-        } else {
-            let mut target = served::<F, T>(tables, config, notes, origin);
-            if target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
-                target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
+        // No service has the address of a pod: most packets need not be asked about. Another node's address may be that of a load
+        // balancer, whose service is reached from inside without it.
+        let is_straight = matches!(notes.way.end, End::Pod | End::Direct | End::Tunnel);
+        if !is_straight || origin == Origin::Pod && notes.way.is_node {
+            notes.target = served::<F, T>(tables, config, notes, origin);
+            if notes.target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
+                notes.target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
             }
-            if target == Target::New || is_relay(target, origin) {
+            if notes.target == Target::New || is_relay(notes.target, origin) {
                 way::find::<F, T>(tables, config, notes);
             }
-            target
-        };
+        }
+        if is_straight && notes.target == Target::Same {
+            notes.target = straight::<F, T>(tables, config, notes, origin);
+        }
     }
     tables.settle(notes);
     let mut translated = match notes.target {

@@ -68,6 +68,8 @@ pub struct Way<A> {
     pub mac: Mac,
     /// [`End::Direct`] and [`End::Tunnel`]: the node, by its own address or by its tunnel's end.
     pub node: A,
+    /// The same: whether the destination is a node's own address, and no pod's there.
+    pub is_node: bool,
     /// The same: the next hop on the way there; all zero if it is not known.
     pub next_hop: A,
     /// [`End::Tunnel`]: what the tunnel adds to a packet, in bytes.
@@ -83,7 +85,7 @@ pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &
         way.end = if endpoint.kind == KIND_POD { End::Pod } else { End::Host };
         way.ifindex = endpoint.ifindex;
         way.mac = endpoint.mac;
-    } else if let Some(route) = route::<F, T>(tables, config, to.destination) {
+    } else if let Some((route, prefix_len)) = route::<F, T>(tables, config, to.destination) {
         way.end = match route.via {
             VIA_DIRECT => End::Direct,
             VIA_TUNNEL => End::Tunnel,
@@ -91,14 +93,24 @@ pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &
             _ => End::Vacant,
         };
         way.node = route.node;
+        way.is_node = prefix_len == whole::<F::Addr>();
         way.next_hop = route.next_hop;
         way.room = F::tunnel_room(&way.node);
     }
 }
 
-/// The route that has the address.
+/// The length of a prefix that is an address.
+const fn whole<A>() -> u32 {
+    8 * size_of::<A>() as u32
+}
+
+/// The route that has the address, and the length of its prefix.
 #[inline(always)]
-fn route<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: F::Addr) -> Option<Route<F::Addr>> {
+fn route<F: Family, T: Tables<F::Addr>>(
+    tables: &T,
+    config: &Config,
+    address: F::Addr,
+) -> Option<(Route<F::Addr>, u32)> {
     for prefix_len in F::route_prefixes(config) {
         if prefix_len == 0 {
             break;
@@ -108,7 +120,7 @@ fn route<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: F:
             prefix_len: u32::from(prefix_len),
         };
         if let Some(route) = tables.route(key) {
-            return Some(route);
+            return Some((route, key.prefix_len));
         }
     }
     None
@@ -117,13 +129,13 @@ fn route<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: F:
 /// How the address is reached, if it is an address of the cluster beyond this node: one of `VIA_*`.
 #[inline(always)]
 pub fn via<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: F::Addr) -> Option<u8> {
-    route::<F, T>(tables, config, address).map(|route| route.via)
+    route::<F, T>(tables, config, address).map(|(route, _)| route.via)
 }
 
 /// Whether the address is that of another node.
 #[inline(never)]
 pub fn is_node<A: Address, T: Tables<A>>(tables: &T, address: A) -> bool {
-    let prefix_len = 8 * size_of::<A>() as u32;
+    let prefix_len = whole::<A>();
     tables
         .route(RouteKey { address, prefix_len })
         .is_some_and(|route| matches!(route.via, VIA_DIRECT | VIA_TUNNEL))

@@ -7,7 +7,7 @@ use netpath_common::{
             DIRECTION_ORIGINAL, DIRECTION_REPLY, STATE_CLIENT_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW,
             STATE_SERVER_CLOSED, v4,
         },
-        service::{BackendKey, v4 as service},
+        service::{BackendKey, FLAG_LOAD_BALANCER, Service, v4 as service},
     },
     reason::Reason,
 };
@@ -493,5 +493,44 @@ fn fragments_follow_their_first() -> Result<()> {
         frame[50..],
         inner.fragment(99, 5, false).ipv4(POD_A, POD_FAR, 17, &translated[74..])
     );
+    Ok(())
+}
+
+/// Some balancers assign addresses of nodes. From inside such a service is reached without the node that has the address, which
+/// may have no endpoint, or be away; what else is asked of that node goes there.
+#[test]
+fn a_balancer_s_address_that_is_another_node_s_is_served_at_the_client_s() -> Result<()> {
+    for (node, reason) in [(PEER, Reason::ToPeer), (FAR, Reason::ToTunnel)] {
+        let mut tables = tables();
+        let at = |address| service::Frontend {
+            address,
+            port: 80,
+            protocol: 6,
+            reserved: 0,
+        };
+        let balanced = Service {
+            flags: FLAG_LOAD_BALANCER,
+            ..tables.v4.services[&at(WEB)]
+        };
+        tables.v4.services.insert(at(node), balanced);
+        let asked = from_a().tcp(FROM, (node, 80), TcpFlags::SYN, b"")?;
+        let (verdict, frame) = pod_a_sends(&mut tables, asked);
+        assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_B });
+        assert_eq!(
+            frame,
+            Frame::new(MAC_BRIDGE, MAC_B).tcp(SEEN, BACKEND, TcpFlags::SYN, b"")?
+        );
+        let answer = Frame::new(MAC_B, MAC_A).tcp(BACKEND, SEEN, TcpFlags::SYN_ACK, b"")?;
+        let (verdict, frame) = pod_b_sends(&mut tables, answer);
+        assert_eq!(verdict, Verdict::Endpoint { ifindex: PORT_A });
+        assert_eq!(
+            frame,
+            Frame::new(MAC_BRIDGE, MAC_A).tcp((node, 80), FROM, TcpFlags::SYN_ACK, b"")?
+        );
+
+        let other = from_a().tcp(FROM, (node, 22), TcpFlags::SYN, b"")?;
+        let (verdict, _) = pod_a_sends(&mut tables, other);
+        assert_eq!(verdict.reason(), reason);
+    }
     Ok(())
 }
