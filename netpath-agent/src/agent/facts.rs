@@ -42,7 +42,10 @@ pub async fn find(netlink: &Netlink, settings: &Settings, name: &str, seed: u32,
     };
     let facts = NodeFacts {
         name: name.to_owned(),
-        uplink: uplink.as_ref().map(planned).unwrap_or_default(),
+        uplink: uplink
+            .as_ref()
+            .map(|uplink| planned(uplink, settings.mtu))
+            .unwrap_or_default(),
         overlay: device(netlink.link(OVERLAY_DEVICE).await?.as_ref()),
         bridge: device(netlink.link(BRIDGE_DEVICE).await?.as_ref()),
         vni: settings.vni,
@@ -104,14 +107,15 @@ pub fn device(link: Option<&Link>) -> Device {
     .unwrap_or_default()
 }
 
-fn planned(uplink: &Uplink) -> plan::Uplink {
+/// The uplink as the plan has it: with the MTU of the way to other nodes.
+fn planned(uplink: &Uplink, mtu: Option<u32>) -> plan::Uplink {
     plan::Uplink {
         device: Device {
             ifindex: uplink.index,
             mac: uplink.mac,
         },
         addresses: uplink.addresses.clone(),
-        mtu: uplink.mtu,
+        mtu: mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu)),
     }
 }
 
@@ -172,6 +176,21 @@ mod tests {
 
     fn nets<const N: usize>(texts: [&str; N]) -> Vec<IpNet> {
         texts.map(|text| text.parse().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn what_passes_between_nodes_may_be_less_than_the_uplink_takes_and_never_more() {
+        let uplink = Uplink {
+            index: 2,
+            name: "eth0".into(),
+            kind: String::new(),
+            mtu: 9_001,
+            mac: [2; 6],
+            addresses: Vec::new(),
+        };
+        for (set, mtu) in [(None, 9_001), (Some(1_500), 1_500), (Some(9_216), 9_001)] {
+            assert_eq!(planned(&uplink, set).mtu, mtu);
+        }
     }
 
     #[test]

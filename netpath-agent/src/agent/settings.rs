@@ -73,6 +73,10 @@ pub struct Settings {
     /// The device that leads out of the node [default: the one with the node's InternalIP]
     #[arg(long, env = "NETPATH_UPLINK", value_name = "DEVICE", value_parser = device)]
     pub uplink: Option<String>,
+    /// The largest IP packet that passes between the nodes, in bytes, where that is less than the uplink takes [default: the
+    /// uplink's MTU]
+    #[arg(long, env = "NETPATH_MTU", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(576..=65_535))]
+    pub mtu: Option<u32>,
     /// VXLAN's network identifier, the same on all nodes
     #[arg(long, env = "NETPATH_VNI", default_value_t = 78, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
     pub vni: u32,
