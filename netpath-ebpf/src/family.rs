@@ -311,9 +311,9 @@ pub trait Family {
     /// [`Reason::Malformed`].
     fn parse_at<const AT: usize, P: Packet>(packet: &P, header: &mut Header<Self::Addr>) -> Result<(), Reason>;
 
-    /// Whether a header of this family without options begins at an offset, and its payload right behind it: not of a later
-    /// fragment.
-    fn is_plain<P: Packet>(packet: &P, at: usize) -> bool;
+    /// Where the payload of a packet that is quoted at an offset begins, and its protocol; `None` for one with options, or of a
+    /// later fragment.
+    fn quoted<P: Packet>(packet: &P, at: usize) -> Option<(usize, u8)>;
 
     /// The length of what the header after the frame's Ethernet header announces behind the [`Family::HEADER`] bytes without
     /// options; 0 if it does not fit there.

@@ -338,7 +338,7 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
 }
 
 /// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
-/// about a later fragment, nor about one with options. Who finds nobody on a port of TCP gets a reset. The answer is from the
+/// about a later fragment. Who finds nobody on a port of TCP gets a reset, but for packets with options. The answer is from the
 /// source of `to`; to what came through a tunnel it goes through the one that leads to the sender.
 #[inline(always)]
 fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
@@ -357,7 +357,8 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
         Complaint::PortUnreachable => (Reason::Refused, Reason::RefusedSilent),
     };
     let later = notes.header.fragment == Fragment::Later;
-    if notes.flow.kind == Kind::Error || later || notes.header.options {
+    let reset = complaint == Complaint::PortUnreachable && notes.header.protocol == TCP;
+    if notes.flow.kind == Kind::Error || later || reset && notes.header.options {
         return Err(silent);
     }
     notes.to.destination = notes.flow.tuple.source;
@@ -365,7 +366,7 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     if origin == Origin::Tunnel && notes.way.end != End::Tunnel {
         return Err(silent);
     }
-    if complaint == Complaint::PortUnreachable && notes.header.protocol == TCP {
+    if reset {
         reset::answer::<F, P>(packet, notes)?;
     } else {
         icmp::complain::<F, P, T>(packet, tables, notes, complaint, mtu)?;

@@ -18,7 +18,7 @@ pub const HEADER: usize = 8;
 /// What every error quotes of a packet's payload: a socket is found by it.
 pub const QUOTED: usize = 8;
 
-/// Turns a frame whose IP header has no options into an ICMP error about itself, back the way it came and with the addresses of
+/// Turns a frame into an ICMP error about the packet in it, back the way it came and with the addresses of
 /// `to`. `mtu` is the largest IP packet that would have passed, in bytes, and 0 for all but [`Complaint::TooBig`].
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use crate::{
     packet::{Covered, Packet},
     scratch::Notes,
     tables::Tables,
+    v6::FRAGMENT_LEN,
 };
 
 /// Rewrites what an error about a translated packet quotes, and gives `to`, which is the error's own tuple, the addresses
@@ -35,7 +36,7 @@ pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
     let Notes { flow, to, look, .. } = notes;
     let at = flow.payload + icmp::HEADER;
     // The quoted packet.
-    if !quoted::<F, P>(packet, at, &mut look.other) {
+    if quoted::<F, P>(packet, at, &mut look.other).is_none() {
         return Target::Same;
     }
     // What is written here is read again: by words, where the compiler would keep bytes in registers.
@@ -64,61 +65,57 @@ pub fn translate<F: Family, P: Packet, T: Tables<F::Addr>>(
         to.source = look.tuple.destination;
     }
     tables.settle(look);
-    match requote::<F, P>(packet, flow.payload, &look.other, &look.tuple) {
+    let Some((payload, _)) = F::quoted(packet, at) else {
+        return Target::Drop(Reason::Malformed);
+    };
+    let done = if payload == at + F::HEADER {
+        requote::<F, P, 0>(packet, flow.payload, &look.other, &look.tuple)
+    } else {
+        requote::<F, P, FRAGMENT_LEN>(packet, flow.payload, &look.other, &look.tuple)
+    };
+    match done {
         Ok(()) => Target::New,
         Err(reason) => Target::Drop(reason),
     }
 }
 
-/// Reads the tuple of a quoted packet; whether it can be told. Those with options, of a later fragment or of a protocol
-/// without ports are not translated.
+/// Reads the tuple of a quoted packet, if it can be told. Those with options, of a later fragment or of a protocol without ports
+/// are not translated.
 #[inline(always)]
-fn quoted<F: Family, P: Packet>(packet: &P, at: usize, tuple: &mut Tuple<F::Addr>) -> bool {
-    if !F::is_plain(packet, at) {
-        return false;
-    }
-    let Some([s0, s1, d0, d1, i0, i1, _, _]) = packet.view::<{ icmp::QUOTED }>(at + F::HEADER).copied() else {
-        return false;
-    };
-    let Some([protocol]) = packet.view(at + F::PROTOCOL).copied() else {
-        return false;
-    };
+fn quoted<F: Family, P: Packet>(packet: &P, at: usize, tuple: &mut Tuple<F::Addr>) -> Option<()> {
+    let (payload, protocol) = F::quoted(packet, at)?;
+    let [s0, s1, d0, d1, i0, i1, _, _] = *packet.view::<{ icmp::QUOTED }>(payload)?;
     let (source_port, destination_port) = match protocol {
         TCP | UDP | SCTP => ([s0, s1], [d0, d1]),
         // Of an echo both ports are its identifier.
         protocol if protocol == F::ICMP => ([i0, i1], [i0, i1]),
-        _ => return false,
-    };
-    let (Ok(source), Ok(destination)) = (
-        F::Addr::read(packet, at + F::SOURCE),
-        F::Addr::read(packet, at + F::DESTINATION),
-    ) else {
-        return false;
+        _ => return None,
     };
     *tuple = Tuple {
-        source,
-        destination,
+        source: F::Addr::read(packet, at + F::SOURCE).ok()?,
+        destination: F::Addr::read(packet, at + F::DESTINATION).ok()?,
         source_port: u16::from_be_bytes(source_port),
         destination_port: u16::from_be_bytes(destination_port),
         protocol,
         reserved: [0; 3],
     };
-    true
+    Some(())
 }
 
 /// Rewrites what the ICMP error at an offset quotes, which is `old`, so that it has the tuple `new`, and adapts all checksums.
+/// Between its header and its payload are `BETWEEN` bytes.
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
 #[inline(always)]
-fn requote<F: Family, P: Packet>(
+fn requote<F: Family, P: Packet, const BETWEEN: usize>(
     packet: &mut P,
     icmp: usize,
     old: &Tuple<F::Addr>,
     new: &Tuple<F::Addr>,
 ) -> Result<(), Reason> {
     let at = icmp + icmp::HEADER;
-    let payload = at + F::HEADER;
+    let payload = at + F::HEADER + BETWEEN;
     let addresses = old.source.difference(&new.source) + old.destination.difference(&new.destination);
     new.source.write(packet, at + F::SOURCE)?;
     new.destination.write(packet, at + F::DESTINATION)?;

@@ -104,11 +104,10 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_plain<P: Packet>(packet: &P, at: usize) -> bool {
-        let Some(ip) = packet.view::<{ ipv4::HEADER }>(at) else {
-            return false;
-        };
-        ip[0] == 0x45 && ip[6] & 0x1f == 0 && ip[7] == 0
+    fn quoted<P: Packet>(packet: &P, at: usize) -> Option<(usize, u8)> {
+        let ip = packet.view::<{ ipv4::HEADER }>(at)?;
+        let plain = ip[0] == 0x45 && ip[6] & 0x1f == 0 && ip[7] == 0;
+        plain.then_some((at + ipv4::HEADER, ip[Self::PROTOCOL]))
     }
 
     #[inline(always)]

@@ -39,6 +39,8 @@ const DESTINATION_OPTIONS: u8 = 60;
 
 const MORE_FRAGMENTS: u16 = 1;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
+/// How long a fragment header is.
+pub const FRAGMENT_LEN: usize = 8;
 
 const UNREACHABLE: u8 = 1;
 const PACKET_TOO_BIG: u8 = 2;
@@ -141,8 +143,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_plain<P: Packet>(packet: &P, at: usize) -> bool {
-        packet.view::<HEADER>(at).is_some_and(|ip| ip[0] >> 4 == 6)
+    fn quoted<P: Packet>(packet: &P, at: usize) -> Option<(usize, u8)> {
+        let ip = packet.view::<HEADER>(at)?;
+        let (kind, next) = (ip[0] >> 4, ip[Self::PROTOCOL]);
+        let behind = at + HEADER;
+        match (kind, next) {
+            // A first fragment that a router found too large is one that its sender must hear of.
+            (6, FRAGMENT) => {
+                let [next, _, f0, f1] = *packet.view::<4>(behind)?;
+                let first = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET == 0;
+                first.then_some((behind + FRAGMENT_LEN, next))
+            }
+            (6, _) => Some((behind, next)),
+            _ => None,
+        }
     }
 
     #[inline(always)]

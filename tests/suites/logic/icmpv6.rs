@@ -137,3 +137,51 @@ fn an_error_about_an_echo_quotes_its_checksum() -> Result<()> {
     assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
     Ok(())
 }
+
+/// The first fragment of a datagram: its header is before the ports, and `more` are to come.
+fn first_fragment(of: Frame, source: [u8; 4], destination: [u8; 16], datagram: &[u8]) -> Vec<u8> {
+    of.ipv6_behind(six(source), destination, 44, &[17, 0, 0, 1, 0, 0, 0x4e, 0x50], datagram)
+}
+
+/// A router finds a first fragment too large: who sent it learns of it, about the fragment that it sent.
+#[test]
+fn an_error_about_a_first_fragment_quotes_it_as_it_was_sent() -> Result<()> {
+    let mut tables = tables();
+    let whole = from_a().udp(at(POD_A, PORT), (six(SERVER), 4_000), &[5; 1_424])?;
+    // A whole number of 8 bytes, as fragments before the last have.
+    let datagram = &whole[54..54 + 1_392];
+    let (verdict, left) = pod_a_sends(&mut tables, first_fragment(from_a(), POD_A, six(SERVER), datagram));
+    assert_eq!(verdict.reason(), Reason::ToOutside);
+    let router = six([198, 51, 100, 1]);
+    let too_big = Icmpv6Type::PacketTooBig { mtu: 1_280 };
+    let error = from_wire().icmpv6(router, six(NODE), too_big, quote(&left));
+    let as_sent = first_fragment(from_a().ttl(63), POD_A, six(SERVER), datagram);
+    let shown = Frame::new(MAC_BRIDGE, MAC_A).icmpv6(router, six(POD_A), too_big, quote(&as_sent));
+    let outcome = wire_brings(&mut tables, error);
+    assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_A }, shown));
+    // Of a later fragment nobody knows whose it is.
+    let later = from_wire().ipv6_behind(six(NODE), six(SERVER), 44, &[17, 0, 0, 8, 0, 0, 0x4e, 0x50], &[7; 64]);
+    let error = from_wire().icmpv6(router, six(NODE), too_big, ip_packet(&later));
+    let (verdict, _) = wire_brings(&mut tables, error);
+    assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
+    Ok(())
+}
+
+/// What is too large is told so also where headers are before its transport's; a reset would have to step over them.
+#[test]
+fn an_error_is_made_about_packets_with_extension_headers() -> Result<()> {
+    let whole = from_a().udp(at(POD_A, PORT), at(POD_FAR, 80), &[1; 1_600])?;
+    let large = first_fragment(from_a(), POD_A, six(POD_FAR), &whole[54..54 + 1_432]);
+    let too_big = Icmpv6Type::PacketTooBig { mtu: 1_450 };
+    let error = Frame::new(MAC_BRIDGE, MAC_A).icmpv6(six(GATEWAY), six(POD_A), too_big, quote(&large));
+    assert_eq!(
+        pod_a_sends(&mut tables(), large),
+        (Verdict::Bounce(Reason::TooBig), error)
+    );
+    let padding = [6, 0, 1, 4, 0, 0, 0, 0];
+    let syn = from_a().tcp(at(POD_A, PORT), at(EMPTY, 80), TcpFlags::SYN, b"")?;
+    let behind = from_a().ipv6_behind(six(POD_A), six(EMPTY), 60, &padding, &syn[54..]);
+    let (verdict, _) = pod_a_sends(&mut tables(), behind);
+    assert_eq!(verdict, Verdict::Drop(Reason::RefusedSilent));
+    Ok(())
+}
