@@ -87,6 +87,7 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> T
     look.other = flow::reversed(&look.tuple);
     let now = tables.now();
     let idle = now.wrapping_sub(connection.last_seen);
+    let relayed = connection.direction == DIRECTION_RELAYED;
     if idle > timeout(flow.tuple.protocol, connection.state) || reopens(tables, flow, connection) {
         tables.remove_connection(&flow.tuple);
         tables.remove_connection(&look.other);
@@ -95,13 +96,26 @@ pub fn find<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>) -> T
     let state = next_state(flow, connection);
     if state != connection.state || idle >= TOUCH_EVERY {
         tables.touch_connection(&flow.tuple, state, now);
-        tables.touch_connection(&look.other, state, now);
+        if !tables.touch_connection(&look.other, state, now) && !relayed {
+            restore(tables, &flow.tuple, look, state, now);
+        }
     }
     *to = look.tuple;
-    match look.connection.direction {
-        DIRECTION_RELAYED => Target::Relay,
-        _ => Target::New,
-    }
+    if relayed { Target::Relay } else { Target::New }
+}
+
+/// Puts the other direction's entry back, of a connection whose packet has this tuple: where the table is full, the direction that
+/// is used less goes first.
+#[inline(always)]
+fn restore<A: Address, T: Tables<A>>(tables: &mut T, tuple: &Tuple<A>, look: &mut Look<A>, state: u8, now: u32) {
+    let direction = match look.connection.direction {
+        DIRECTION_REPLY => DIRECTION_ORIGINAL,
+        _ => DIRECTION_REPLY,
+    };
+    let other = entry(&flow::reversed(tuple), direction, now, look.connection.set);
+    look.connection = Connection { state, ..other };
+    // If another connection has the tuple by now, it has it.
+    let _ = tables.add_connection(&look.other, &look.connection);
 }
 
 /// The state that a packet brings its connection to.
@@ -210,20 +224,22 @@ fn insert<A: Address, T: Tables<A>>(
     Ok(())
 }
 
-/// Whether no connection's answers have the tuple that is looked up. One that nobody needs any more is removed.
+/// Whether no connection's answers have the tuple that is looked up, but for that whose own packets have the tuple `own`. One that
+/// nobody needs any more is removed, and what is left of that one too: it is opened anew.
 #[inline(always)]
-pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, look: &mut Look<A>) -> bool {
+pub fn is_free<A: Address, T: Tables<A>>(tables: &mut T, own: &Tuple<A>, look: &mut Look<A>) -> bool {
     if !tables.connection(&look.tuple, &mut look.connection) {
         return true;
     }
     let (connection, protocol) = (&look.connection, look.tuple.protocol);
     let idle = tables.now().wrapping_sub(connection.last_seen);
     let closed = matches!(protocol, TCP | SCTP) && connection.state == STATE_CLOSING && idle > CLOSED_KEEPS_PORT;
-    if !closed && idle <= timeout(protocol, connection.state) {
+    let over = closed || idle > timeout(protocol, connection.state);
+    look.other = flow::reversed(&translated(connection, protocol));
+    if !over && look.other != *own {
         return false;
     }
     tables.remove_connection(&look.tuple);
-    look.other = flow::reversed(&translated(connection, protocol));
     tables.remove_connection(&look.other);
     true
 }

@@ -260,7 +260,7 @@ fn is_mistakable<A: Address, T: Tables<A>>(tables: &mut T, notes: &mut Notes<A>)
         return false;
     }
     look.tuple = flow::reversed(&flow.tuple);
-    !conntrack::is_free(tables, look)
+    !conntrack::is_free(tables, &flow.tuple, look)
 }
 
 /// Gives `to` the address under which a frontend's client comes to the backend; none where the node has no address of its own.

@@ -109,7 +109,7 @@ fn pick_port<A: Address, T: Tables<A>>(tables: &mut T, config: &Config, notes: &
         if !kept && !echo && tables.host_socket(&look.tuple) {
             return false;
         }
-        conntrack::is_free(tables, look)
+        conntrack::is_free(tables, from, look)
     })
 }
 

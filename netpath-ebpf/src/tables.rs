@@ -57,8 +57,8 @@ pub trait Tables<A> {
     /// # Errors
     /// [`InsertError::Exists`], [`InsertError::Full`].
     fn add_connection(&mut self, tuple: &Tuple<A>, connection: &Connection<A>) -> Result<(), InsertError>;
-    /// Changes state and time of an entry in place, if it is there.
-    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32);
+    /// Changes state and time of an entry in place, if it is there; whether it is.
+    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) -> bool;
     /// Removes an entry, if it is there.
     fn remove_connection(&mut self, tuple: &Tuple<A>);
     /// What is known of a fragmented datagram.

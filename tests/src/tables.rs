@@ -178,16 +178,18 @@ impl<A: Of> Tables<A> for HostTables {
         Ok(())
     }
 
-    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) {
-        if let Some(entry) = A::of_mut(self).connections.get_mut(&(*tuple).into()) {
-            let connection: Connection<A> = (*entry).into();
-            let touched = Connection {
-                state,
-                last_seen,
-                ..connection
-            };
-            *entry = touched.into();
-        }
+    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) -> bool {
+        let Some(entry) = A::of_mut(self).connections.get_mut(&(*tuple).into()) else {
+            return false;
+        };
+        let connection: Connection<A> = (*entry).into();
+        let touched = Connection {
+            state,
+            last_seen,
+            ..connection
+        };
+        *entry = touched.into();
+        true
     }
 
     fn remove_connection(&mut self, tuple: &Tuple<A>) {

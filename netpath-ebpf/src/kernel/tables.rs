@@ -149,12 +149,14 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) {
-        if let Some(entry) = A::conntrack().get_ptr_mut(in_map::<_, A::Tuple>(tuple)) {
-            // Several processors may write here at once: each field is one store, and any of the values is right.
-            // SAFETY: the kernel keeps the entry's memory until the program ends.
-            unsafe { A::touch(entry, state, last_seen) };
-        }
+    fn touch_connection(&mut self, tuple: &Tuple<A>, state: u8, last_seen: u32) -> bool {
+        let Some(entry) = A::conntrack().get_ptr_mut(in_map::<_, A::Tuple>(tuple)) else {
+            return false;
+        };
+        // Several processors may write here at once: each field is one store, and any of the values is right.
+        // SAFETY: the kernel keeps the entry's memory until the program ends.
+        unsafe { A::touch(entry, state, last_seen) };
+        true
     }
 
     #[inline(always)]

@@ -534,3 +534,36 @@ fn a_balancer_s_address_that_is_another_node_s_is_served_at_the_client_s() -> Re
     }
     Ok(())
 }
+
+/// Where the table is full, the entry that is used less goes: of datagrams that nobody answers that of the answers, of what has
+/// long been silent either. What is left of a connection is made whole, and it keeps its port.
+#[test]
+fn half_of_a_connection_becomes_a_whole_one() -> Result<()> {
+    // A client outside, whose port source NAT has moved.
+    let asks = || from_wire().tcp((CLIENT, 40_000), (NODE, 30_054), TcpFlags::ACK, b"");
+    for gone in [DIRECTION_ORIGINAL, DIRECTION_REPLY] {
+        let mut tables = tables();
+        let opens = from_wire().tcp((CLIENT, 40_000), (NODE, 30_054), TcpFlags::SYN, b"")?;
+        wire_brings(&mut tables, opens);
+        let whole = tables.v4.connections.clone();
+        assert_eq!(whole.len(), 2);
+        tables
+            .v4
+            .connections
+            .retain(|_, connection| connection.direction != gone);
+        tables.clock += 5;
+        wire_brings(&mut tables, asks()?);
+        let seen_now = whole.iter().map(|(tuple, connection)| {
+            let last_seen = connection.last_seen + 5;
+            (
+                *tuple,
+                v4::Connection {
+                    last_seen,
+                    ..*connection
+                },
+            )
+        });
+        assert_eq!(tables.v4.connections, seen_now.collect(), "without {gone}");
+    }
+    Ok(())
+}
