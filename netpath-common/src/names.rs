@@ -1,4 +1,4 @@
-//! Names under which the kernel keeps what is ours. One stem serves map, file and metric. The kernel takes at most 15
+//! Names under which the kernel keeps what is ours. One stem serves map and file. The kernel takes at most 15
 //! characters for a map's name.
 
 /// Where an agent pins its state, unless it is told otherwise.

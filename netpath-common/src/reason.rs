@@ -11,7 +11,7 @@ macro_rules! reasons {
             /// Every reason, in the order of their numbers.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
 
-            /// A name for metrics and scripts.
+            /// A name for scripts.
             pub const fn name(self) -> &'static str {
                 match self { $(Reason::$variant => $name,)* }
             }

@@ -197,6 +197,29 @@ fn the_charts_values_do_what_they_say() -> Result<()> {
     Ok(())
 }
 
+/// The DaemonSet's mounts, probes and rights are of the defaults: a setting alone would break it.
+#[test]
+fn the_chart_refuses_settings_that_it_could_not_follow() -> Result<()> {
+    for name in [
+        "STATE_DIR",
+        "SYSCTL_DIR",
+        "BPF_ROOT",
+        "HEALTH_ADDRESS",
+        "KUBECONFIG",
+        "STARTUP_TAINT",
+    ] {
+        match rendered(&[&format!("settings.NETPATH_{name}=/x")]) {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => anyhow::bail!("NETPATH_{name} is taken"),
+            Err(error) => ensure!(
+                error.to_string().contains(&format!("settings.NETPATH_{name}: ")),
+                "{error}"
+            ),
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn no_container_has_more_than_it_needs() -> Result<()> {
     let mut seen = BTreeMap::new();

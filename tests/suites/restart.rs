@@ -195,10 +195,10 @@ const OTHER_SIZES: &[&str] = &[
 
 /// What is said of those sizes that maps in use do not take.
 const KEPT: &[&str] = &[
-    "map np_conntrack4 keeps its room for 262144 entries, since connections use it",
-    "map np_conntrack6 keeps its room for 262144 entries, since connections use it",
-    "map np_fragment4 keeps its room for 8192 entries, since connections use it",
-    "map np_fragment6 keeps its room for 8192 entries, since connections use it",
+    "map np_conntrack4 keeps its room for 262144 entries, since programs write to it",
+    "map np_conntrack6 keeps its room for 262144 entries, since programs write to it",
+    "map np_fragment4 keeps its room for 8192 entries, since programs write to it",
+    "map np_fragment6 keeps its room for 8192 entries, since programs write to it",
 ];
 
 /// What the other tests must not be blamed for: the same traffic, with nobody touching the agents.

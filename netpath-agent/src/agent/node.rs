@@ -197,9 +197,12 @@ impl Node {
         let found = facts::find(&self.netlink, &self.settings, &self.name, self.hash_seed, cluster).await?;
         let mut facts = found.facts;
         self.plan(cluster, &facts, of_objects)?;
-        let uplink = found
-            .uplink
-            .ok_or_else(|| anyhow!("Node {}: it has no InternalIP", self.name))?;
+        let uplink = found.uplink.ok_or_else(|| {
+            anyhow!(
+                "Node {}: it has no InternalIP; the kubelet (--node-ip) or the cloud's controller writes it",
+                self.name
+            )
+        })?;
         let (bridge, overlay) = self.devices(&uplink, self.planner.last()).await?;
         if (facts.bridge, facts.overlay) != (bridge, overlay) {
             // The devices are new, or others than before: the plan names them.

@@ -39,7 +39,7 @@ pub struct Settings {
     /// How to reach the API server [default: $KUBECONFIG, then the pod's service account, then ~/.kube/config]
     #[arg(long, env = "NETPATH_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Where the kubelet may have its own, which says where the API server is to whoever has a service account
+    /// The kubelet's own kubeconfig, if it is in one of these places: with a service account, the API server's address is taken from it
     #[arg(
         long = "kubelet-kubeconfig",
         env = "NETPATH_KUBELET_KUBECONFIG",
@@ -58,16 +58,17 @@ pub struct Settings {
     /// What must outlive a restart: the pods' addresses, and what was known of the cluster
     #[arg(long, env = "NETPATH_STATE_DIR", value_name = "DIR", default_value = STATE_DIR, value_parser = absolute)]
     pub state_dir: PathBuf,
-    /// What lives as long as the agent: its lock
+    /// What lives until the node starts again: the agent's lock, the kubelet's API server as `netpath install` noted it, and the mark
+    /// of a start without a server
     #[arg(long, env = "NETPATH_RUN_DIR", value_name = "DIR", default_value = RUN_DIR, value_parser = absolute)]
     pub run_dir: PathBuf,
-    /// Where the node's sysctls can be written, if not there: a container sees that read-only
+    /// Where the node's own /proc/sys/net is mounted so that it can be written: a container's is read-only
     #[arg(long, env = "NETPATH_SYSCTL_DIR", value_name = "DIR", default_value = PROC_SYS_NET, value_parser = absolute)]
     pub sysctl_dir: PathBuf,
     /// Where the container runtime looks for network configurations
     #[arg(long, env = "NETPATH_CNI_CONF_DIR", value_name = "DIR", default_value = CNI_CONF_DIR, value_parser = absolute)]
     pub cni_conf_dir: PathBuf,
-    /// The name of ours there: the runtime takes the first in alphabetical order
+    /// The file name of netpath's configuration there: the runtime takes the first in alphabetical order
     #[arg(long, env = "NETPATH_CONFLIST_NAME", value_name = "FILE", default_value = CONFLIST, value_parser = conflist)]
     pub conflist_name: String,
     /// The device that leads out of the node [default: the one with the node's InternalIP]
@@ -159,7 +160,7 @@ pub struct Settings {
 pub enum Xdp {
     /// If the driver does it natively, and not on a veth.
     Auto,
-    /// Or the agent is not ready.
+    /// Always: where the driver cannot, the agent is not ready.
     On,
     /// Never.
     Off,
@@ -168,9 +169,9 @@ pub enum Xdp {
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Switch {
-    /// It is.
+    /// They are.
     On,
-    /// It is not.
+    /// They are not.
     Off,
 }
 

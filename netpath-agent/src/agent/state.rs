@@ -83,7 +83,9 @@ pub fn hash_seed(folder: &Path) -> io::Result<u32> {
         Err(error) => return Err(named(error, "read", &path, "--state-dir")),
     }
     let mut bytes = [0; 4];
-    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes))?;
+    let random = Path::new("/dev/urandom");
+    let read = File::open(random).and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|error| io::Error::new(error.kind(), format!("cannot read {}: {error}", random.display())))?;
     let seed = u32::from_ne_bytes(bytes);
     fs::write(&path, format!("{seed}\n")).map_err(|error| named(error, "write", &path, "--state-dir"))?;
     Ok(seed)

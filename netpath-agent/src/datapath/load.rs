@@ -80,7 +80,7 @@ impl fmt::Display for Kept {
         let setting = sizes::setting(map);
         write!(
             f,
-            "map {map} keeps its room for {entries} entries, since connections use it: {setting} {wanted} takes effect when \
+            "map {map} keeps its room for {entries} entries, since programs write to it: {setting} {wanted} takes effect when \
              the node starts again, or after `netpath uninstall`"
         )
     }

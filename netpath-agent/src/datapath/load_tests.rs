@@ -258,7 +258,7 @@ fn maps_that_programs_write_to_keep_their_size_and_say_so() {
     );
     assert_eq!(
         loaded.kept[0].to_string(),
-        "map np_conntrack4 keeps its room for 1024 entries, since connections use it: --max-connections 128 takes effect \
+        "map np_conntrack4 keeps its room for 1024 entries, since programs write to it: --max-connections 128 takes effect \
          when the node starts again, or after `netpath uninstall`"
     );
     assert_eq!(maps.map(|map| map_id(pins, map)), before);

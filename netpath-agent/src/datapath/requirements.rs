@@ -20,8 +20,12 @@ pub fn check() -> Result<()> {
         what: format!("the kernel's version cannot be read: {error}"),
     })?;
     if version.code() < KernelVersion::new(6, 6, 0).code() {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         return Err(Error::Kernel {
-            what: "the kernel is older than Linux 6.6, which brought links of programs to devices (tcx)".to_owned(),
+            what: format!(
+                "the kernel is Linux {}, and links of programs to devices (tcx) came with 6.6: start the node with that or a newer one",
+                release.trim()
+            ),
         });
     }
     let path = "/proc/self/status";
@@ -35,7 +39,10 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     Err(Error::Kernel {
-        what: format!("this process lacks {}: run it as root", missing.join(", ")),
+        what: format!(
+            "this process lacks {}: run it as root, or in a container that is given them, as in deploy/netpath.yaml",
+            missing.join(", ")
+        ),
     })
 }
 

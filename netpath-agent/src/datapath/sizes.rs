@@ -12,8 +12,8 @@ pub struct Sizes {
     /// Backends of services that fit, counted once for each list of backends that differs.
     #[arg(long, env = "NETPATH_MAX_BACKENDS", default_value_t = 131_072, value_parser = range())]
     pub max_backends: u32,
-    /// Blocks of 64 places of Maglev tables that fit, which have a hundred places for each backend and more, counted once for each list
-    /// of backends that differs.
+    /// Blocks of 64 places of Maglev tables that fit. A list of N backends has the power of two from 100 N places on, at most 65,536;
+    /// equal lists count once.
     #[arg(long, env = "NETPATH_MAX_MAGLEV", default_value_t = 32_768, value_parser = range())]
     pub max_maglev: u32,
     /// Ranges of loadBalancerSourceRanges that fit, counted once for each list that differs.

@@ -39,7 +39,7 @@ families! {
         pub address: A,
         /// Its port; 0 for the address itself, see [`FLAG_ADDRESS`].
         pub port: u16,
-        /// IP protocol: 6 or 17; 0 for the address itself.
+        /// IP protocol: 6, 17 or 132; 0 for the address itself.
         pub protocol: u8,
         /// Zero.
         pub reserved: u8,

@@ -24,7 +24,7 @@ const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 #[btf_map(name = "np_config")]
 pub static CONFIG: Array<Config, CONFIG_ENTRIES> = Array::new();
 #[btf_map(name = "np_bridge")]
-pub static BRIDGE: HashMap<u32, Port, 1024, ON_DEMAND> = HashMap::new();
+pub static BRIDGE: HashMap<u32, Port, 4096, ON_DEMAND> = HashMap::new();
 #[btf_map(name = "np_counter")]
 pub static COUNTER: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
 

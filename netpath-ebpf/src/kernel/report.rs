@@ -29,7 +29,7 @@ const FOR_OTHERS: u32 = 3;
 
 /// What a program tells of its verdict in `skb->cb`, in this order: the kind as numbered here, the device, the reason and
 /// the next hop (its words' xor, as it hashes). On a packet's real way the kernel uses none of it; a test run hands it back, and so the
-/// tests can compare, and `netpath explain` can tell, what the return value alone does not say.
+/// tests can compare what the return value alone does not say.
 #[derive(Clone, Copy)]
 enum Kind {
     Pass = 1,
