@@ -150,7 +150,11 @@ async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::R
         dropped,
         outdated,
         problems,
+        packet_log,
     } = ready.commit()?;
+    if let Some(log) = packet_log {
+        tokio::spawn(log.follow());
+    }
     info!(
         maps_adopted = adopted.len(),
         maps_new = created.len(),

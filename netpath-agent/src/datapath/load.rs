@@ -17,6 +17,7 @@ use super::{
     cgroup,
     error::{Error, Result, chain, errno},
     object::{self, Layout},
+    packet_log::PacketLog,
     pins::{self, Pins},
     requirements,
     sizes::{self, Sizes},
@@ -60,6 +61,8 @@ pub struct Loaded {
     pub outdated: Vec<PathBuf>,
     /// What went wrong after the programs had changed: the rest went on.
     pub problems: Vec<Error>,
+    /// What the programs log of packets, if they were built for it.
+    pub packet_log: Option<PacketLog>,
 }
 
 /// A map that keeps its size. Programs write to it, and a packet may pass an old program on its way out and a new one on
@@ -134,6 +137,7 @@ pub fn prepare(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: &'static [Hook]
     for hook in hooks {
         load_program(&mut ebpf, *hook, pins, &mut ready.staged)?;
     }
+    ready.loaded.packet_log = PacketLog::of(&mut ebpf)?;
     Ok(ready)
 }
 

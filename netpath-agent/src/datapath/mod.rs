@@ -13,6 +13,7 @@ pub mod load;
 mod load_tests;
 pub mod maps;
 mod object;
+mod packet_log;
 pub mod pins;
 pub mod requirements;
 #[cfg(test)]

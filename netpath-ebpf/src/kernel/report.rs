@@ -81,17 +81,11 @@ pub fn count_call(hook: Hook, reason: Reason) {
     }
 }
 
-/// Logs a verdict through aya-log: hook and reason by their numbers, and the bytes that came in.
+/// Logs a verdict through aya-log: hook and reason by their numbers, which the agent names, and the bytes that came in.
 #[cfg(feature = "debug-log")]
 #[inline(never)]
 pub fn log<C: aya_ebpf::EbpfContext>(ctx: &C, hook: Hook, reason: Reason, bytes: usize) {
-    aya_log_ebpf::info!(
-        ctx,
-        "hook {} reason {} bytes {}",
-        hook as u32,
-        reason as u32,
-        bytes as u64
-    );
+    aya_log_ebpf::info!(ctx, "{} {} {}", hook as u32, reason as u32, bytes as u64);
 }
 
 /// Whether the hook is on a way into the node: the kernel redirects differently from there.
