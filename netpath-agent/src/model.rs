@@ -18,7 +18,7 @@ use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-pub use node::Node;
+pub use node::{Node, POD_CIDRS};
 pub use problem::{Problem, Severity};
 pub use service::{Protocol, Service, ServicePort};
 pub use service_cidr::ServiceCidr;

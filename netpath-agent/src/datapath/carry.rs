@@ -121,7 +121,7 @@ impl Carry {
         let after: HashSet<&[u8]> = now.keys.chunks_exact(key).collect();
         for key in before.difference(&after) {
             match sys::delete(self.new.fd().as_fd(), key) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.refused(0, &error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(&error)),
                 _ => {}
             }
         }
@@ -134,9 +134,17 @@ impl Carry {
 
     fn dump(&self) -> Result<Entries> {
         let (key, value) = self.widths();
-        sys::dump(self.old.fd().as_fd(), key, value).map_err(|error| self.refused(0, &error))
+        sys::dump(self.old.fd().as_fd(), key, value).map_err(|error| self.failed(&error))
     }
 
+    fn failed(&self, error: &io::Error) -> Error {
+        Error::Load {
+            what: format!("what map {} held before", self.map),
+            reason: error.to_string(),
+        }
+    }
+
+    /// The new map does not take what the old one holds.
     fn refused(&self, held: usize, error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(libc::E2BIG | libc::ENOMEM | libc::ENOSPC) => Error::TooSmall {
@@ -145,10 +153,7 @@ impl Carry {
                 entries: self.layout.entries,
                 setting: sizes::setting(self.map),
             },
-            _ => Error::Load {
-                what: format!("what map {} held before", self.map),
-                reason: error.to_string(),
-            },
+            _ => self.failed(error),
         }
     }
 }

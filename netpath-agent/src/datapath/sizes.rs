@@ -69,42 +69,61 @@ impl Default for Sizes {
     }
 }
 
+/// Which maps a setting sizes, its flag, and its value.
+type Sized = (&'static [&'static str], &'static str, fn(&Sizes) -> u32);
+
+const SIZED: &[Sized] = &[
+    (&[names::SERVICE4, names::SERVICE6], "--max-services", |sizes| {
+        sizes.max_services
+    }),
+    (&[names::BACKEND4, names::BACKEND6], "--max-backends", |sizes| {
+        sizes.max_backends
+    }),
+    (&[names::MAGLEV4, names::MAGLEV6], "--max-maglev", |sizes| {
+        sizes.max_maglev
+    }),
+    (&[names::SOURCE4, names::SOURCE6], "--max-sources", |sizes| {
+        sizes.max_sources
+    }),
+    (
+        &[names::BRIDGE, names::ENDPOINT4, names::ENDPOINT6],
+        "--max-endpoints",
+        |sizes| sizes.max_endpoints,
+    ),
+    (&[names::ROUTE4, names::ROUTE6], "--max-routes", |sizes| {
+        sizes.max_routes
+    }),
+    (&[names::CONNTRACK4, names::CONNTRACK6], "--max-connections", |sizes| {
+        sizes.max_connections
+    }),
+    (&[names::AFFINITY4, names::AFFINITY6], "--max-affinities", |sizes| {
+        sizes.max_affinities
+    }),
+    (&[names::FRAGMENT4, names::FRAGMENT6], "--max-fragments", |sizes| {
+        sizes.max_fragments
+    }),
+    (&[names::HELD4, names::HELD6], "--max-held-fragments", |sizes| {
+        sizes.max_held_fragments
+    }),
+    (&[names::SOCKET4, names::SOCKET6], "--max-sockets", |sizes| {
+        sizes.max_sockets
+    }),
+];
+
+fn sized(map: &str) -> Option<&'static Sized> {
+    SIZED.iter().find(|(maps, ..)| maps.contains(&map))
+}
+
 impl Sizes {
     /// The size of a map; `None` if its size is part of its layout.
     pub fn of(&self, map: &str) -> Option<u32> {
-        match map {
-            names::SERVICE4 | names::SERVICE6 => Some(self.max_services),
-            names::BACKEND4 | names::BACKEND6 => Some(self.max_backends),
-            names::MAGLEV4 | names::MAGLEV6 => Some(self.max_maglev),
-            names::SOURCE4 | names::SOURCE6 => Some(self.max_sources),
-            names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => Some(self.max_endpoints),
-            names::ROUTE4 | names::ROUTE6 => Some(self.max_routes),
-            names::CONNTRACK4 | names::CONNTRACK6 => Some(self.max_connections),
-            names::AFFINITY4 | names::AFFINITY6 => Some(self.max_affinities),
-            names::FRAGMENT4 | names::FRAGMENT6 => Some(self.max_fragments),
-            names::HELD4 | names::HELD6 => Some(self.max_held_fragments),
-            names::SOCKET4 | names::SOCKET6 => Some(self.max_sockets),
-            _ => None,
-        }
+        sized(map).map(|(_, _, size)| size(self))
     }
 }
 
-/// The agent's setting that decides a map's size.
+/// The agent's setting that decides a map's size; for one whose size is part of its layout that there is none.
 pub fn setting(map: &str) -> &'static str {
-    match map {
-        names::SERVICE4 | names::SERVICE6 => "--max-services",
-        names::BACKEND4 | names::BACKEND6 => "--max-backends",
-        names::MAGLEV4 | names::MAGLEV6 => "--max-maglev",
-        names::SOURCE4 | names::SOURCE6 => "--max-sources",
-        names::BRIDGE | names::ENDPOINT4 | names::ENDPOINT6 => "--max-endpoints",
-        names::ROUTE4 | names::ROUTE6 => "--max-routes",
-        names::CONNTRACK4 | names::CONNTRACK6 => "--max-connections",
-        names::AFFINITY4 | names::AFFINITY6 => "--max-affinities",
-        names::FRAGMENT4 | names::FRAGMENT6 => "--max-fragments",
-        names::HELD4 | names::HELD6 => "--max-held-fragments",
-        names::SOCKET4 | names::SOCKET6 => "--max-sockets",
-        _ => "nothing: its size is fixed",
-    }
+    sized(map).map_or("no setting", |(_, flag, _)| flag)
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// The label that says in which zone a node is.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// The field of a node's pod subnets, as problems with them name it first.
+pub const POD_CIDRS: &str = "spec.podCIDRs";
+
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -71,7 +74,7 @@ impl Reduce for Node {
             .map(|cidr| {
                 cidr.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
                     refused(
-                        format!("spec.podCIDRs: {cidr:?} is not a subnet"),
+                        format!("{POD_CIDRS}: {cidr:?} is not a subnet"),
                         "write it as address/length, for example 10.244.1.0/24",
                     )
                 })

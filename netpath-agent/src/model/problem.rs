@@ -10,7 +10,7 @@ pub enum Severity {
     /// The object, or the named part of it, is not served.
     Refused,
     /// The object is served, but not in the way that the named field asks for.
-    NotServedYet,
+    NotServed,
 }
 
 /// A fault in one object. All other objects go on.
@@ -53,7 +53,7 @@ impl Problem {
         Self::refused(kind, &ObjectName::new("", name), what, remedy)
     }
 
-    /// A field that is not served yet, on an object that is.
+    /// A field that is not served, on an object that is.
     pub fn not_served(
         kind: &'static str,
         name: &ObjectName,
@@ -61,7 +61,7 @@ impl Problem {
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            severity: Severity::NotServedYet,
+            severity: Severity::NotServed,
             ..Self::refused(kind, name, what, remedy)
         }
     }

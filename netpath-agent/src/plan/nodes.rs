@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{NodeFacts, ends::Ends, subnets::Claims};
 use crate::{
     family::{Family, V4, V6},
-    model::{Cluster, Node, Problem, unusable},
+    model::{Cluster, Node, POD_CIDRS, Problem, unusable},
 };
 
 /// A node that packets of a family can be sent to.
@@ -67,7 +67,7 @@ fn tell_missing(name: &str, node: &Node, problems: &mut Vec<Problem>) {
         if node.pod_cidrs.is_empty() {
             problems.push(refused(
                 name,
-                "spec.podCIDRs: there is no subnet".into(),
+                format!("{POD_CIDRS}: there is no subnet"),
                 "let the controller manager allocate one (--allocate-node-cidrs), or write it into the node",
             ));
         }
@@ -187,7 +187,7 @@ fn own_subnets<F: Family>(
             Ok(()) => subnets.push(subnet),
             Err(conflict) => problems.push(refused(
                 name,
-                format!("spec.podCIDRs: {subnet} is refused: {conflict}"),
+                format!("{POD_CIDRS}: {subnet} is refused: {conflict}"),
                 "give each node a pod subnet of its own, apart from services and nodes (--cluster-cidr of the controller manager)",
             )),
         }

@@ -16,7 +16,10 @@ use super::{
     ends::{Ends, Tunnel},
     nodes::Placed,
 };
-use crate::{family::Family, model::Problem};
+use crate::{
+    family::Family,
+    model::{POD_CIDRS, Problem},
+};
 
 /// The routes. Takes from the nodes those subnets that find no place among them, or that nothing leads to.
 pub(super) fn routes<F: Family>(
@@ -157,7 +160,7 @@ fn cut_off<F: Family>(node: &mut Placed<F>, own: &Ends, facts: &NodeFacts, probl
         )
     };
     for subnet in node.subnets.drain(..) {
-        let what = format!("spec.podCIDRs: {subnet} is not reached: the node is on another segment, and {why}");
+        let what = format!("{POD_CIDRS}: {subnet} is not reached: the node is on another segment, and {why}");
         problems.push(Problem::refused_global("Node", &*node.name, what, remedy));
     }
 }

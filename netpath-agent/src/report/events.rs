@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::{Reason, Refusals};
 use crate::fnv;
-use crate::model::{Cluster, ObjectName, Problem, Severity};
+use crate::model::{Cluster, ObjectName, POD_CIDRS, Problem, Severity};
 
 /// Who writes them.
 const CONTROLLER: &str = "netpath-agent";
@@ -115,9 +115,9 @@ impl Events {
                     name,
                 },
                 reason: match problem.severity {
-                    Severity::Refused if own && problem.what.starts_with("spec.podCIDRs") => Reason::PodSubnetMissing,
+                    Severity::Refused if own && problem.what.starts_with(POD_CIDRS) => Reason::PodSubnetMissing,
                     Severity::Refused => Reason::Refused,
-                    Severity::NotServedYet => Reason::NotServed,
+                    Severity::NotServed => Reason::NotServed,
                 },
                 note: shortened(format!("{}; {}", problem.what, problem.remedy)),
             });

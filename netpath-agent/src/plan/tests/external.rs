@@ -29,7 +29,7 @@ fn without_an_allowed_range_nothing_answers_and_it_is_said() {
           address with it (CVE-2020-8554)"
         ]
     );
-    assert_eq!(plan.problems[0].severity, Severity::NotServedYet);
+    assert_eq!(plan.problems[0].severity, Severity::NotServed);
     assert!(plan.problems[0].remedy.contains("--external-ip-cidr"));
 }
 
