@@ -21,6 +21,10 @@ pub fn toward<F: Family>(way: &Way<F::Addr>) -> NextHop {
 
 /// The last step: the frame's addresses, the outer headers, the device. Between two pods of a node the frame is right already,
 /// unless a service changed whom it is for; otherwise it is `readdressed`.
+///
+/// # Errors
+/// [`Reason::NoRoute`], [`Reason::NoEndpoint`] and [`Reason::NoFrontend`] where the way ends at nobody; [`Reason::Malformed`],
+/// [`Reason::RewriteFailed`].
 #[inline(always)]
 pub fn send<F: Family, P: Packet>(
     packet: &mut P,

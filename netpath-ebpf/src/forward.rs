@@ -91,8 +91,7 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
                 notes,
                 next_hop,
                 origin,
-                Complaint::PortUnreachable,
-                0,
+                (Complaint::PortUnreachable, 0),
             );
         }
     };
@@ -130,8 +129,7 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
                     notes,
                     next_hop,
                     origin,
-                    Complaint::TooBig,
-                    limit as u16,
+                    (Complaint::TooBig, limit as u16),
                 );
             }
             left_to_stack = true;
@@ -139,7 +137,7 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
         if origin != Origin::Host && !left_to_stack {
             if notes.header.ttl <= 1 {
                 notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, Complaint::Expired, 0);
+                return complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, (Complaint::Expired, 0));
             }
             F::age(packet)?;
         }
@@ -339,7 +337,7 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
 
 /// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
 /// about a later fragment. Who finds nobody on a port of TCP gets a reset, but for packets with options. The answer is from the
-/// source of `to`; to what came through a tunnel it goes through the one that leads to the sender.
+/// source of `to`, and says `mtu` of the packets that pass; to what came through a tunnel it goes through the one that leads to the sender.
 #[inline(always)]
 fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
@@ -348,8 +346,7 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     notes: &mut Notes<F::Addr>,
     next_hop: &mut NextHop,
     origin: Origin,
-    complaint: Complaint,
-    mtu: u16,
+    (complaint, mtu): (Complaint, u16),
 ) -> Result<Verdict, Reason> {
     let (reason, silent) = match complaint {
         Complaint::TooBig => (Reason::TooBig, Reason::TooBigSilent),

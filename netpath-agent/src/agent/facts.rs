@@ -120,6 +120,9 @@ fn planned(uplink: &Uplink, mtu: Option<u32>) -> plan::Uplink {
 }
 
 /// The device with one of the node's InternalIPs, unless it is named: of IPv4, as tunnels are then, if there is one.
+///
+/// # Errors
+/// [`Error::Missing`] if no device has one of them, or there is none of that name; [`Error::Kernel`].
 pub async fn uplink(netlink: &Netlink, name: Option<&str>, node: &Node) -> Result<Option<Uplink>> {
     let has_v4 = node.internal_ips.iter().any(IpAddr::is_ipv4);
     let addresses = node.internal_ips.iter();

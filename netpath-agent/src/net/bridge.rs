@@ -29,7 +29,9 @@ pub struct Bridge {
 impl Netlink {
     /// Makes the bridge, or brings the one that is there to what it is to be. Pods' ports and traffic stay as they are.
     ///
-    /// Fails without any change if a device of that name is no bridge, or another device has one of the addresses.
+    /// # Errors
+    /// [`Error::Taken`] if a device of that name is no bridge, or another device has one of the addresses: nothing has changed then.
+    /// [`Error::Missing`] if something deletes it at once; [`Error::Kernel`], [`Error::Sysctl`].
     pub async fn ensure_bridge(&self, wanted: &Bridge) -> Result<Link> {
         let name = BRIDGE_DEVICE;
         let present = self.link(name).await?;

@@ -140,6 +140,9 @@ pub(crate) fn by_index(index: u32) -> LinkMessageBuilder<LinkUnspec> {
 
 impl Netlink {
     /// Every device of the namespace.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn links(&self) -> Result<Vec<Link>> {
         let links = self.handle.link().get().execute();
         links
@@ -150,6 +153,9 @@ impl Netlink {
     }
 
     /// The device of that name, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
         let mut answers = self.handle.link().get().match_name(name).execute();
         match answers.next().await {
@@ -172,6 +178,9 @@ impl Netlink {
     }
 
     /// Deletes the device of that name. `false` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn delete_link(&self, name: &str) -> Result<bool> {
         let Some(link) = self.link(name).await? else {
             return Ok(false);
@@ -184,6 +193,9 @@ impl Netlink {
     }
 
     /// The addresses of global scope in the namespace, each with its device's index.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
         let messages = self.address_messages().await?;
         Ok(messages

@@ -97,6 +97,9 @@ pub struct Netlink {
 
 impl Netlink {
     /// Opens the socket and leaves its driver to the current runtime, which must run on this thread.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
     pub fn connect() -> Result<Self> {
         // Strict checking makes the kernel honour the filters of a dump, rather than send every route there is.
         let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(Error::Socket)?;

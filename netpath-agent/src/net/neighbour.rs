@@ -29,6 +29,9 @@ pub fn service_next_hop(of: IpAddr) -> IpAddr {
 impl Netlink {
     /// Makes [`service_next_hop`] a permanent neighbour on the bridge in each family of its gateways, under the bridge's own
     /// MAC: a frame that no program took goes nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn ensure_service_next_hops(&self, bridge: &Link, gateways: &[IpNet]) -> Result<()> {
         let next_hops: BTreeSet<IpAddr> = gateways
             .iter()
@@ -41,6 +44,9 @@ impl Netlink {
     }
 
     /// Makes an address a permanent neighbour on a device.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn set_neighbour(&self, device: &Link, address: IpAddr, mac: Mac) -> Result<()> {
         let request = self.handle.neighbours().add(device.index, address);
         request
@@ -52,6 +58,9 @@ impl Netlink {
     }
 
     /// Forgets a neighbour on a device. Says whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn forget_neighbour(&self, device: &Link, address: IpAddr) -> Result<bool> {
         let mut message = NeighbourMessage::default();
         message.header.family = family(address);
@@ -67,6 +76,9 @@ impl Netlink {
     }
 
     /// The MAC address of a permanent neighbour.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn permanent_neighbour(&self, device: &Link, address: IpAddr) -> Result<Option<Mac>> {
         let request = self.handle.neighbours().get().set_address_family(family(address));
         let neighbours: Vec<_> = request

@@ -26,7 +26,9 @@ pub struct Overlay {
 impl Netlink {
     /// Makes the vxlan device, or brings the one that is there to what it is to be. One with another port is made anew.
     ///
-    /// Fails without any change if a device of that name is another kind of device, or the port is taken.
+    /// # Errors
+    /// [`Error::Taken`] if a device of that name is another kind of device, or the port is taken: nothing has changed then.
+    /// [`Error::Kernel`], [`Error::Sysctl`].
     pub async fn ensure_overlay(&self, wanted: &Overlay) -> Result<Link> {
         let name = OVERLAY_DEVICE;
         if let Some(link) = self.link(name).await? {

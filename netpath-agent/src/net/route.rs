@@ -53,6 +53,9 @@ pub struct RoutesReport {
 impl Netlink {
     /// Brings netpath's routes to exactly `wanted`. A route that changes is never away: the new one stands before the old
     /// one goes. One failure leaves the others to be done.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] if the routes that are there cannot be read. What single routes come to is in the report.
     pub async fn apply_routes<'a>(&self, wanted: impl IntoIterator<Item = &'a KernelRoute>) -> Result<RoutesReport> {
         let mut report = RoutesReport::default();
         let mut present: BTreeMap<IpNet, Vec<(Option<KernelRoute>, RouteMessage)>> = BTreeMap::new();
@@ -86,11 +89,17 @@ impl Netlink {
     }
 
     /// Takes every route of netpath's away.
+    ///
+    /// # Errors
+    /// As [`Self::apply_routes`].
     pub async fn remove_routes(&self) -> Result<RoutesReport> {
         self.apply_routes([]).await
     }
 
     /// netpath's routes, each as a person would name it.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn own_route_names(&self) -> Result<Vec<String>> {
         let routes = self.own_routes().await?;
         Ok(routes.iter().map(name).collect())
@@ -108,6 +117,9 @@ impl Netlink {
     }
 
     /// The routes of the main table that are not netpath's.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn foreign_routes(&self) -> Result<Vec<ForeignRoute>> {
         let others = |route: &&RouteMessage| route.header.protocol != RouteProtocol::Other(PROTOCOL);
         let routes = self.main_routes().await?;
@@ -115,6 +127,9 @@ impl Netlink {
     }
 
     /// The main table of the namespace, whoever added its routes: destination and gateway.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn routes(&self) -> Result<Vec<(IpNet, Option<IpAddr>)>> {
         let routes = self.main_routes().await?;
         Ok(routes
@@ -133,6 +148,9 @@ impl Netlink {
 
     /// Where the kernel's local table leads to the node itself: its addresses, and what others set there. Not the link-local
     /// addresses of IPv6 (RFC 4291, section 2.5.6), of which each device has its own: they say nothing of the node.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn local_routes(&self) -> Result<Vec<IpNet>> {
         let mut filter = RouteMessage::default();
         filter.header.table = RT_TABLE_LOCAL;

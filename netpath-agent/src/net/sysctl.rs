@@ -25,6 +25,9 @@ const ALWAYS: &str = "2";
 
 /// Lets the node forward in a family, and lets packets come back another way than the kernel would send them, on each device.
 /// What this changes is remembered in the folder `state`, for [`super::before::changed`].
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn prepare<F: Family>(devices: &[&str], state: &Path) -> Result<()> {
     let all = format!("{}/conf", F::SYSCTLS);
     let followers = followers::<F>()?;
@@ -85,6 +88,9 @@ fn advertised(followers: &[Setting]) -> Vec<Setting> {
 
 /// Has a device of netpath's take part in IPv6, whatever is the default, and believe nobody behind it who claims to be a
 /// router.
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn speak_ipv6(device: &str) -> Result<()> {
     let of = |name: &str| format!("{}/conf/{device}/{name}", V6::SYSCTLS);
     set(&of("disable_ipv6"), "0")?;
@@ -93,6 +99,9 @@ pub fn speak_ipv6(device: &str) -> Result<()> {
 
 /// Keeps the kernel from giving a device an IPv6 link-local address, and from announcing it there. Nothing to do in a kernel
 /// without IPv6.
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn no_link_local(device: &str) -> Result<()> {
     const NONE: &str = "1";
     match set(&format!("ipv6/conf/{device}/addr_gen_mode"), NONE) {
@@ -108,6 +117,9 @@ fn record(state: &Path) -> PathBuf {
 
 /// Keeps the ports of source NAT from the node's own sockets. What this adds to the kernel's list is remembered in the
 /// folder `state`, for [`release_ports`]; a range of an earlier start that is no longer wanted is given back.
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn reserve_ports(range: &RangeInclusive<u16>, state: &Path) -> Result<()> {
     let wanted = Ports::from(range.clone());
     let present = reserved()?;
@@ -124,6 +136,9 @@ pub fn reserve_ports(range: &RangeInclusive<u16>, state: &Path) -> Result<()> {
 }
 
 /// Gives back what [`reserve_ports`] added. Does nothing where nothing is remembered.
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn release_ports(state: &Path) -> Result<()> {
     let ours = recorded(state)?;
     if !ours.is_empty() {
@@ -144,6 +159,9 @@ pub fn release_ports(state: &Path) -> Result<()> {
 const LEAST_LOCAL_PORTS: usize = 1024;
 
 /// Warns, with the remedy, where source NAT leaves the node's own sockets next to no ports.
+///
+/// # Errors
+/// [`Error::Sysctl`].
 pub fn port_warning(range: &RangeInclusive<u16>) -> Result<Option<String>> {
     let text = read(LOCAL_RANGE)?;
     let local = local_range(&text).ok_or_else(|| malformed(LOCAL_RANGE, &text))?;
@@ -173,6 +191,9 @@ fn reserved() -> Result<Ports> {
 }
 
 /// The reserved ports that are netpath's.
+///
+/// # Errors
+/// [`Error::Sysctl`] if the record cannot be read.
 pub fn recorded(state: &Path) -> Result<Ports> {
     let record = record(state);
     match fs::read_to_string(&record) {

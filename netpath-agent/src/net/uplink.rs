@@ -39,6 +39,9 @@ pub struct NextHop {
 
 impl Netlink {
     /// The device of that name, or, without a name, the one that has `node` among its addresses.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none; [`Error::Kernel`].
     pub async fn uplink(&self, name: Option<&str>, node: IpAddr) -> Result<Uplink> {
         let links = self.links().await?;
         let addresses = self.addresses().await?;
@@ -82,6 +85,9 @@ impl Netlink {
     }
 
     /// Where the kernel's routes lead for an address; `None` if no route does.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn next_hop(&self, address: IpAddr) -> Result<Option<NextHop>> {
         let mut message = RouteMessage::default();
         (message.header.address_family, message.header.destination_prefix_length) = match address {

@@ -90,6 +90,9 @@ impl Netlink {
 
     /// Makes a bridge know who is behind a port, rather than learn it from what the pod sends: no frame for a MAC that
     /// nobody has goes to a pod, and no pod can claim another's.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn settle_port(&self, port: &Link, bridge: &Link, mac: Mac, addresses: &[IpAddr]) -> Result<()> {
         let message = LinkBridgePort::new(port.index).learning(false).flood(false).build();
         let request = self.handle().link().set_port(message);
@@ -113,6 +116,9 @@ impl Netlink {
     }
 
     /// Sets a device up.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
     pub async fn set_up(&self, link: &Link) -> Result<()> {
         self.change(&link.name, "set it up", by_index(link.index).up().build())
             .await
@@ -120,6 +126,9 @@ impl Netlink {
 
     /// In a pod's namespace: gives the interface its addresses, sets it up and makes it the way to everywhere, by a gateway
     /// of each address's family that has `gateway_mac`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such interface; [`Error::Kernel`], [`Error::Sysctl`].
     pub async fn configure_pod(&self, name: &str, addresses: &[(IpNet, IpAddr)], gateway_mac: Mac) -> Result<()> {
         let link = self.link(name).await?.ok_or_else(|| Error::Missing {
             object: format!("interface {name} of the pod"),

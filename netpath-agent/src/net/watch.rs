@@ -24,6 +24,9 @@ pub struct Changes {
 
 impl Changes {
     /// Starts to listen, in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
     pub fn listen() -> Result<Self> {
         let groups = [
             MulticastGroup::Link,
