@@ -9,7 +9,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use netpath_tests::lab::{cluster::Cluster, home::Home, kubelet::Pod, namespace::Namespace, probe};
+use netpath_tests::lab::{
+    cluster::Cluster,
+    home::Home,
+    kubelet::Pod,
+    namespace::Namespace,
+    probe,
+    wire::{self, End},
+};
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 11);
 const PODS: &str = "
@@ -158,5 +165,32 @@ fn the_next_pod_with_the_port_gets_the_next_datagram() -> Result<()> {
     }
     serving.join().expect("no panic")?;
     next.delete(cluster.node(0))?;
+    cluster.stop()
+}
+
+/// As a cache of DNS has one for the pods of its node, or a balancer its own on loopback.
+#[test]
+fn an_address_on_another_device_is_the_node_s_as_well() -> Result<()> {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
+    let cluster = cluster()?;
+    let here = &cluster.topology.nodes[0].namespace;
+    let loopback = End {
+        namespace: here,
+        device: "lo",
+    };
+    wire::address(loopback, OTHER, 32)?;
+    let server = here.run(|| Ok(UdpSocket::bind((OTHER, 5300))?))?;
+    server.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let serving = std::thread::spawn(move || -> Result<()> {
+        let (_, from) = server.recv_from(&mut [0; 64])?;
+        server.send_to(b"the node", from)?;
+        Ok(())
+    });
+    // The agent hears of the address a moment later: what a socket sent before goes on to the outside.
+    let pod = &cluster.pod("own")?.namespace;
+    let heard = (0..5).find_map(|_| answer(&client(pod).ok()?, at(OTHER, 5300)).ok());
+    assert_eq!(heard.as_deref(), Some("the node"));
+    serving.join().expect("no panic")?;
+    ask(pod, at(OTHER, 7000), Some("everywhere"), Some("everywhere"))?;
     cluster.stop()
 }

@@ -50,6 +50,8 @@ pub struct Node {
     said: BTreeSet<String>,
     /// What could not be cleared away of pods that are gone.
     left_over: Option<String>,
+    /// The node's addresses to which hostPorts were brought last.
+    host_ports_on: BTreeSet<IpAddr>,
     /// What others have on this node.
     foreign: BTreeSet<Finding>,
     events: Events,
@@ -97,6 +99,7 @@ impl Node {
             xdp,
             said: BTreeSet::new(),
             left_over: None,
+            host_ports_on: BTreeSet::new(),
             foreign: BTreeSet::new(),
             events,
         })
@@ -163,8 +166,10 @@ impl Node {
         let attached = self.attach(&uplink, &mut warnings);
         self.health.set(Part::Attached, outcome(&attached));
         let conflist = self.conflist(self.planner.last());
-        if round == Round::Resync {
+        let own = self.planner.last().own_addresses();
+        if round == Round::Resync || own != self.host_ports_on {
             self.left_over = clear_pods(&conflist).await.err();
+            self.host_ports_on = own;
         }
         warnings.extend(self.left_over.clone());
         match sysctl::port_warning(&self.settings.nat_ports) {
@@ -387,8 +392,8 @@ fn node_address(config: &Config) -> IpAddr {
     }
 }
 
-/// Clears away what pods left that are gone without a DEL, as the runtime's crash or a reboot leaves them. What could not be
-/// is the error.
+/// Clears away what pods left that are gone without a DEL, as the runtime's crash or a reboot leaves them, and brings hostPorts to
+/// the node's addresses. What could not be is the error.
 async fn clear_pods(conflist: &Conflist) -> Result<(), String> {
     let cleared = match conflist.network() {
         Ok(network) => cni::collect::reconcile(&network).await,

@@ -81,6 +81,13 @@ impl Plan {
         let v6 = self.v6.subnets.iter().copied().map(IpNet::V6);
         v4.chain(v6).collect()
     }
+
+    /// The node's own addresses, those toward its pods among them.
+    pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let v4 = self.v4.endpoints.keys().copied().map(IpAddr::from);
+        let v6 = self.v6.endpoints.keys().copied().map(IpAddr::from);
+        v4.chain(v6).collect()
+    }
 }
 
 /// The tables of a family; empty where the node has no pods of it.
