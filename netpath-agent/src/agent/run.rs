@@ -251,7 +251,9 @@ async fn rounds(
     let mut round = Round::Resync;
     let mut retry = RETRY.0;
     let mut ready = false;
-    let mut resync = Instant::now() + RESYNC;
+    let mut clock = Clock {
+        resync: Instant::now() + RESYNC,
+    };
     let mut pace = Pace::default();
     loop {
         health.beat();
@@ -265,7 +267,7 @@ async fn rounds(
                 }
                 failing = None;
                 (ready, retry) = (true, RETRY.0);
-                resync
+                clock.resync
             }
             Err(error) => {
                 let reason = log::text(&error);
@@ -273,42 +275,60 @@ async fn rounds(
                 told.not_ready(&reason, *failing.get_or_insert_with(Instant::now));
                 let next = Instant::now() + retry;
                 (ready, retry) = (false, (retry * 2).min(RETRY.1));
-                next.min(resync)
+                next.min(clock.resync)
             }
         };
-        round = Round::Change;
         pace.ended(began);
         node.tidy();
         drop(objects);
+        round = clock.wait(next, &mut cluster, &mut changes).await?;
+        sleep_until(pace.next()).await;
+    }
+}
+
+/// When everything is to be looked at again.
+struct Clock {
+    resync: Instant,
+}
+
+impl Clock {
+    /// Waits for something to do, until `next` at the latest, and says what. Where there is nothing for a while, the heap gives back
+    /// what rounds have left.
+    async fn wait(
+        &mut self,
+        next: Instant,
+        cluster: &mut watch::Receiver<Arc<Cluster>>,
+        changes: &mut Changes,
+    ) -> anyhow::Result<Round> {
         let (idle, mut is_tidy) = (Instant::now() + IDLE, false);
         loop {
             tokio::select! {
                 changed = cluster.changed() => {
                     changed.context("the source of objects has ended")?;
-                    round = Round::Objects;
+                    return Ok(Round::Objects);
                 }
                 alive = changes.next() => {
                     if alive {
                         changes.settle(QUIET).await;
                     } else {
                         warn!("the kernel's news have ended; listening anew");
-                        changes = Changes::listen()?;
+                        *changes = Changes::listen()?;
                         sleep(QUIET).await;
                     }
+                    return Ok(Round::Change);
                 }
                 () = sleep_until(next) => {
-                    if Instant::now() >= resync {
-                        (round, resync) = (Round::Resync, Instant::now() + RESYNC);
+                    if Instant::now() < self.resync {
+                        return Ok(Round::Change);
                     }
+                    self.resync = Instant::now() + RESYNC;
+                    return Ok(Round::Resync);
                 }
                 () = sleep_until(idle), if !is_tidy => {
                     heap::give_back();
                     is_tidy = true;
-                    continue;
                 }
             }
-            break;
         }
-        sleep_until(pace.next()).await;
     }
 }

@@ -76,8 +76,6 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
     let namespace = open_namespace(netns)?;
     let netlink = Netlink::connect()?;
     let bridge = bridge(&netlink, network).await?;
-    let mut differences = Vec::new();
-
     let ifname = &attachment.ifname;
     let (interface, addresses, routes) = namespace.netlink(|inside| async move {
         Ok::<_, NetError>((
@@ -86,42 +84,13 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
             inside.routes().await?,
         ))
     })?;
-    match &interface {
-        None => differences.push(format!("interface {ifname} does not exist")),
-        Some(link) => {
-            if mac_text(link.mac) != expected.mac {
-                differences.push(format!("{ifname} has MAC {}, not {}", mac_text(link.mac), expected.mac));
-            }
-            if !link.up {
-                differences.push(format!("{ifname} is down"));
-            }
-            for address in &expected.addresses {
-                if !addresses.contains(&(link.index, *address)) {
-                    differences.push(format!("{ifname} has no address {address}"));
-                }
-            }
-        }
-    }
-    for (destination, gateway) in &expected.routes {
-        let found = routes
-            .iter()
-            .any(|(to, via)| to == destination && (gateway.is_none() || via == gateway));
-        if !found {
-            let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-            differences.push(format!("route to {destination}{via} is missing"));
-        }
-    }
-
+    let mut differences = inside_differences(ifname, &expected, interface.as_ref(), &addresses);
+    differences.extend(route_differences(&expected, &routes));
     let addresses: Vec<IpAddr> = expected.addresses.iter().map(IpNet::addr).collect();
     match netlink.link(&attachment.device()).await? {
         None => differences.push(format!("device {} does not exist", attachment.device())),
         Some(port) => {
-            if !port.up {
-                differences.push(format!("device {} is down", port.name));
-            }
-            if port.controller != Some(bridge.index) {
-                differences.push(format!("device {} is not a port of {}", port.name, bridge.name));
-            }
+            differences.extend(port_differences(&port, &bridge));
             if let Some(interface) = &interface {
                 differences.extend(datapath_differences(&pins, &port, &addresses, interface.mac)?);
                 for address in &addresses {
@@ -132,22 +101,7 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
             }
         }
     }
-
-    let reserved = Addresses::new(&network.state_dir, &network.name, boot_id()?).of(attachment)?;
-    for (address, record) in &reserved {
-        let ports = record.host_ports();
-        if !ports.is_empty() {
-            differences.extend(HostPorts::open(&pins)?.differences(&ports, *address)?);
-        }
-    }
-    for address in &addresses {
-        if !reserved.iter().any(|(reserved, _)| reserved == address) {
-            differences.push(format!(
-                "address {address} is not reserved for it in {}",
-                network.state_dir.display()
-            ));
-        }
-    }
+    differences.extend(reservation_differences(network, attachment, &addresses, &pins)?);
     if differences.is_empty() {
         return Ok(());
     }
@@ -157,6 +111,84 @@ pub async fn check(network: &Network, attachment: &Attachment, netns: &Path) -> 
             differences.join("; ")
         )),
     )
+}
+
+/// Of the pod's interface.
+fn inside_differences(
+    ifname: &str,
+    expected: &Expected,
+    interface: Option<&Link>,
+    addresses: &[(u32, IpNet)],
+) -> Vec<String> {
+    let Some(link) = interface else {
+        return vec![format!("interface {ifname} does not exist")];
+    };
+    let mut differences = Vec::new();
+    if mac_text(link.mac) != expected.mac {
+        differences.push(format!("{ifname} has MAC {}, not {}", mac_text(link.mac), expected.mac));
+    }
+    if !link.up {
+        differences.push(format!("{ifname} is down"));
+    }
+    let missing = expected
+        .addresses
+        .iter()
+        .filter(|address| !addresses.contains(&(link.index, **address)));
+    differences.extend(missing.map(|address| format!("{ifname} has no address {address}")));
+    differences
+}
+
+/// Of the pod's routes: by a gateway, where the answer named one.
+fn route_differences(expected: &Expected, routes: &[(IpNet, Option<IpAddr>)]) -> Vec<String> {
+    let is_there = |destination: &IpNet, gateway: &Option<IpAddr>| {
+        let mut routes = routes.iter();
+        routes.any(|(to, via)| to == destination && (gateway.is_none() || via == gateway))
+    };
+    let missing = expected
+        .routes
+        .iter()
+        .filter(|(destination, gateway)| !is_there(destination, gateway));
+    missing
+        .map(|(destination, gateway)| {
+            let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            format!("route to {destination}{via} is missing")
+        })
+        .collect()
+}
+
+/// Of the node's end of the pair.
+fn port_differences(port: &Link, bridge: &Link) -> Vec<String> {
+    let mut differences = Vec::new();
+    if !port.up {
+        differences.push(format!("device {} is down", port.name));
+    }
+    if port.controller != Some(bridge.index) {
+        differences.push(format!("device {} is not a port of {}", port.name, bridge.name));
+    }
+    differences
+}
+
+/// Of the record of addresses, and of the hostPorts that it has.
+fn reservation_differences(
+    network: &Network,
+    attachment: &Attachment,
+    addresses: &[IpAddr],
+    pins: &Pins,
+) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    let reserved = Addresses::new(&network.state_dir, &network.name, boot_id()?).of(attachment)?;
+    for (address, record) in &reserved {
+        let ports = record.host_ports();
+        if !ports.is_empty() {
+            differences.extend(HostPorts::open(pins)?.differences(&ports, *address)?);
+        }
+    }
+    let missing = addresses
+        .iter()
+        .filter(|address| !reserved.iter().any(|(reserved, _)| reserved == *address));
+    let folder = network.state_dir.display();
+    differences.extend(missing.map(|address| format!("address {address} is not reserved for it in {folder}")));
+    Ok(differences)
 }
 
 fn datapath_differences(pins: &Pins, port: &Link, addresses: &[IpAddr], mac: Mac) -> Result<Vec<String>, Error> {

@@ -112,7 +112,8 @@ impl Request {
             return Err(Error::new(
                 Code::BadEnvironment,
                 format!("CNI_NETNS {netns:?} is not an absolute path"),
-            ));
+            )
+            .details("the runtime names the file that stands for the pod's network namespace"));
         }
         let network = Network::parse(&stdin()?)?;
         let attachment = Attachment { container_id, ifname };

@@ -109,28 +109,21 @@ pub(super) fn answer<F: Family>(
         };
         let inside = answers.plan(0, service.internal_local, service.internal_local);
         frontends.open(port, &cluster_ips, port.port, &inside);
-        // A backend here is chosen here alone.
-        let maglev = facts.maglev_seed.is_some() && !service.external_local;
-        let balanced = ServicePlan {
+        let outside = |flags, sources| ServicePlan {
             sources,
-            maglev,
-            ..answers.plan(FLAG_LOAD_BALANCER, false, service.external_local)
+            // A backend here is chosen here alone.
+            maglev: facts.maglev_seed.is_some() && !service.external_local,
+            ..answers.plan(flags, false, service.external_local)
         };
-        frontends.open(port, &ingress_ips, port.port, &balanced);
-        let external = ServicePlan {
-            sources,
-            maglev,
-            ..answers.plan(FLAG_EXTERNAL_IP, false, service.external_local)
-        };
-        frontends.open(port, &external_ips, port.port, &external);
+        frontends.open(port, &ingress_ips, port.port, &outside(FLAG_LOAD_BALANCER, sources));
+        frontends.open(port, &external_ips, port.port, &outside(FLAG_EXTERNAL_IP, sources));
         if let Some(node_port) = wanted.node_ports[place] {
-            let opened = ServicePlan {
-                sources: if facts.node_ports_have_sources { sources } else { 0 },
-                maglev,
-                ..answers.plan(site.node_port_flag, false, service.external_local)
-            };
+            let sources = if facts.node_ports_have_sources { sources } else { 0 };
+            let opened = outside(site.node_port_flag, sources);
             frontends.open(port, &site.node_port_addresses, node_port, &opened);
-            if maglev && let Some(anywhere) = site.relayed {
+            if opened.maglev
+                && let Some(anywhere) = site.relayed
+            {
                 let flags = opened.flags & !site.node_port_flag | FLAG_RELAYED;
                 frontends.open(port, &[anywhere], node_port, &ServicePlan { flags, ..opened });
             }
