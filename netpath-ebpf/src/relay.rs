@@ -64,10 +64,14 @@ pub fn open<F: Family, T: Tables<F::Addr>>(
     }
 }
 
+/// How much older a packet has become that comes back: each node of the circle, of two or three, has let it age by one. What differs
+/// by more or less came by another way from the client, or from another than the client.
+const CIRCLE: core::ops::RangeInclusive<u8> = 2..=3;
+
 /// Makes the packet ready for the node that its way leads to.
 ///
-/// One that was relayed before has a lower time to live than its connection's first packet. Two nodes chose when one of them did not
-/// know of a backend yet, and each takes the other for its node. The connection is forgotten: the next packet chooses again.
+/// One that was relayed before is older than its connection's first packet. Two nodes chose when one of them did not know of a
+/// backend yet, and each takes the other for its node. The connection is forgotten: the next packet chooses again.
 ///
 /// # Errors
 /// [`Reason::RelayLoop`]; [`Reason::NoRoute`] if the node is no longer on the segment; [`Reason::ExpiredSilent`],
@@ -85,7 +89,9 @@ pub fn prepare<F: Family, P: Packet, T: Tables<F::Addr>>(
         way,
         ..
     } = notes;
-    if tables.connection(&flow.tuple, &mut look.connection) && header.ttl < look.connection.ttl {
+    if tables.connection(&flow.tuple, &mut look.connection)
+        && CIRCLE.contains(&look.connection.ttl.wrapping_sub(header.ttl))
+    {
         tables.remove_connection(&flow.tuple);
         return Err(Reason::RelayLoop);
     }

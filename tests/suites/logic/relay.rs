@@ -211,6 +211,31 @@ fn what_comes_back_ends_there_and_is_chosen_anew() -> Result<()> {
     Ok(())
 }
 
+/// The client's way has become another, or a firewall on it speaks for the client: the connection keeps its backend.
+#[test]
+fn what_comes_by_another_way_goes_on() -> Result<()> {
+    let (port, tables) = port::<[u8; 4]>(SPREAD, |verdict| *verdict == toward_peer::<[u8; 4]>())?;
+    for (ttl, comes_back) in [
+        (65, false),
+        (63, false),
+        (62, true),
+        (61, true),
+        (60, false),
+        (30, false),
+    ] {
+        let mut tables = tables.clone();
+        let more = from_wire().ttl(ttl).tcp((CLIENT, port), SPREAD, TcpFlags::ACK, b"")?;
+        let (verdict, _) = wire_brings(&mut tables, more);
+        let expected = match comes_back {
+            true => Verdict::Drop(Reason::RelayLoop),
+            false => toward_peer::<[u8; 4]>(),
+        };
+        assert_eq!(verdict, expected, "{ttl}");
+        assert_eq!(tables.v4.connections.is_empty(), comes_back, "{ttl}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_packet_at_its_end_and_one_whose_node_has_moved_are_dropped() -> Result<()> {
     let (port, mut tables) = port::<[u8; 4]>(SPREAD, |verdict| *verdict == toward_peer::<[u8; 4]>())?;
