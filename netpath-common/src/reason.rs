@@ -56,7 +56,7 @@ reasons! {
 
     FragmentHeld = 14, forward, "fragment_held", "a fragment that came before its datagram's first: kept back until that comes";
     FragmentsReleased = 15, forward, "fragments_released", "the first fragment of a datagram whose others were kept back: all came in anew, in order";
-    FragmentToTc = 16, forward, "fragment_to_tc", "left to the program of tc: XDP keeps no fragment back";
+    ToTc = 16, forward, "to_tc", "left to the program of tc, which can keep back what XDP cannot, and have it cut";
 
     ForeignSocket = 20, forward, "foreign_socket", "left alone: a socket of another network namespace than the node's own";
     SocketLeft = 21, forward, "socket_left", "left alone: a socket whose peer is no service";
@@ -66,6 +66,7 @@ reasons! {
     Malformed = 32, drop, "malformed", "shorter than its headers say, or a header that contradicts itself";
     SpoofedMac = 33, drop, "spoofed_mac", "a pod sent from a MAC address that is not its own";
     SpoofedAddress = 34, drop, "spoofed_address", "a pod sent from an IP address that is not its own";
+    OwnAddress = 63, drop, "own_address", "came in by the uplink under the node's own address";
     UnknownPort = 35, drop, "unknown_port", "came from a bridge port that no pod is registered on";
     NotIp = 60, drop, "not_ip", "a pod sent a frame that is neither ARP nor IP";
     VlanFromPod = 61, drop, "vlan_from_pod", "a pod sent a frame of a VLAN";

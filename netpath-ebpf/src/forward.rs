@@ -132,6 +132,10 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
                     (Complaint::TooBig, limit as u16),
                 );
             }
+            // What is rewritten would come to tc under the node's own address.
+            if origin != Origin::Host && !packet.can_come_anew() {
+                return Ok(Verdict::Pass(Reason::ToTc));
+            }
             left_to_stack = true;
         }
         if origin != Origin::Host && !left_to_stack {

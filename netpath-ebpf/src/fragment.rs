@@ -142,7 +142,7 @@ pub fn meet<F: Family, P: Packet, T: Tables<F::Addr>>(
                 return None;
             }
             if !packet.can_come_anew() {
-                return Some(Reason::FragmentToTc);
+                return Some(Reason::ToTc);
             }
             if hold(packet, tables, notes) {
                 return Some(Reason::FragmentHeld);
@@ -231,7 +231,7 @@ fn release<F: Family, P: Packet, T: Tables<F::Addr>>(
         return None;
     }
     if !packet.can_come_anew() {
-        return Some(Reason::FragmentToTc);
+        return Some(Reason::ToTc);
     }
     remember::<F, T>(tables, notes);
     if packet.gso_size() != 0 || !packet.come_anew() {

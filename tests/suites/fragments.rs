@@ -238,7 +238,7 @@ fn xdp_leaves_them_to_tc<A: Both>() -> Result<()> {
     let ground = Ground::new(true)?;
     let outside = (&ground.outside, Place::Outside);
     let held = every_order::<A>(&ground, Hook::FromWire, outside, (Place::Node, NODE_PORT))?;
-    let left = ground.counted(Hook::FromWireXdp, Reason::FragmentToTc)?;
+    let left = ground.counted(Hook::FromWireXdp, Reason::ToTc)?;
     // Those that came too early; and where tc had held them by then, the first too, and others until tc had seen that.
     let early = 2 * all_early();
     ensure!(left >= early && held <= early, "{left} left, {held} held of {early}");

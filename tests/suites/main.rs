@@ -14,6 +14,7 @@ mod restart;
 mod rolling;
 mod run;
 mod sctp;
+mod sizes;
 mod sockets;
 mod tunnels;
 mod vlans;

@@ -289,6 +289,7 @@ impl Node {
         let state = state::prepare(&self.settings.state_dir)?;
         let own = [uplink.name.as_str(), OVERLAY_DEVICE, BRIDGE_DEVICE];
         sysctl::prepare::<V4>(&own, &state)?;
+        sysctl::accept_own(&uplink.name, &state)?;
         if !plan.v6.subnets.is_empty() {
             sysctl::speak_ipv6(OVERLAY_DEVICE)?;
             sysctl::prepare::<V6>(&own, &state)?;

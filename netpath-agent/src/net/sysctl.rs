@@ -53,6 +53,17 @@ pub fn prepare<F: Family>(devices: &[&str], state: &Path) -> Result<()> {
     settings.iter().try_for_each(|(name, value)| set(name, value))
 }
 
+/// Has the kernel take what comes in by a device under the node's own address. A program there translates packets to it that only
+/// the kernel can cut, and hands them on; to the kernel they look forged. Those that are, the program drops.
+///
+/// # Errors
+/// [`Error::Sysctl`].
+pub fn accept_own(device: &str, state: &Path) -> Result<()> {
+    let name = format!("{}/conf/{device}/accept_local", V4::SYSCTLS);
+    before::remember(&[(name.clone(), ON)], &[], state)?;
+    set(&name, ON)
+}
+
 /// What the kernel sets by itself when it is told to forward: every device does, those to come as well, and redirects are no
 /// longer taken in IPv4. Nothing, if it forwards already.
 fn followers<F: Family>() -> Result<Vec<Setting>> {

@@ -52,6 +52,10 @@ fn steps<P: Packet, T: BothTables>(
     let (ethertype, origin) = match arrived {
         Arrived::Left(reason) => return Ok(Verdict::Pass(reason)),
         Arrived::Ended(verdict) => return Ok(verdict),
+        // The kernel would drop it by itself (`accept_local` of its ip-sysctl), but that it must take what was translated here.
+        Arrived::Plain if frame.ethertype == ethernet::IPV4 && scratch.v4.header.source == config.node4 => {
+            return Err(Reason::OwnAddress);
+        }
         Arrived::Plain => (frame.ethertype, Origin::Wire),
         Arrived::Unwrapped(ethertype) => {
             match ethertype {

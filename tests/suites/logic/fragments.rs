@@ -318,7 +318,7 @@ fn two_datagrams_at_once<A: Both>() -> Result<()> {
 fn what_xdp_leaves_to_tc<A: Both>() -> Result<()> {
     let mut tables = tables::<A>();
     let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(NODE, NODE_PORT))?;
-    let left = Verdict::Kept(Reason::FragmentToTc);
+    let left = Verdict::Kept(Reason::ToTc);
     let before = tables.clone();
     let outcomes = come(&mut tables, Hook::FromWireXdp, &sent[2]);
     assert_eq!(outcomes, [(left, sent[2].clone())]);

@@ -153,6 +153,20 @@ fn what_may_be_fragmented_is_left_to_the_stack() -> Result<()> {
     let (verdict, frame) = pod_a_sends(&mut tables(), sent);
     assert_eq!(verdict, Verdict::Pass(Reason::ToStack));
     assert_eq!(frame, from_a().may_fragment().udp(SEEN, (POD_FAR, 5353), &[1; 1460])?);
+    // Of tc's stack alone: from XDP it would come by tc's program, under an address of the node's.
+    let sent = from_wire()
+        .may_fragment()
+        .tcp((CLIENT, 40_000), (NODE, 30_054), TcpFlags::SYN, &[1; 1420])?;
+    for (xdp, reason) in [(false, Reason::ToStack), (true, Reason::ToTc)] {
+        let mut packet = HostPacket {
+            xdp,
+            ..HostPacket::new(sent.clone(), UPLINK)
+        };
+        let mut scratch = Scratch::default();
+        let verdict = path::from_wire::run(&mut packet, &mut tables(), &config(), &mut scratch);
+        assert_eq!(Verdict::new(verdict, &scratch), Verdict::Pass(reason));
+        assert_eq!(packet.bytes == sent, xdp);
+    }
     Ok(())
 }
 

@@ -99,3 +99,14 @@ fn vxlan_from_a_stranger() -> Result<()> {
     );
     Ok(())
 }
+
+/// At the uplink nobody else has the node's address: the kernel, which would say so, is told to take what was translated to it.
+#[test]
+fn the_node_s_own_address_on_the_wire() -> Result<()> {
+    for destination in [NODE, POD_B, CLIENT] {
+        let sent = from_wire().udp((NODE, 1), (destination, 53), b"x")?;
+        let outcome = wire_brings(&mut tables(), sent.clone());
+        assert_eq!(outcome, (Verdict::Drop(Reason::OwnAddress), sent));
+    }
+    Ok(())
+}
