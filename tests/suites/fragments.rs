@@ -1,7 +1,7 @@
 //! Fragments over real devices in any order: by raw sockets, since the kernel sends them in theirs. A socket must receive the
 //! datagram whole.
 
-mod ground;
+pub mod ground;
 
 use std::{
     fs,

@@ -18,3 +18,4 @@ mod sizes;
 mod sockets;
 mod tunnels;
 mod vlans;
+mod xdp;

@@ -3,6 +3,7 @@
 
 mod direct;
 mod maps;
+mod onward;
 mod report;
 mod skb;
 pub mod sock;

@@ -8,7 +8,7 @@ use netpath_ebpf::{
     verdict::{NextHop, Verdict},
 };
 
-use super::{maps, report, skb::SkbPacket, tables::KernelTables};
+use super::{maps, onward, report, skb::SkbPacket, tables::KernelTables};
 
 /// What the steps of a hook work on.
 pub struct Work {
@@ -49,6 +49,15 @@ impl Work {
                 &NextHop::ROUTED,
             ));
         };
+        if matches!(hook, Hook::FromWire) && onward::take(packet.skb, &mut scratch.next_hop) {
+            report::count(hook, Reason::ToPeer, bytes);
+            return Err(report::answer_tc(
+                hook,
+                &mut packet,
+                Verdict::Wire(Reason::ToPeer),
+                &scratch.next_hop,
+            ));
+        }
         packet.set_unwrapped(false);
         packet.pull();
         let tables = KernelTables::new(packet.skb.cast());

@@ -20,7 +20,7 @@ use netpath_ebpf::{
     verdict::{Neighbour, NextHop, Verdict},
 };
 
-use super::{direct::Window, maps, report, tables::KernelTables};
+use super::{direct::Window, maps, onward, report, tables::KernelTables};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -221,8 +221,7 @@ impl Work {
     }
 }
 
-/// Out of the uplink, to the MAC address that the kernel's neighbour table has. Where it has none, the stack gets the
-/// frame and asks for it.
+/// Out of the uplink, to the MAC address that the kernel's neighbour table has. Where it has none, tc sends the frame on.
 #[inline(always)]
 fn send(packet: &mut XdpPacket, next_hop: &NextHop, uplink: u32) -> u32 {
     // SAFETY: all fields are integers, or unions of integers.
@@ -265,6 +264,7 @@ fn send(packet: &mut XdpPacket, next_hop: &NextHop, uplink: u32) -> u32 {
         )
     };
     if found != 0 {
+        onward::leave(packet.ctx, next_hop);
         return xdp_action::XDP_PASS;
     }
     let [d0, d1, d2, d3, d4, d5] = fib.dmac;

@@ -25,7 +25,7 @@ use netpath_common::{
     hook::Hook,
     reason::Reason,
 };
-use netpath_ebpf::{family::Address as _, packet::Packet as _, path, scratch::Scratch};
+use netpath_ebpf::{family::Address as _, packet::Packet as _, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     lab::namespace::Namespace,
     tables::{FamilyTables, HostPacket, HostTables},
@@ -142,8 +142,14 @@ fn host(hook: Hook, packet: &mut HostPacket, tables: &mut HostTables) -> Verdict
     Verdict::new(verdict, scratch)
 }
 
-/// What the program must have answered. Of a dropped frame the bytes are nobody's; XDP sends to the wire by itself only
-/// where the kernel knows a neighbour, and here it knows none.
+/// What XDP notes before a frame for the program of tc, which sends it on where the kernel knows no neighbour, as here.
+fn note(next_hop: NextHop) -> Vec<u8> {
+    let mark = u32::from_be_bytes(*b"npgo").to_ne_bytes();
+    let family = (next_hop.family as u32).to_ne_bytes();
+    [&mark[..], &family, &next_hop.address].concat()
+}
+
+/// What the program must have answered. Of a dropped frame the bytes are nobody's.
 fn expected(visit: &Visit, verdict: &Verdict, packet: &HostPacket, answer: &Answer) -> Answer {
     let reason = verdict.reason() as u32;
     let uplink = node::config().uplink_ifindex;
@@ -162,6 +168,10 @@ fn expected(visit: &Visit, verdict: &Verdict, packet: &HostPacket, answer: &Answ
         packet.bytes.clone()
     };
     if visit.hook == Hook::FromWireXdp {
+        let frame = match *verdict {
+            Verdict::Wire { next_hop, .. } => [note(next_hop), frame].concat(),
+            _ => frame,
+        };
         Answer {
             code: xdp,
             told: None,
