@@ -2,26 +2,24 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use netpath_tests::lab::{
-    cluster::Cluster, home::Home, kept::Kept, pod::Answer, probe, process, services, topology::CLIENT, wire,
+    cluster::Cluster, home::Home, kept::Kept, pod::Answer, probe, services, start::Start, topology::CLIENT, wire,
 };
+
+use crate::example;
 
 /// An address of a load balancer, which the router leads to one node.
 const BALANCER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const NODE_PORT: u16 = 30_080;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The nodes of the example, and a service of three pods, one on each.
-fn objects(folder: &Path) -> Result<()> {
-    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
-    fs::copy(&nodes, folder.join("nodes.yaml")).with_context(|| format!("cannot copy {}", nodes.display()))?;
+/// A service of three pods, one on each node.
+fn objects() -> String {
     let pods: String = (1..=3)
         .map(|number| {
             format!(
@@ -31,31 +29,22 @@ fn objects(folder: &Path) -> Result<()> {
             )
         })
         .collect();
-    fs::write(folder.join("pods.yaml"), pods)?;
-    let service = format!(
+    format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default}}\n\
          spec: {{type: LoadBalancer, clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ipFamilies: [IPv4], selector: {{app: web}}, \
          ports: [{{name: http, protocol: TCP, port: 80, targetPort: http, nodePort: {NODE_PORT}}}, \
          {{name: dns, protocol: UDP, port: 53, targetPort: dns, nodePort: 30053}}]}}\n\
-         status: {{loadBalancer: {{ingress: [{{ip: {BALANCER}, ipMode: VIP}}]}}}}\n"
-    );
-    fs::write(folder.join("services.yaml"), service)?;
-    Ok(())
+         status: {{loadBalancer: {{ingress: [{{ip: {BALANCER}, ipMode: VIP}}]}}}}\n\
+         {pods}"
+    )
 }
 
 /// The cluster, with every agent told to choose alike and to relay.
 fn start() -> Result<Cluster> {
-    let home = Home::unique()?;
-    let source = home.folder().join("source");
-    fs::create_dir_all(&source)?;
-    objects(&source)?;
-    let mut cluster = Cluster::start(home, &source, &|_| {})?;
-    let binary = process::binary("netpath-agent")?;
-    for (agent, node) in cluster.agents.iter_mut().zip(&cluster.topology.nodes) {
-        agent.stop()?;
-        agent.start_with(&binary, &node.namespace, &["--maglev", "lab", "--direct-return", "on"])?;
-        agent.wait(&node.namespace)?;
-    }
+    let folder = example::nodes_with(&objects())?;
+    let cluster = Start::of(folder.path())
+        .agents_with(&["--maglev", "lab", "--direct-return", "on"])
+        .run(Home::unique()?)?;
     services::settle(&cluster)?;
     lead(&cluster, 0)?;
     Ok(cluster)

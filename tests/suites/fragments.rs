@@ -4,21 +4,19 @@
 pub mod ground;
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, UdpSocket},
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use netpath_common::{hook::Hook, reason::Reason};
-use netpath_tests::lab::{cluster::Cluster, home::Home, namespace::Namespace};
+use netpath_tests::lab::{home::Home, namespace::Namespace, start::Start};
 
 use self::ground::{
     Both, CLIENT_PORT, FAR_NODE, Ground, NODE_PORT, Place, SERVICE_PORT, TARGET, VNI, VXLAN, fragments, heard, hears,
     payload, raw, send,
 };
-use crate::cni::node::NODE;
+use crate::{cni::node::NODE, example};
 
 /// Bytes of a fragment, but for the last.
 const PART: usize = 1_200;
@@ -261,11 +259,8 @@ spec:
 /// Into the tunnel by one node's programs and out of it by another's: what the buffer says of a tunnel stays with it.
 #[test]
 fn another_nodes_pod_through_a_tunnel() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
-    fs::copy(nodes, folder.path().join("nodes.yaml"))?;
-    fs::write(folder.path().join("objects.yaml"), OBJECTS)?;
-    let cluster = Cluster::start(Home::unique()?, folder.path(), &|_| {})?;
+    let folder = example::nodes_with(OBJECTS)?;
+    let cluster = Start::of(folder.path()).run(Home::unique()?)?;
     let (far, near) = (cluster.pod("far")?, cluster.pod("near")?);
     let IpAddr::V4(node) = cluster.topology.nodes[0].address else {
         anyhow::bail!("the example's nodes have IPv4");

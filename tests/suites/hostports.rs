@@ -2,9 +2,7 @@
 //! protocols, asked from everywhere.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
-    path::Path,
     time::Duration,
 };
 
@@ -15,8 +13,11 @@ use netpath_tests::lab::{
     kubelet::Pod,
     namespace::Namespace,
     probe,
+    start::Start,
     wire::{self, End},
 };
+
+use crate::example;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 11);
 const PODS: &str = "
@@ -60,11 +61,8 @@ fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
 }
 
 fn cluster() -> Result<Cluster> {
-    let folder = tempfile::tempdir()?;
-    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
-    fs::copy(nodes, folder.path().join("nodes.yaml"))?;
-    fs::write(folder.path().join("pods.yaml"), PODS)?;
-    Cluster::start(Home::unique()?, folder.path(), &|_| {})
+    let folder = example::nodes_with(PODS)?;
+    Start::of(folder.path()).run(Home::unique()?)
 }
 
 /// Who must answer TCP and UDP on a port that is asked from here; `None` for nobody.

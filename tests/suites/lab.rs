@@ -18,9 +18,12 @@ use netpath_tests::lab::{
     probe,
     process::{self, Process},
     services,
+    start::Start,
     topology::{CLIENT, CLIENT6, Topology},
     ways,
 };
+
+use crate::example;
 
 const NODES: [(&str, [&str; 2]); 3] = [
     ("a", ["192.168.50.1", "fd00:50::1"]),
@@ -183,12 +186,8 @@ fn a_name_is_one_labs_at_a_time() -> Result<()> {
     Ok(())
 }
 
-pub fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
-}
-
 fn cluster() -> Result<Cluster> {
-    let cluster = Cluster::start(Home::unique()?, &example(), &|_| {})?;
+    let cluster = Start::of(&example::folder()).run(Home::unique()?)?;
     services::settle(&cluster)?;
     Ok(cluster)
 }

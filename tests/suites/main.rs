@@ -4,6 +4,7 @@ mod bpftool;
 mod cni;
 mod deploy;
 mod direct_return;
+mod example;
 mod fragments;
 mod hostports;
 mod lab;

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -17,15 +16,14 @@ use netpath_tests::lab::{
     kubelet::Pod,
     namespace::Namespace,
     process, services,
+    start::Start,
     traffic::{self, Flow, Manner, Tally},
 };
 
-fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
-}
+use crate::example;
 
 fn start() -> Result<Cluster> {
-    let cluster = Cluster::start(Home::unique()?, &example(), &|_| {})?;
+    let cluster = Start::of(&example::folder()).run(Home::unique()?)?;
     services::settle(&cluster)?;
     Ok(cluster)
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -16,9 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store")
-}
+use crate::example;
 
 /// A lab's name that no other test has.
 fn name() -> String {
@@ -48,7 +46,7 @@ struct Running {
 impl Running {
     /// Starts one and waits until it says that it stays up.
     fn start(name: &str) -> Result<Self> {
-        let child = lab(name, &[])?.arg(example()).stdout(Stdio::piped()).spawn()?;
+        let child = lab(name, &[])?.arg(example::folder()).stdout(Stdio::piped()).spawn()?;
         let mut running = Self {
             child,
             said: String::new(),
@@ -84,7 +82,7 @@ fn it_stays_up_refuses_a_second_and_leaves_nothing_on_ctrl_c() -> Result<()> {
     let mut first = Running::start(&name)?;
     assert!(first.said.contains(", 0 failed"), "{}", first.said);
 
-    let second = lab(&name, &["--once"])?.arg(example()).output()?;
+    let second = lab(&name, &["--once"])?.arg(example::folder()).output()?;
     let expected = format!(
         "netpath-lab: a lab named {name} runs already (process {}), with the namespaces {name}-n1, …: stop that one first, \
          or give this one a name of its own with --name",
@@ -164,7 +162,7 @@ fn what_is_wrong_is_named() -> Result<()> {
     fs::copy(process::binary("netpath-lab")?, &copy)?;
     let output = Command::new(&copy)
         .args(["run", "--once"])
-        .arg(example())
+        .arg(example::folder())
         .current_dir("/")
         .uid(65534)
         .output()?;
@@ -179,7 +177,7 @@ fn a_service_that_the_agents_refuse_is_named_with_the_remedy() -> Result<()> {
     let folder = home.folder().join("refused");
     fs::create_dir_all(&folder)?;
     for file in ["nodes.yaml", "pods.yaml", "services.yaml"] {
-        let text = fs::read_to_string(example().join(file))?;
+        let text = fs::read_to_string(example::folder().join(file))?;
         fs::write(folder.join(file), text.replace("30080", "80"))?;
     }
     let name = name();

@@ -2,10 +2,8 @@
 //! with addresses and ports as a service makes them, and with the checksum of the whole packet as it then is.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsRawFd, OwnedFd},
-    path::Path,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +11,7 @@ use etherparse::Ipv4Slice;
 use futures::TryStreamExt;
 use netlink_packet_route::link::LinkFlags;
 use netpath_tests::{
-    lab::{cluster::Cluster, home::Home, namespace::Namespace, topology::CLIENT},
+    lab::{cluster::Cluster, home::Home, namespace::Namespace, start::Start, topology::CLIENT},
     sctp::{DATA, INIT_ACK, chunk, init, packet},
 };
 use nix::{
@@ -26,6 +24,8 @@ use nix::{
         time::{TimeVal, TimeValLike},
     },
 };
+
+use crate::example;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 11);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
@@ -130,11 +130,8 @@ fn speak(from: &Namespace, to: SocketAddrV4, at: &Namespace, target: u16) -> Res
 }
 
 fn cluster() -> Result<Cluster> {
-    let folder = tempfile::tempdir()?;
-    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
-    fs::copy(nodes, folder.path().join("nodes.yaml"))?;
-    fs::write(folder.path().join("objects.yaml"), OBJECTS)?;
-    Cluster::start(Home::unique()?, folder.path(), &|_| {})
+    let folder = example::nodes_with(OBJECTS)?;
+    Start::of(folder.path()).run(Home::unique()?)
 }
 
 #[test]

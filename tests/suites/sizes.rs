@@ -1,15 +1,15 @@
 //! Datagrams larger than their way, over real devices: cut where they may be.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use netpath_tests::lab::{cluster::Cluster, home::Home, services};
+use netpath_tests::lab::{home::Home, services, start::Start};
 use serde_json::Value;
+
+use crate::example;
 
 const NODE_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 168, 50, 11), 30_053));
 const OBJECTS: &str = "
@@ -29,11 +29,8 @@ spec:
 /// The node translates it and leaves it to its stack to cut, to which it looks as if the node itself had sent it.
 #[test]
 fn what_may_be_cut_reaches_a_backend_behind_a_tunnel() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/online-store/nodes.yaml");
-    fs::copy(nodes, folder.path().join("nodes.yaml"))?;
-    fs::write(folder.path().join("objects.yaml"), OBJECTS)?;
-    let cluster = Cluster::start(Home::unique()?, folder.path(), &|_| {})?;
+    let folder = example::nodes_with(OBJECTS)?;
+    let cluster = Start::of(folder.path()).run(Home::unique()?)?;
     services::settle(&cluster)?;
     let outside = &cluster.topology.client;
     // Linux forbids it otherwise, and sends less the next time.

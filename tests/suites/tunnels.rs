@@ -10,9 +10,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netpath_agent::datapath::{pins::Pins, tables};
 use netpath_common::abi::route;
-use netpath_tests::lab::{cluster::Cluster, home::Home, namespace::Namespace, probe, services, topology::UPLINK};
+use netpath_tests::lab::{
+    cluster::Cluster, home::Home, namespace::Namespace, probe, services, start::Start, topology::UPLINK,
+};
 
-use crate::lab::{arrive_whole, eventually, every_path_passes, example};
+use crate::{
+    example,
+    lab::{arrive_whole, eventually, every_path_passes},
+};
 
 /// The addresses of the three nodes.
 type Nodes<'a> = [&'a [&'a str]; 3];
@@ -50,13 +55,13 @@ spec: {cidrs: ['fd00:96::/108']}
 /// The example's cluster on nodes with these addresses.
 fn cluster(nodes: Nodes<'_>) -> Result<Cluster> {
     let folder = tempfile::tempdir()?;
-    for entry in fs::read_dir(example())? {
+    for entry in fs::read_dir(example::folder())? {
         let path = entry?.path();
         let name = path.file_name().context("a file has a name")?;
         fs::write(folder.path().join(name), in_ipv6(&fs::read_to_string(&path)?, nodes))?;
     }
     fs::write(folder.path().join("range.yaml"), RANGE)?;
-    let cluster = Cluster::start(Home::unique()?, folder.path(), &|_| {})?;
+    let cluster = Start::of(folder.path()).run(Home::unique()?)?;
     services::settle(&cluster)?;
     Ok(cluster)
 }

@@ -15,6 +15,7 @@ use super::{
     paths::{self, Outcome},
     process, services,
     show::Table,
+    start::Start,
     topology::{CLIENT, CLIENT6, range_of, router_on},
     ways,
 };
@@ -48,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let start = Instant::now();
     let tell = |step: &str| println!("[{:>5.1} s] {step}", start.elapsed().as_secs_f64());
     let home = Home::claim(&arguments.name)?;
-    let mut cluster = Cluster::start(home, &folder(&arguments.folder), &tell)?;
+    let mut cluster = Start::of(&folder(&arguments.folder)).telling(&tell).run(home)?;
     tell("waiting until every node knows every service");
     let settled = services::settle(&cluster);
     let verdict = settled.and_then(|()| {
