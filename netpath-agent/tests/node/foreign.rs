@@ -11,8 +11,8 @@ use netpath_agent::net::Netlink;
 use netpath_agent::report::Reason;
 use nix::sys::signal::Signal;
 
-use crate::agent::Node;
-use crate::space::{in_namespace, ip};
+use crate::node::Node;
+use crate::space::{in_namespace, ip, make_uplink};
 
 /// Runs a command of the machine in the calling thread's namespace.
 fn run(command: &str) -> String {
@@ -54,9 +54,7 @@ fn told(findings: &[Finding]) -> Vec<(&'static str, String)> {
 fn a_node_of_its_own_has_nothing_of_others() {
     in_namespace(async |netlink| {
         ip("link set lo up");
-        ip("link add up0 type veth peer name far0");
-        ip("address add 10.0.1.1/24 dev up0");
-        ip("link set up0 up");
+        make_uplink();
         ip("route add default via 10.0.1.254");
         // A net that holds pods' and more is no way to pods alone.
         ip("route add 10.0.0.0/8 via 10.0.1.253");
@@ -75,9 +73,7 @@ fn a_node_of_its_own_has_nothing_of_others() {
 fn leftovers_of_flannel_and_kube_proxy_are_found_and_stay() {
     in_namespace(async |netlink| {
         ip("link set lo up");
-        ip("link add up0 type veth peer name far0");
-        ip("address add 10.0.1.1/24 dev up0");
-        ip("link set up0 up");
+        make_uplink();
         ip("link add cni0 type bridge");
         ip("address add 10.244.1.1/24 dev cni0");
         ip("link set cni0 up");
@@ -216,10 +212,7 @@ fn programs_on_the_same_hooks_are_found() {
 #[test]
 fn another_agents_programs_are_not_ours() {
     in_namespace(async |netlink| {
-        let mut node = Node::new();
-        node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
-        node.start();
-        node.until_ready();
+        let mut node = Node::ready();
         node.end(Signal::SIGTERM);
         let found = look(&netlink, Path::new("/nowhere")).await;
         let hooks: BTreeSet<_> = found

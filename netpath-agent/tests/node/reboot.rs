@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc as commands;
 
 use self::server::{ApiServer, Asked};
-use crate::agent::{Node, routes};
-use crate::space::{in_namespace, ip};
+use crate::node::Node;
+use crate::space::{in_namespace, ip, own_routes};
 
 #[expect(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../src/source/api/tests/server/mod.rs"]
@@ -140,7 +140,7 @@ fn reboot(node: &Node) {
     ip("link delete netpath-vx");
     ip("route flush proto 78");
     fs::remove_dir_all(node.path("run")).unwrap();
-    assert_eq!(routes(), [""; 0]);
+    assert_eq!(own_routes("-4"), [""; 0]);
 }
 
 const ROUTES: [&str; 2] = [
@@ -159,7 +159,7 @@ fn a_node_that_starts_without_its_api_server_serves_what_it_knew() {
         let remarks = node.until_ready_with_remarks();
         assert!(remarks.starts_with("the node serves what was known at 2"), "{remarks}");
         assert!(remarks.contains(&server.url), "{remarks}");
-        assert_eq!(routes(), ROUTES);
+        assert_eq!(own_routes("-4"), ROUTES);
         assert_eq!(node.config().gateway4, [10, 244, 1, 1]);
         assert!(node.conflist().is_some());
 
@@ -168,13 +168,13 @@ fn a_node_that_starts_without_its_api_server_serves_what_it_knew() {
         ip("route flush proto 78");
         start(&mut node);
         node.until_ready_with_remarks();
-        assert_eq!(routes(), ROUTES);
+        assert_eq!(own_routes("-4"), ROUTES);
 
         // And gives way to the server, once that is there.
         server.set_node("n2", "10.0.1.2", "10.244.7.0/24");
         server.tell(Command::Back);
         let news = "10.244.7.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink";
-        node.until("the news", |_| routes() == [ROUTES[0], news]);
+        node.until("the news", |_| own_routes("-4") == [ROUTES[0], news]);
         node.until_ready();
         let served = |asked: &Asked| asked.body["reason"] == "ServedRemembered";
         node.until("the Event", |_| server.changes().iter().any(served));
@@ -202,10 +202,10 @@ fn a_node_that_serves_stays_as_it_is_while_its_api_server_is_away() {
         });
         // Longer than a node that serves nothing would wait.
         thread::sleep(std::time::Duration::from_secs(12));
-        assert_eq!(routes(), ROUTES);
+        assert_eq!(own_routes("-4"), ROUTES);
         server.tell(Command::Back);
         let news = "10.244.7.0/24 via 10.0.1.2 dev up0 src 10.244.1.1 onlink";
-        node.until("the news", |_| routes() == [ROUTES[0], news]);
+        node.until("the news", |_| own_routes("-4") == [ROUTES[0], news]);
         node.until_ready();
     });
 }

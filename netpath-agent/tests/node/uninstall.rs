@@ -7,8 +7,8 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::agent::Node;
-use crate::space::{in_namespace, ip};
+use crate::node::Node;
+use crate::space::{in_namespace, ip, set_sysctl};
 
 /// All that an agent could change of a network namespace.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +32,28 @@ fn state() -> State {
     State { sysctls, told }
 }
 
+/// The state of a new node. IPv6 addresses of devices are tentative at first, and their routes come late.
+fn settled(node: &Node) -> State {
+    node.until("settled addresses", |_| {
+        let addresses = ip("-6 address show");
+        addresses.matches("scope link").count() == 2 && !addresses.contains("tentative")
+    });
+    state()
+}
+
+fn is_as_before(before: &State) {
+    let after = state();
+    assert_eq!((differing(before, &after), differing(&after, before)), (vec![], vec![]));
+    assert_eq!(after.told, before.told);
+}
+
+fn has_line(text: &str, line: &str) {
+    assert!(
+        text.lines().any(|found| found == line),
+        "{line:?} is missing in\n{text}"
+    );
+}
+
 /// Every sysctl below a folder that can be read.
 fn collect(folder: &Path, into: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -48,10 +70,6 @@ fn collect(folder: &Path, into: &mut BTreeMap<String, String>) {
 fn differing(one: &State, other: &State) -> Vec<String> {
     let differs = |(name, value): (&String, &String)| (other.sysctls.get(name) != Some(value)).then(|| name.clone());
     one.sysctls.iter().filter_map(differs).collect()
-}
-
-fn set(name: &str, value: &str) {
-    fs::write(format!("/proc/sys/net/ipv4/{name}"), value).unwrap();
 }
 
 fn uninstall(node: &Node, options: &[&str]) -> String {
@@ -79,18 +97,13 @@ fn uninstall(node: &Node, options: &[&str]) -> String {
 fn a_node_is_left_as_it_was_found() {
     in_namespace(async |_| {
         let mut node = Node::new();
-        set("ip_forward", "0");
-        set("conf/all/rp_filter", "1");
-        set("conf/up0/rp_filter", "1");
-        set("conf/all/accept_redirects", "1");
-        set("conf/far0/forwarding", "1");
-        set("ip_local_reserved_ports", "8080,50000");
-        // IPv6 addresses of devices are tentative at first, and their routes come late.
-        node.until("settled addresses", |_| {
-            let addresses = ip("-6 address show");
-            addresses.matches("scope link").count() == 2 && !addresses.contains("tentative")
-        });
-        let before = state();
+        set_sysctl("ipv4/ip_forward", "0");
+        set_sysctl("ipv4/conf/all/rp_filter", "1");
+        set_sysctl("ipv4/conf/up0/rp_filter", "1");
+        set_sysctl("ipv4/conf/all/accept_redirects", "1");
+        set_sysctl("ipv4/conf/far0/forwarding", "1");
+        set_sysctl("ipv4/ip_local_reserved_ports", "8080,50000");
+        let before = settled(&node);
 
         node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
         node.write_node("n2", "10.0.1.2", "10.244.2.0/24");
@@ -135,10 +148,7 @@ fn a_node_is_left_as_it_was_found() {
             "would restore net.ipv4.conf.up0.forwarding = 0",
             "would restore net.ipv4.conf.up0.rp_filter = 1",
         ] {
-            assert!(
-                listed.lines().any(|found| found == line),
-                "{line:?} is missing in\n{listed}"
-            );
+            has_line(&listed, line);
         }
         let done = uninstall(&node, &[]);
         assert_eq!(
@@ -147,12 +157,7 @@ fn a_node_is_left_as_it_was_found() {
                 .replace("would remove", "removed")
                 .replace("would restore", "restored")
         );
-        let after = state();
-        assert_eq!(
-            (differing(&before, &after), differing(&after, &before)),
-            (vec![], vec![])
-        );
-        assert_eq!(after.told, before.told);
+        is_as_before(&before);
         assert_eq!(uninstall(&node, &[]), "nothing of netpath's is on this node\n");
     });
 }
@@ -162,12 +167,8 @@ fn a_node_of_both_families_is_left_as_it_was_found() {
     in_namespace(async |_| {
         let mut node = Node::new();
         ip("address add 2001:db8:1::1/64 dev up0 nodad");
-        set("ip_forward", "0");
-        node.until("settled addresses", |_| {
-            let addresses = ip("-6 address show");
-            addresses.matches("scope link").count() == 2 && !addresses.contains("tentative")
-        });
-        let before = state();
+        set_sysctl("ipv4/ip_forward", "0");
+        let before = settled(&node);
 
         node.write_node_of(
             "n1",
@@ -218,17 +219,9 @@ fn a_node_of_both_families_is_left_as_it_was_found() {
             "restored net.ipv6.conf.all.forwarding = 0",
             "restored net.ipv6.conf.up0.accept_ra = 1",
         ] {
-            assert!(
-                done.lines().any(|found| found == line),
-                "{line:?} is missing in\n{done}"
-            );
+            has_line(&done, line);
         }
-        let after = state();
-        assert_eq!(
-            (differing(&before, &after), differing(&after, &before)),
-            (vec![], vec![])
-        );
-        assert_eq!(after.told, before.told);
+        is_as_before(&before);
     });
 }
 
@@ -236,14 +229,14 @@ fn a_node_of_both_families_is_left_as_it_was_found() {
 fn what_others_changed_since_is_left_to_them() {
     in_namespace(async |_| {
         let mut node = Node::new();
-        set("ip_forward", "1");
-        set("conf/up0/rp_filter", "1");
-        set("conf/all/rp_filter", "0");
+        set_sysctl("ipv4/ip_forward", "1");
+        set_sysctl("ipv4/conf/up0/rp_filter", "1");
+        set_sysctl("ipv4/conf/all/rp_filter", "0");
         node.write_node("n1", "10.0.1.1", "10.244.1.0/24");
         node.start();
         node.until_ready();
         node.end(Signal::SIGTERM);
-        set("conf/up0/rp_filter", "0");
+        set_sysctl("ipv4/conf/up0/rp_filter", "0");
         let done = uninstall(&node, &[]);
         assert!(!done.contains("rp_filter"), "{done}");
         let left = fs::read_to_string("/proc/sys/net/ipv4/conf/up0/rp_filter").unwrap();
