@@ -1,13 +1,12 @@
 //! Both families' maps, each brought to its own part of a plan.
 
 use netpath_common::abi::{
-    conntrack,
     route::{self, VIA_TUNNEL},
     service::{self as abi, FLAG_ADDRESS},
     source::{self, ADMITTED},
 };
 
-use super::*;
+use super::{connections::both_ways, *};
 use crate::family::V6;
 
 /// An address of a net, by its last two octets.
@@ -103,11 +102,11 @@ fn each_family_has_its_own_maps_and_leaves_the_other_s_alone() {
             (names::SOURCE6, changes(1, 0, 0)),
         ])
     );
-    let routes = tables::routes::<V6>(pins).expect("pinned").entries().expect("read");
+    let routes = held(tables::routes::<V6>(pins));
     assert_eq!(routes, both.v6.routes.clone().into_iter().collect::<Vec<_>>());
-    let sources = tables::sources::<V6>(pins).expect("pinned").entries().expect("read");
+    let sources = held(tables::sources::<V6>(pins));
     assert_eq!(sources, both.v6.sources.clone().into_iter().collect::<Vec<_>>());
-    let endpoints = tables::endpoints::<V6>(pins).expect("pinned").entries().expect("read");
+    let endpoints = held(tables::endpoints::<V6>(pins));
     assert_eq!(endpoints, [(address(7, 1), host(2))]);
     let all = [1, 2, 3].map(backend6).to_vec();
     assert_eq!(serves6(pins, frontend6(1, 17)), Some(all));
@@ -129,10 +128,7 @@ fn each_family_has_its_own_maps_and_leaves_the_other_s_alone() {
         ([].as_slice(), changes(0, 0, 10))
     );
     assert_eq!(serves(pins, frontend(1, 80)), Some((0, vec![backend(1), backend(2)])));
-    assert_eq!(
-        tables::backends::<V6>(pins).expect("pinned").entries().expect("read"),
-        []
-    );
+    assert_eq!(held(tables::backends::<V6>(pins)), []);
 }
 
 #[test]
@@ -145,38 +141,10 @@ fn datagrams_to_a_backend_that_is_gone_are_forgotten_in_ipv6_too() {
     applier.apply(&before);
     let mut connections = tables::connections::<V6>(pins).expect("pinned");
     for last in [1, 2] {
-        let (client, port) = (address(1, 77), 1000 + u16::from(last));
-        let there = conntrack::v6::Tuple {
-            source: client,
-            destination: frontend6(1, 17).address,
-            source_port: port,
-            destination_port: 53,
-            protocol: 17,
-            reserved: [0; 3],
-        };
-        let becomes = conntrack::v6::Connection {
-            source: client,
-            destination: backend6(last).address,
-            source_port: port,
-            destination_port: 5353,
-            direction: DIRECTION_ORIGINAL,
-            set: 1,
-            ..conntrack::v6::Connection::default()
-        };
-        let back = conntrack::v6::Tuple {
-            source: backend6(last).address,
-            destination: client,
-            source_port: 5353,
-            destination_port: port,
-            ..there
-        };
-        let answer = conntrack::v6::Connection {
-            direction: DIRECTION_REPLY,
-            set: 1,
-            ..conntrack::v6::Connection::default()
-        };
-        connections.insert(&there, &becomes).expect("room");
-        connections.insert(&back, &answer).expect("room");
+        let client = (address(1, 77), 1000 + u16::from(last));
+        for (tuple, connection) in both_ways::<V6>(client, frontend6(1, 17), backend6(last)) {
+            connections.insert(&tuple, &connection).expect("room");
+        }
     }
     let mut after = before.clone();
     after.v6.services.insert(frontend6(1, 17), service6(&[2]));

@@ -1,12 +1,15 @@
 //! Following a plan's changes is applying it whole: the same plans, one after the other, by both ways into maps of their own.
 
+use std::collections::HashSet;
+
 use netpath_common::abi::{
+    conntrack::v4::{Connection, Tuple},
     service::{FLAG_ADDRESS, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_OUTSIDE, HOST_PORT_SETS},
     source::{ADMITTED, v4::SourceKey},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::*;
+use super::{connections::both_ways, *};
 use crate::plan;
 
 /// The ports of a pod, where it has them: in the way of NodePorts.
@@ -93,46 +96,6 @@ fn events() -> impl Strategy<Value = Vec<(Before, bool, Plan)>> {
     vec((before, any::<bool>(), a_plan()), 1..12)
 }
 
-/// A datagram's connection through a frontend, both ways.
-fn connection(frontend: Frontend, to: Backend) -> [(Tuple, Connection); 2] {
-    let client = ([10, 244, 1, 99], 40_000);
-    let set = 1;
-    let there = Tuple {
-        source: client.0,
-        destination: frontend.address,
-        source_port: client.1,
-        destination_port: frontend.port,
-        protocol: frontend.protocol,
-        reserved: [0; 3],
-    };
-    let back = Tuple {
-        source: to.address,
-        destination: client.0,
-        source_port: to.port,
-        destination_port: client.1,
-        ..there
-    };
-    let original = Connection {
-        source: client.0,
-        destination: to.address,
-        source_port: client.1,
-        destination_port: to.port,
-        direction: DIRECTION_ORIGINAL,
-        set,
-        ..Connection::default()
-    };
-    let reply = Connection {
-        source: frontend.address,
-        destination: client.0,
-        source_port: frontend.port,
-        destination_port: client.1,
-        direction: DIRECTION_REPLY,
-        set,
-        ..Connection::default()
-    };
-    [(there, original), (back, reply)]
-}
-
 /// Maps and who fills them.
 struct Side {
     scratch: Scratch,
@@ -151,7 +114,8 @@ impl Side {
         let mut services = tables::services::<V4>(pins).expect("pinned");
         let mut connections = tables::connections::<V4>(pins).expect("pinned");
         for last in 1..5 {
-            for (tuple, connection) in connection(at(last, 17), backend(last)) {
+            let client = ([10, 244, 1, 99], 40_000);
+            for (tuple, connection) in both_ways::<V4>(client, at(last, 17), backend(last)) {
                 connections.insert(&tuple, &connection).expect("room");
             }
         }
@@ -184,26 +148,21 @@ impl Side {
             connections.sort_by_key(|(tuple, _)| (tuple.source, tuple.destination));
             connections
         };
-        let services = tables::services::<V4>(pins).expect("pinned").entries().expect("read");
+        let services = held(tables::services::<V4>(pins));
         let with = services.iter().filter(|(_, service)| service.maglev != 0);
         let with: HashSet<u32> = with.map(|(_, service)| service.outside_set).collect();
         // A table that nobody chooses by may stay until its set goes.
-        let mut chosen_by = tables::maglev::<V4>(pins).expect("pinned").entries().expect("read");
+        let mut chosen_by = held(tables::maglev::<V4>(pins));
         chosen_by.retain(|(key, _)| with.contains(&key.set));
         chosen_by.sort_unstable();
         (
             tables::config(pins).expect("pinned").get().expect("read"),
-            tables::routes::<V4>(pins).expect("pinned").entries().expect("read"),
+            held(tables::routes::<V4>(pins)),
             services,
             chosen_by,
-            tables::backends::<V4>(pins).expect("pinned").entries().expect("read"),
-            tables::sources::<V4>(pins).expect("pinned").entries().expect("read"),
-            sorted(
-                tables::connections::<V4>(pins)
-                    .expect("pinned")
-                    .entries()
-                    .expect("read"),
-            ),
+            held(tables::backends::<V4>(pins)),
+            held(tables::sources::<V4>(pins)),
+            sorted(held(tables::connections::<V4>(pins))),
         )
     }
 }

@@ -45,10 +45,7 @@ fn they_stay_whatever_the_plan_is() {
             assert_eq!(serves(pins, frontend), Some((flags, vec![backend(last)])));
         }
     }
-    let sets = tables::backends::<[u8; 4]>(pins)
-        .expect("pinned")
-        .entries()
-        .expect("read");
+    let sets = held(tables::backends::<V4>(pins));
     assert_eq!(sets.len(), 2, "{sets:?}");
 }
 

@@ -1,12 +1,15 @@
 //! Tables by which every node chooses alike: there before a frontend says so, and gone when none does.
 
 use netpath_common::abi::{
-    conntrack::DIRECTION_RELAYED,
+    conntrack::{
+        DIRECTION_RELAYED,
+        v4::{Connection, Tuple},
+    },
     maglev::{MaglevBlock, MaglevKey},
     service::FLAG_RELAYED,
 };
 
-use super::*;
+use super::{connections::open, *};
 
 fn alike(flags: u16, backends: &[u8]) -> ServicePlan<V4> {
     ServicePlan {
@@ -123,7 +126,7 @@ fn relayed_datagrams_stay_with_who_answers_and_no_longer() {
     let mut applier = Applier::adopt(pins).expect("maps");
     let serve = |backends| plan([(anywhere, alike(FLAG_RELAYED, backends))]);
     applier.apply(&serve(&[1, 2]));
-    let served = connection(pins, 1001, others, backend(1));
+    let served = open(pins, 1001, others, backend(1));
     let mut connections = tables::connections::<[u8; 4]>(pins).expect("pinned");
     let found = connections.get(&served[0]).expect("read").expect("there");
     let relayed = Tuple {

@@ -35,13 +35,6 @@ fn named(pins: &Pins) -> Option<u32> {
         .map(|service| service.sources)
 }
 
-fn held(pins: &Pins) -> Vec<(SourceKey, u32)> {
-    tables::sources::<[u8; 4]>(pins)
-        .expect("pinned")
-        .entries()
-        .expect("read")
-}
-
 #[test]
 fn a_list_comes_before_its_frontend_and_goes_after_it() {
     let scratch = maps(16, 16);
@@ -49,7 +42,10 @@ fn a_list_comes_before_its_frontend_and_goes_after_it() {
     let mut applier = Applier::adopt(pins).expect("maps");
     let first = [range(7, 1), range(7, 2)];
     assert_eq!(applier.apply(&restricted(7, &first)).errors, []);
-    assert_eq!((named(pins), held(pins)), (Some(7), first.to_vec()));
+    assert_eq!(
+        (named(pins), held(tables::sources::<V4>(pins))),
+        (Some(7), first.to_vec())
+    );
     let report = Applier::adopt(pins).expect("maps").apply(&restricted(7, &first));
     assert_eq!(report, Report::default(), "a restart adopts it");
 
@@ -57,7 +53,10 @@ fn a_list_comes_before_its_frontend_and_goes_after_it() {
     let report = applier.apply(&restricted(8, &next));
     assert_eq!(report.errors, []);
     assert_eq!(report.tables[names::SOURCE4], changes(1, 0, 2));
-    assert_eq!((named(pins), held(pins)), (Some(8), next.to_vec()));
+    assert_eq!(
+        (named(pins), held(tables::sources::<V4>(pins))),
+        (Some(8), next.to_vec())
+    );
 
     // What others left in a list that is wanted goes.
     let (stranger, _) = range(8, 99);
@@ -67,10 +66,10 @@ fn a_list_comes_before_its_frontend_and_goes_after_it() {
         .expect("room");
     applier.adopt_again(pins).expect("maps");
     applier.apply(&restricted(8, &next));
-    assert_eq!(held(pins), next);
+    assert_eq!(held(tables::sources::<V4>(pins)), next);
 
     assert_eq!(applier.apply(&restricted(0, &[])).errors, []);
-    assert_eq!((named(pins), held(pins)), (Some(0), vec![]));
+    assert_eq!((named(pins), held(tables::sources::<V4>(pins))), (Some(0), vec![]));
 }
 
 /// Half a list would keep clients out that may connect.
@@ -89,10 +88,17 @@ fn a_list_that_does_not_fit_leaves_its_frontend_as_it_is() {
         "map np_source4 is full with 4 entries: raise --max-sources and restart netpath-agent"
     );
     assert_eq!(named(pins), Some(7));
-    assert!(first.iter().all(|entry| held(pins).contains(entry)));
+    assert!(
+        first
+            .iter()
+            .all(|entry| held(tables::sources::<V4>(pins)).contains(entry))
+    );
     // Two fit beside the old ones.
     assert_eq!(applier.apply(&restricted(9, &large[..2])).errors, []);
-    assert_eq!((named(pins), held(pins)), (Some(9), large[..2].to_vec()));
+    assert_eq!(
+        (named(pins), held(tables::sources::<V4>(pins))),
+        (Some(9), large[..2].to_vec())
+    );
 }
 
 #[test]
