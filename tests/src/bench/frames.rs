@@ -9,7 +9,11 @@ use netpath_common::{
     hook::Hook,
 };
 
-use super::site::{Ground, NEAR_SERVICE, SERVICE_PORT, Seat, Site};
+use super::site::{
+    Seat, Site,
+    ground::Ground,
+    services::{NEAR_SERVICE, SERVICE_PORT},
+};
 use crate::frame::{self, Ip, Socket, TcpFlags};
 
 /// A frame on its way into a program.

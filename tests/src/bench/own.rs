@@ -7,7 +7,11 @@ use anyhow::{Context as _, Result};
 use super::{
     arms::{self, Selection},
     measure::{Arm, Group},
-    site::{Ground, SERVICE_PORT, Seat, Served, Site},
+    site::{
+        Seat, Site,
+        ground::Ground,
+        services::{SERVICE_PORT, Served},
+    },
     workload::{Ends, PORT},
 };
 

@@ -7,7 +7,7 @@ use super::{
     control::{self, attach, memory, services},
     measure, own, programs,
     report::{Control, Machine, Program, Report, targets},
-    site::{Ground, Site},
+    site::{Site, ground::Ground},
     workload::Workload,
 };
 use crate::lab::interrupt;

@@ -9,7 +9,7 @@ use super::{MEMORY, MEMORY_MOST};
 use crate::bench::{
     process::mebibytes,
     report::Control,
-    site::{self, Site},
+    site::{self, Site, services::service_object},
 };
 
 /// How many services there are, and of how many backends of its own each. Each has a TCP and a UDP port.
@@ -36,7 +36,7 @@ fn with(site: &Site, what: &'static str, (services, backends): (u16, u8)) -> Res
         let backends: Vec<Ipv4Addr> = (0..backends)
             .map(|place| Ipv4Addr::new(10, 200 + place, high, low))
             .collect();
-        let object = site::service_object(&format!("many-{number}"), Ipv4Addr::new(10, 97, high, low), &backends);
+        let object = service_object(&format!("many-{number}"), Ipv4Addr::new(10, 97, high, low), &backends);
         // Writing to a string does not fail.
         let _ = write!(text, "{object}");
     }
