@@ -1,6 +1,7 @@
 //! The planner against a model of the API's promises: clusters whose objects come, change and go at random, planned after
 //! each event and held against what [`rules`] says of the same objects.
 
+mod chance;
 mod rules;
 mod world;
 
@@ -19,8 +20,9 @@ use netpath_common::abi::{
 };
 
 use self::{
+    chance::Chance,
     rules::{At, Goes, Kind, Promise, Promises, Socket},
-    world::{Chance, Event, Settings, World, event, node},
+    world::{Event, Settings, World, event, node},
 };
 use super::*;
 use crate::model::Reduce;
