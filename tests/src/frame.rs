@@ -1,11 +1,15 @@
 //! Whole frames, built by a library of its own (etherparse), so that no checksum in a test comes from the code under test.
 
+mod family;
+
 use anyhow::{Context as _, Result};
 use etherparse::{
-    EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset,
-    IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader,
+    EtherType, Ethernet2Header, IcmpEchoHeader, IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header,
+    TcpHeader, UdpHeader,
 };
 use netpath_common::abi::Mac;
+
+pub use self::family::Ip;
 
 /// An address and a port.
 pub type Socket<A = [u8; 4]> = (A, u16);
@@ -24,34 +28,26 @@ pub struct TcpFlags {
 }
 
 impl TcpFlags {
-    /// The first segment of a connection.
-    pub const SYN: Self = Self {
-        syn: true,
+    const NONE: Self = Self {
+        syn: false,
         ack: false,
-        fin: false,
-        rst: false,
-    };
-    /// The second.
-    pub const SYN_ACK: Self = Self {
-        syn: true,
-        ack: true,
         fin: false,
         rst: false,
     };
     /// Any in the middle.
     pub const ACK: Self = Self {
-        syn: false,
         ack: true,
-        fin: false,
-        rst: false,
+        ..Self::NONE
     };
+    /// The first segment of a connection.
+    pub const SYN: Self = Self {
+        syn: true,
+        ..Self::NONE
+    };
+    /// The second.
+    pub const SYN_ACK: Self = Self { syn: true, ..Self::ACK };
     /// The last of one direction.
-    pub const FIN_ACK: Self = Self {
-        syn: false,
-        ack: true,
-        fin: true,
-        rst: false,
-    };
+    pub const FIN_ACK: Self = Self { fin: true, ..Self::ACK };
 }
 
 /// What a frame's Ethernet and IP headers say beside the addresses of the transport.
@@ -108,13 +104,17 @@ impl Frame {
         self
     }
 
-    /// An IPv4 packet of any protocol around `payload`.
-    pub fn ipv4(&self, source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let ethernet = Ethernet2Header {
+    fn ethernet(&self, ether_type: EtherType) -> [u8; Ethernet2Header::LEN] {
+        let header = Ethernet2Header {
             source: self.from,
             destination: self.to,
-            ether_type: EtherType::IPV4,
+            ether_type,
         };
+        header.to_bytes()
+    }
+
+    /// An IPv4 packet of any protocol around `payload`.
+    pub fn ipv4(&self, source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut ip = Ipv4Header {
             total_len: (20 + payload.len()) as u16,
             identification: self.identification,
@@ -128,7 +128,7 @@ impl Frame {
             ..Ipv4Header::default()
         };
         ip.header_checksum = ip.calc_header_checksum();
-        [&ethernet.to_bytes()[..], &ip.to_bytes()[..], payload].concat()
+        [&self.ethernet(EtherType::IPV4)[..], &ip.to_bytes()[..], payload].concat()
     }
 
     /// An IPv6 packet of any protocol around `payload`: a fragment of one if an offset or more are set.
@@ -154,11 +154,6 @@ impl Frame {
         extensions: &[u8],
         payload: &[u8],
     ) -> Vec<u8> {
-        let ethernet = Ethernet2Header {
-            source: self.from,
-            destination: self.to,
-            ether_type: EtherType::IPV6,
-        };
         let ip = Ipv6Header {
             payload_length: (extensions.len() + payload.len()) as u16,
             next_header: IpNumber(next),
@@ -167,7 +162,13 @@ impl Frame {
             destination,
             ..Ipv6Header::default()
         };
-        [&ethernet.to_bytes()[..], &ip.to_bytes()[..], extensions, payload].concat()
+        [
+            &self.ethernet(EtherType::IPV6)[..],
+            &ip.to_bytes()[..],
+            extensions,
+            payload,
+        ]
+        .concat()
     }
 
     /// A UDP datagram.
@@ -175,9 +176,29 @@ impl Frame {
     /// # Errors
     /// If the payload is too long for a datagram.
     pub fn udp<A: Ip>(&self, source: Socket<A>, destination: Socket<A>, payload: &[u8]) -> Result<Vec<u8>> {
-        let udp = A::udp(source, destination, payload)?;
-        let datagram = [&udp.to_bytes()[..], payload].concat();
+        let datagram = datagram(source, destination, payload)?;
         Ok(A::packet(self, source.0, destination.0, 17, &datagram))
+    }
+
+    /// The fragments of a UDP datagram, of `part` bytes each but for the last, in the order of their offsets.
+    ///
+    /// # Errors
+    /// If the payload is too long for a datagram.
+    pub fn udp_in_parts<A: Ip>(
+        &self,
+        identification: u16,
+        (source, destination): (Socket<A>, Socket<A>),
+        payload: &[u8],
+        part: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let datagram = datagram(source, destination, payload)?;
+        let parts = datagram.chunks(part).zip((0..).step_by(part));
+        let frames = parts.map(|(bytes, begin)| {
+            let more = begin + part < datagram.len();
+            let frame = self.fragment(identification, (begin / 8) as u16, more);
+            A::packet(&frame, source.0, destination.0, 17, bytes)
+        });
+        Ok(frames.collect())
     }
 
     /// A UDP datagram without a checksum (RFC 768: the field is zero).
@@ -190,7 +211,7 @@ impl Frame {
         destination: Socket<A>,
         payload: &[u8],
     ) -> Result<Vec<u8>> {
-        let udp = UdpHeader::without_ipv4_checksum(source.1, destination.1, payload.len()).context("UDP header")?;
+        let udp = udp_header(source, destination, payload)?;
         let datagram = [&udp.to_bytes()[..], payload].concat();
         Ok(A::packet(self, source.0, destination.0, 17, &datagram))
     }
@@ -212,9 +233,7 @@ impl Frame {
         tcp.ack = flags.ack;
         tcp.fin = flags.fin;
         tcp.rst = flags.rst;
-        tcp.checksum = A::tcp_checksum(&tcp, source.0, destination.0, payload)?;
-        let segment = [&tcp.to_bytes()[..], payload].concat();
-        Ok(A::packet(self, source.0, destination.0, 6, &segment))
+        self.segment(source.0, destination.0, tcp, payload)
     }
 
     /// The reset of a connection, under a sequence number, or under none with what it acknowledges.
@@ -232,35 +251,32 @@ impl Frame {
         tcp.rst = true;
         tcp.ack = acknowledges.is_some();
         tcp.acknowledgment_number = acknowledges.unwrap_or(0);
-        tcp.checksum = A::tcp_checksum(&tcp, source.0, destination.0, &[])?;
-        Ok(A::packet(self, source.0, destination.0, 6, &tcp.to_bytes()))
+        self.segment(source.0, destination.0, tcp, &[])
+    }
+
+    fn segment<A: Ip>(&self, source: A, destination: A, mut tcp: TcpHeader, payload: &[u8]) -> Result<Vec<u8>> {
+        tcp.checksum = A::tcp_checksum(&tcp, source, destination, payload)?;
+        let segment = [&tcp.to_bytes()[..], payload].concat();
+        Ok(A::packet(self, source, destination, 6, &segment))
     }
 
     /// An ICMP echo request.
     pub fn echo<A: Ip>(&self, source: A, destination: A, id: u16, payload: &[u8]) -> Vec<u8> {
-        A::echo(self, source, destination, IcmpEchoHeader { id, seq: 1 }, false, payload)
+        let kind = A::echo_request(IcmpEchoHeader { id, seq: 1 });
+        self.icmp(source, destination, kind, payload)
     }
 
     /// Its answer.
     pub fn echo_reply<A: Ip>(&self, source: A, destination: A, id: u16, payload: &[u8]) -> Vec<u8> {
-        A::echo(self, source, destination, IcmpEchoHeader { id, seq: 1 }, true, payload)
+        let kind = A::echo_reply(IcmpEchoHeader { id, seq: 1 });
+        self.icmp(source, destination, kind, payload)
     }
 
-    /// Any ICMP message.
-    pub fn icmp(&self, source: [u8; 4], destination: [u8; 4], kind: Icmpv4Type, payload: &[u8]) -> Vec<u8> {
-        let icmp = Icmpv4Header::with_checksum(kind, payload);
-        self.ipv4(source, destination, 1, &[&icmp.to_bytes()[..], payload].concat())
-    }
-
-    /// Any ICMPv6 message.
-    pub fn icmpv6(&self, source: [u8; 16], destination: [u8; 16], kind: Icmpv6Type, payload: &[u8]) -> Vec<u8> {
-        // It fails for payloads of more than 4 GiB alone.
-        let checksum = kind.calc_checksum(source, destination, payload).unwrap_or_default();
-        let icmp = Icmpv6Header {
-            icmp_type: kind,
-            checksum,
-        };
-        self.ipv6(source, destination, 58, &[&icmp.to_bytes()[..], payload].concat())
+    /// Any message of the family's ICMP.
+    pub fn icmp<A: Ip>(&self, source: A, destination: A, kind: A::Icmp, payload: &[u8]) -> Vec<u8> {
+        let header = A::icmp_header(kind, source, destination, payload);
+        let message = [&header[..], payload].concat();
+        A::packet(self, source, destination, A::ICMP, &message)
     }
 
     /// VXLAN (RFC 7348, section 5) around an inner frame, UDP without a checksum.
@@ -274,16 +290,22 @@ impl Frame {
     }
 }
 
+/// A UDP header that has no checksum yet.
+fn udp_header<A>(source: Socket<A>, destination: Socket<A>, payload: &[u8]) -> Result<UdpHeader> {
+    UdpHeader::without_ipv4_checksum(source.1, destination.1, payload.len()).context("UDP header")
+}
+
+/// A UDP datagram with its checksum.
+fn datagram<A: Ip>(source: Socket<A>, destination: Socket<A>, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut udp = udp_header(source, destination, payload)?;
+    udp.checksum = A::udp_checksum(&udp, source.0, destination.0, payload)?;
+    Ok([&udp.to_bytes()[..], payload].concat())
+}
+
 /// An ARP message over Ethernet (RFC 826): operation 1 asks, 2 answers.
-pub fn arp(ethernet: (Mac, Mac), operation: u8, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
-    let (from, to) = ethernet;
-    let ethernet = Ethernet2Header {
-        source: from,
-        destination: to,
-        ether_type: EtherType::ARP,
-    };
+pub fn arp((from, to): (Mac, Mac), operation: u8, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
     [
-        &ethernet.to_bytes()[..],
+        &Frame::new(from, to).ethernet(EtherType::ARP)[..],
         &[0, 1, 8, 0, 6, 4, 0, operation],
         &sender.0,
         &sender.1,
@@ -296,106 +318,4 @@ pub fn arp(ethernet: (Mac, Mac), operation: u8, sender: (Mac, [u8; 4]), target: 
 /// The IP packet of a frame, without its Ethernet header.
 pub fn ip_packet(frame: &[u8]) -> &[u8] {
     frame.get(14..).unwrap_or_default()
-}
-
-/// An address family whose frames are built.
-pub trait Ip: Copy {
-    /// A packet of any protocol.
-    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8>;
-
-    /// A UDP header with its checksum.
-    ///
-    /// # Errors
-    /// If the payload is too long for a datagram.
-    fn udp(source: Socket<Self>, destination: Socket<Self>, payload: &[u8]) -> Result<UdpHeader>;
-
-    /// The checksum of a TCP header.
-    ///
-    /// # Errors
-    /// If the payload is too long for a segment.
-    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16>;
-
-    /// An ICMP echo, or its reply.
-    fn echo(
-        frame: &Frame,
-        source: Self,
-        destination: Self,
-        echo: IcmpEchoHeader,
-        reply: bool,
-        payload: &[u8],
-    ) -> Vec<u8>;
-}
-
-impl Ip for [u8; 4] {
-    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8> {
-        frame.ipv4(source, destination, protocol, payload)
-    }
-
-    fn udp(source: Socket, destination: Socket, payload: &[u8]) -> Result<UdpHeader> {
-        let ip = Ipv4Header {
-            source: source.0,
-            destination: destination.0,
-            protocol: IpNumber::UDP,
-            ..Ipv4Header::default()
-        };
-        UdpHeader::with_ipv4_checksum(source.1, destination.1, &ip, payload).context("UDP header")
-    }
-
-    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16> {
-        tcp.calc_checksum_ipv4_raw(source, destination, payload)
-            .context("TCP header")
-    }
-
-    fn echo(
-        frame: &Frame,
-        source: Self,
-        destination: Self,
-        echo: IcmpEchoHeader,
-        reply: bool,
-        payload: &[u8],
-    ) -> Vec<u8> {
-        let kind = if reply {
-            Icmpv4Type::EchoReply(echo)
-        } else {
-            Icmpv4Type::EchoRequest(echo)
-        };
-        frame.icmp(source, destination, kind, payload)
-    }
-}
-
-impl Ip for [u8; 16] {
-    fn packet(frame: &Frame, source: Self, destination: Self, protocol: u8, payload: &[u8]) -> Vec<u8> {
-        frame.ipv6(source, destination, protocol, payload)
-    }
-
-    fn udp(source: Socket<Self>, destination: Socket<Self>, payload: &[u8]) -> Result<UdpHeader> {
-        let ip = Ipv6Header {
-            source: source.0,
-            destination: destination.0,
-            next_header: IpNumber::UDP,
-            ..Ipv6Header::default()
-        };
-        UdpHeader::with_ipv6_checksum(source.1, destination.1, &ip, payload).context("UDP header")
-    }
-
-    fn tcp_checksum(tcp: &TcpHeader, source: Self, destination: Self, payload: &[u8]) -> Result<u16> {
-        tcp.calc_checksum_ipv6_raw(source, destination, payload)
-            .context("TCP header")
-    }
-
-    fn echo(
-        frame: &Frame,
-        source: Self,
-        destination: Self,
-        echo: IcmpEchoHeader,
-        reply: bool,
-        payload: &[u8],
-    ) -> Vec<u8> {
-        let kind = if reply {
-            Icmpv6Type::EchoReply(echo)
-        } else {
-            Icmpv6Type::EchoRequest(echo)
-        };
-        frame.icmpv6(source, destination, kind, payload)
-    }
 }

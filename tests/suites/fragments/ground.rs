@@ -333,13 +333,6 @@ pub fn fragments<A: Both>(
     payload: &[u8],
     part: usize,
 ) -> Result<Vec<Vec<u8>>> {
-    let datagram = [&A::udp(from, to, payload)?.to_bytes()[..], payload].concat();
     let frame = Frame::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-    let parts = datagram.chunks(part).enumerate();
-    let frames = parts.map(|(number, bytes)| {
-        let more = (number + 1) * part < datagram.len();
-        let frame = frame.fragment(id, (number * part / 8) as u16, more);
-        A::packet(&frame, from.0, to.0, 17, bytes)
-    });
-    Ok(frames.collect())
+    frame.udp_in_parts(id, (from, to), payload, part)
 }

@@ -86,15 +86,7 @@ fn tables<A: Both>() -> HostTables {
 /// A datagram's fragments, in the order of their offsets: 24 bytes each, and 3 in the last.
 fn fragments<A: Ip>(frame: Frame, source: Socket<A>, destination: Socket<A>) -> Result<Vec<Vec<u8>>> {
     let payload: Vec<u8> = (0..67).collect();
-    let udp = A::udp(source, destination, &payload)?;
-    let datagram = [&udp.to_bytes()[..], &payload].concat();
-    let parts = datagram.chunks(24).zip((0..).step_by(3));
-    let more = |offset: u16| usize::from(offset) * 8 + 24 < datagram.len();
-    let of = |(bytes, offset)| {
-        let frame = frame.fragment(ID, offset, more(offset));
-        A::packet(&frame, source.0, destination.0, 17, bytes)
-    };
-    Ok(parts.map(of).collect())
+    frame.udp_in_parts(ID, (source, destination), &payload, 24)
 }
 
 /// A frame at a hook: what became of it there, and of what came in anew.

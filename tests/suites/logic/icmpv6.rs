@@ -25,7 +25,7 @@ fn quote(frame: &[u8]) -> &[u8] {
 /// An ICMPv6 error as a tunnelled or plain answer has it, under the hop limit of its maker.
 fn unreachable(frame: Frame, source: [u8; 16], destination: [u8; 16], quoted: &[u8]) -> Vec<u8> {
     let kind = Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port);
-    frame.icmpv6(source, destination, kind, quoted)
+    frame.icmp(source, destination, kind, quoted)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn too_large_and_too_old_are_told() -> Result<()> {
     let back = Frame::new(MAC_BRIDGE, MAC_A);
     let large = from_a().udp(at(POD_A, PORT), at(POD_FAR, 80), &[1; 1420])?;
     let too_big = Icmpv6Type::PacketTooBig { mtu: 1450 };
-    let error = back.icmpv6(six(GATEWAY), six(POD_A), too_big, quote(&large));
+    let error = back.icmp(six(GATEWAY), six(POD_A), too_big, quote(&large));
     assert_eq!(
         pod_a_sends(&mut tables(), large),
         (Verdict::Bounce(Reason::TooBig), error)
@@ -72,7 +72,7 @@ fn too_large_and_too_old_are_told() -> Result<()> {
         .ttl(1)
         .udp(at(POD_A, PORT), at(POD_PEER, 33_434), b"trace it")?;
     let expired = Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded);
-    let error = back.icmpv6(six(GATEWAY), six(POD_A), expired, quote(&old));
+    let error = back.icmp(six(GATEWAY), six(POD_A), expired, quote(&old));
     assert_eq!(
         pod_a_sends(&mut tables(), old),
         (Verdict::Bounce(Reason::Expired), error)
@@ -87,7 +87,7 @@ fn an_error_quotes_as_much_as_fits() -> Result<()> {
     for length in (0..12).chain(1_176..1_192).chain([1_400]) {
         let payload: Vec<u8> = (0..length).map(|place| (place * 7 + 1) as u8).collect();
         let sent = from_a().ttl(1).udp(at(POD_A, PORT), at(POD_PEER, 33_434), &payload)?;
-        let answer = Frame::new(MAC_BRIDGE, MAC_A).icmpv6(six(GATEWAY), six(POD_A), expired, quote(&sent));
+        let answer = Frame::new(MAC_BRIDGE, MAC_A).icmp(six(GATEWAY), six(POD_A), expired, quote(&sent));
         let padded = [sent, vec![0xee; 8]].concat();
         let (verdict, frame) = pod_a_sends(&mut tables(), padded);
         assert_eq!(

@@ -33,7 +33,7 @@ fn solicitation(mac: Mac, source: [u8; 16], target: [u8; 16]) -> Vec<u8> {
     let (to, destination) = group(target);
     let payload = [&target[..], &option(1, mac)].concat();
     let frame = Frame::new(mac, to).ttl(255);
-    frame.icmpv6(source, destination, Icmpv6Type::NeighborSolicitation, &payload)
+    frame.icmp(source, destination, Icmpv6Type::NeighborSolicitation, &payload)
 }
 
 /// Who has `target` at `mac` says so.
@@ -45,7 +45,7 @@ fn advertisement(mac: Mac, target: [u8; 16], asked: (Mac, [u8; 16]), router: boo
     };
     let payload = [&target[..], &option(2, mac)].concat();
     let frame = Frame::new(mac, asked.0).ttl(255);
-    frame.icmpv6(target, asked.1, Icmpv6Type::NeighborAdvertisement(flags), &payload)
+    frame.icmp(target, asked.1, Icmpv6Type::NeighborAdvertisement(flags), &payload)
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_gateway_and_pods_are_found() {
 #[test]
 fn a_known_neighbour_is_asked_again_by_its_own_address() {
     let frame = Frame::new(MAC_A, MAC_BRIDGE).ttl(255);
-    let asked = frame.icmpv6(
+    let asked = frame.icmp(
         six(POD_A),
         six(GATEWAY),
         Icmpv6Type::NeighborSolicitation,
@@ -122,7 +122,7 @@ fn a_pod_claims_its_own_address_alone() {
             r#override: true,
         });
         let frame = Frame::new(MAC_A, MAC_BRIDGE).ttl(255);
-        pod_a_sends(&mut tables(), frame.icmpv6(source, six(GATEWAY), kind, &payload)).0
+        pod_a_sends(&mut tables(), frame.icmp(source, six(GATEWAY), kind, &payload)).0
     };
     let passed = Verdict::Pass(Reason::ToStack);
     let spoofed = Verdict::Drop(Reason::NeighbourSpoofed);
@@ -146,7 +146,7 @@ fn no_pod_is_a_router() {
         router_lifetime: 1800,
     });
     let said = |kind, to| {
-        let frame = frame.icmpv6(link_local(MAC_A), to, kind, &[0; 32]);
+        let frame = frame.icmp(link_local(MAC_A), to, kind, &[0; 32]);
         pod_a_sends(&mut tables(), frame).0
     };
     assert_eq!(said(advertises, all_nodes), Verdict::Drop(Reason::RouterFromPod));

@@ -66,11 +66,11 @@ impl Both for [u8; 16] {
 
     fn unreachable(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
         let kind = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
-        frame.icmpv6(source, destination, kind, quote)
+        frame.icmp(source, destination, kind, quote)
     }
 
     fn too_big(frame: &Frame, source: Self, destination: Self, mtu: u16, quote: &[u8]) -> Vec<u8> {
-        frame.icmpv6(source, destination, Icmpv6Type::PacketTooBig { mtu: mtu.into() }, quote)
+        frame.icmp(source, destination, Icmpv6Type::PacketTooBig { mtu: mtu.into() }, quote)
     }
 }
 

@@ -103,7 +103,7 @@ fn the_mtu_is_that_of_the_way() -> Result<()> {
         let (verdict, _) = pod_a_sends(&mut tables(), of(limit)?);
         assert_eq!(verdict.reason(), Reason::ToTunnel);
         let sent = of(limit + 1)?;
-        let told = Frame::new(MAC_BRIDGE, MAC_A).icmpv6(
+        let told = Frame::new(MAC_BRIDGE, MAC_A).icmp(
             six(GATEWAY),
             six(POD_A),
             Icmpv6Type::PacketTooBig { mtu: limit as u32 },

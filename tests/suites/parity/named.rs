@@ -329,7 +329,7 @@ fn discovery() -> Vec<(&'static str, Visit)> {
         let payload = [&target[..], &option].concat();
         frame
             .ttl(255)
-            .icmpv6(source, solicited(target), Icmpv6Type::NeighborSolicitation, &payload)
+            .icmp(source, solicited(target), Icmpv6Type::NeighborSolicitation, &payload)
     };
     let group = Frame::new(MAC_A, [0x33, 0x33, 0xff, 0, 0, 1]);
     let from_host = Frame::new(MAC_BRIDGE, [0x33, 0x33, 0xff, 0, 0, 1]);

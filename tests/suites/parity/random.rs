@@ -319,7 +319,7 @@ impl Drawn for [u8; 4] {
 impl Drawn for [u8; 16] {
     fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
         let kind = Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
-        frame.icmpv6(source, destination, kind, quote)
+        frame.icmp(source, destination, kind, quote)
     }
 
     fn behind_options(
