@@ -41,6 +41,18 @@ impl Bound {
     }
 }
 
+impl Target {
+    fn new(what: String, wanted: Bound, measured: Option<f64>, floor: Option<f64>) -> Self {
+        Self {
+            what,
+            wanted,
+            measured,
+            reached: measured.map(|value| wanted.holds(value)),
+            floor,
+        }
+    }
+}
+
 /// Every aim, in the order of the report.
 pub fn judge(report: &Report) -> Vec<Target> {
     use Workload::{Crr, Rr, Udp};
@@ -48,161 +60,119 @@ pub fn judge(report: &Report) -> Vec<Target> {
     let speed = |own: &str, rival: &str, workload| {
         Some(report.figure(rival, workload)?.min / report.figure(own, workload)?.min)
     };
-    let control = |what: &str| {
-        report
-            .control
-            .iter()
-            .find(|entry| entry.what == what)
-            .map(|entry| entry.value)
+    let row = |path: &str, workload: Workload, what: &str, than: &str| {
+        format!(
+            "{path}, {}: {what} against {than}",
+            workload.name().trim_start_matches("TCP_")
+        )
     };
-    let beside_floor = |own: &str, rival: &str, workload| {
+    let faster = |bound, path: &str, workload, than: &str, (own, rival)| {
         let floor = floor_of(own).and_then(|floor| speed(floor, rival, workload));
-        (speed(own, rival, workload), floor)
+        let what = row(path, workload, "speed", than);
+        Target::new(what, Bound::AtLeast(bound), speed(own, rival, workload), floor)
+    };
+    let slower = |bound, path: &str, workload, than: &str, (own, other)| {
+        let what = row(path, workload, "time", than);
+        Target::new(what, Bound::AtMost(bound), speed(other, own, workload), None)
+    };
+    let services = |workload| {
+        let own = "the pod's own address";
+        [
+            (1.05, "on the same node", own, (arms::NETPATH_SERVICE, arms::NETPATH)),
+            (
+                1.05,
+                "on another node",
+                own,
+                (arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_DIRECT),
+            ),
+            (
+                1.05,
+                "among 45,000 services",
+                "among 10",
+                (arms::NETPATH_SERVICE_MANY, arms::NETPATH_SERVICE_DIRECT),
+            ),
+            (
+                1.03,
+                "from a process of a node",
+                own,
+                (arms::NETPATH_HOST_SERVICE, arms::NETPATH_HOST),
+            ),
+        ]
+        .map(|(bound, path, than, both)| slower(bound, &format!("ClusterIP {path}"), workload, than, both))
     };
     // What IPv6 takes longer than IPv4, and the kernel's own share of that on a bare veth pair.
-    let beside_bare = |four: &str, six: &str| (speed(four, six, Rr), speed(arms::BARE, arms::BARE_6, Rr));
-    let aims = [
-        (
-            "same node, RR: speed against the bridge with kube-proxy",
-            Bound::AtLeast(1.5),
-            beside_floor(arms::NETPATH, arms::BRIDGE_CHAINS, Rr),
-        ),
-        (
-            "same node, RR: speed against the bare veth pair",
-            Bound::AtLeast(0.88),
-            beside_floor(arms::NETPATH, arms::BARE, Rr),
-        ),
-        (
-            "direct, RR: speed against the bare veth pair",
-            Bound::AtLeast(0.83),
-            beside_floor(arms::NETPATH_DIRECT, arms::BARE, Rr),
-        ),
-        (
-            "tunnel, RR: speed against flannel vxlan with kube-proxy",
-            Bound::AtLeast(2.4),
-            beside_floor(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Rr),
-        ),
-        (
-            "tunnel, CRR: speed against flannel vxlan with kube-proxy",
-            Bound::AtLeast(2.8),
-            beside_floor(arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS, Crr),
-        ),
-        (
-            "tunnel, RR: time against direct",
-            Bound::AtMost(1.12),
-            (speed(arms::NETPATH_DIRECT, arms::NETPATH_TUNNEL, Rr), None),
-        ),
-        (
-            "ClusterIP on the same node, RR: time against the pod's own address",
-            Bound::AtMost(1.05),
-            (speed(arms::NETPATH, arms::NETPATH_SERVICE, Rr), None),
-        ),
-        (
-            "ClusterIP on another node, RR: time against the pod's own address",
-            Bound::AtMost(1.05),
-            (speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Rr), None),
-        ),
-        (
-            "ClusterIP among 45,000 services, RR: time against among 10",
-            Bound::AtMost(1.05),
-            (
-                speed(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_MANY, Rr),
-                None,
-            ),
-        ),
-        (
-            "ClusterIP from a process of a node, RR: time against the pod's own address",
-            Bound::AtMost(1.03),
-            (speed(arms::NETPATH_HOST, arms::NETPATH_HOST_SERVICE, Rr), None),
-        ),
-        (
-            "ClusterIP on the same node, CRR: time against the pod's own address",
-            Bound::AtMost(1.05),
-            (speed(arms::NETPATH, arms::NETPATH_SERVICE, Crr), None),
-        ),
-        (
-            "ClusterIP on another node, CRR: time against the pod's own address",
-            Bound::AtMost(1.05),
-            (speed(arms::NETPATH_DIRECT, arms::NETPATH_SERVICE_DIRECT, Crr), None),
-        ),
-        (
-            "ClusterIP among 45,000 services, CRR: time against among 10",
-            Bound::AtMost(1.05),
-            (
-                speed(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_MANY, Crr),
-                None,
-            ),
-        ),
-        (
-            "ClusterIP from a process of a node, CRR: time against the pod's own address",
-            Bound::AtMost(1.03),
-            (speed(arms::NETPATH_HOST, arms::NETPATH_HOST_SERVICE, Crr), None),
-        ),
-        (
-            "NodePort, pod elsewhere, UDP: speed against kube-proxy iptables",
-            Bound::AtLeast(1.4),
-            (speed(arms::NETPATH_NODE_PORT, arms::NODE_PORT_CHAINS, Udp), None),
-        ),
-        (
-            "NodePort, pod elsewhere, UDP: speed against kube-proxy nftables",
-            Bound::AtLeast(1.15),
-            (speed(arms::NETPATH_NODE_PORT, arms::NODE_PORT_FLAT, Udp), None),
-        ),
-        (
-            "same node, IPv6, RR: time against IPv4",
-            Bound::AtMost(1.05),
-            beside_bare(arms::NETPATH, arms::NETPATH_6),
-        ),
-        (
-            "direct, IPv6, RR: time against IPv4",
-            Bound::AtMost(1.05),
-            beside_bare(arms::NETPATH_DIRECT, arms::NETPATH_DIRECT_6),
-        ),
-        (
-            "tunnel, IPv6, RR: time against IPv4",
-            Bound::AtMost(1.05),
-            beside_bare(arms::NETPATH_TUNNEL, arms::NETPATH_TUNNEL_6),
-        ),
-        (
-            "ClusterIP on another node, IPv6, RR: time against IPv4",
-            Bound::AtMost(1.05),
-            beside_bare(arms::NETPATH_SERVICE_DIRECT, arms::NETPATH_SERVICE_6),
-        ),
-        (
-            "10,000 services programmed, seconds",
-            Bound::AtMost(0.5),
-            (control(control::APPLY), None),
-        ),
-        (
-            "45,000 services programmed, seconds",
-            Bound::AtMost(2.0),
-            (control(control::APPLY_MOST), None),
-        ),
-        (
-            "an endpoint of 45,000 services goes, milliseconds",
-            Bound::AtMost(5.0),
-            (control(control::CHANGE), None),
-        ),
-        (
-            "agent's memory with 1,000 services, MiB",
-            Bound::AtMost(25.0),
-            (control(control::MEMORY), None),
-        ),
-        (
-            "agent's memory with 30,000 services of 4 endpoints, MiB",
-            Bound::AtMost(100.0),
-            (control(control::MEMORY_MOST), None),
+    let over_ipv6 = |path: &str, four, six| {
+        let what = row(&format!("{path}, IPv6"), Rr, "time", "IPv4");
+        let bare = speed(arms::BARE, arms::BARE_6, Rr);
+        Target::new(what, Bound::AtMost(1.05), speed(four, six, Rr), bare)
+    };
+    let takes = |bound, what: &str, entry: &str| {
+        let found = report.control.iter().find(|known| known.what == entry);
+        Target::new(
+            what.to_owned(),
+            Bound::AtMost(bound),
+            found.map(|found| found.value),
+            None,
+        )
+    };
+    let (bridge, bare) = ("the bridge with kube-proxy", "the bare veth pair");
+    let (tunnel, flannel) = (
+        (arms::NETPATH_TUNNEL, arms::VXLAN_CHAINS),
+        "flannel vxlan with kube-proxy",
+    );
+    let node_port = "NodePort, pod elsewhere";
+    let pods = [
+        faster(1.5, "same node", Rr, bridge, (arms::NETPATH, arms::BRIDGE_CHAINS)),
+        faster(0.88, "same node", Rr, bare, (arms::NETPATH, arms::BARE)),
+        faster(0.83, "direct", Rr, bare, (arms::NETPATH_DIRECT, arms::BARE)),
+        faster(2.4, "tunnel", Rr, flannel, tunnel),
+        faster(2.8, "tunnel", Crr, flannel, tunnel),
+        slower(
+            1.12,
+            "tunnel",
+            Rr,
+            "direct",
+            (arms::NETPATH_TUNNEL, arms::NETPATH_DIRECT),
         ),
     ];
-    aims.into_iter()
-        .map(|(what, wanted, (measured, floor))| Target {
-            what: what.to_owned(),
-            wanted,
-            measured,
-            reached: measured.map(|value| wanted.holds(value)),
-            floor,
-        })
-        .collect()
+    let others = [
+        faster(
+            1.4,
+            node_port,
+            Udp,
+            "kube-proxy iptables",
+            (arms::NETPATH_NODE_PORT, arms::NODE_PORT_CHAINS),
+        ),
+        faster(
+            1.15,
+            node_port,
+            Udp,
+            "kube-proxy nftables",
+            (arms::NETPATH_NODE_PORT, arms::NODE_PORT_FLAT),
+        ),
+        over_ipv6("same node", arms::NETPATH, arms::NETPATH_6),
+        over_ipv6("direct", arms::NETPATH_DIRECT, arms::NETPATH_DIRECT_6),
+        over_ipv6("tunnel", arms::NETPATH_TUNNEL, arms::NETPATH_TUNNEL_6),
+        over_ipv6(
+            "ClusterIP on another node",
+            arms::NETPATH_SERVICE_DIRECT,
+            arms::NETPATH_SERVICE_6,
+        ),
+        takes(0.5, "10,000 services programmed, seconds", control::APPLY),
+        takes(2.0, "45,000 services programmed, seconds", control::APPLY_MOST),
+        takes(
+            5.0,
+            "an endpoint of 45,000 services goes, milliseconds",
+            control::CHANGE,
+        ),
+        takes(25.0, "agent's memory with 1,000 services, MiB", control::MEMORY),
+        takes(
+            100.0,
+            "agent's memory with 30,000 services of 4 endpoints, MiB",
+            control::MEMORY_MOST,
+        ),
+    ];
+    [&pods[..], &services(Rr), &services(Crr), &others].concat()
 }
 
 /// The floor under one of netpath's arms.
