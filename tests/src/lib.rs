@@ -1,6 +1,7 @@
 //! What the suites stand on: frames, tables on the host, the namespace lab.
 
 pub mod bench;
+pub mod entries;
 pub mod frame;
 pub mod lab;
 pub mod sctp;

@@ -16,7 +16,7 @@ use self::ground::{
     Both, CLIENT_PORT, FAR_NODE, Ground, NODE_PORT, Place, SERVICE_PORT, TARGET, VNI, VXLAN, fragments, heard, hears,
     payload, raw, send,
 };
-use crate::{cni::node::NODE, example};
+use crate::{cni::node::NODE, example, families::in_both_families};
 
 /// Bytes of a fragment, but for the last.
 const PART: usize = 1_200;
@@ -72,13 +72,6 @@ fn every_order<A: Both>(
     }
     assert_eq!(ground.held::<A>()?, 0);
     Ok(ground.counted(hook, Reason::FragmentHeld)? - before)
-}
-
-macro_rules! in_both_families {
-    ($($name:ident;)*) => {
-        mod ipv4 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 4]>() })* }
-        mod ipv6 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 16]>() })* }
-    };
 }
 
 in_both_families! {

@@ -5,6 +5,7 @@ mod cni;
 mod deploy;
 mod direct_return;
 mod example;
+mod families;
 mod fragments;
 mod hostports;
 mod lab;

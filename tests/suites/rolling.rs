@@ -32,6 +32,7 @@ use netpath_common::{
     reason::Reason,
 };
 use netpath_tests::{
+    entries,
     frame::{Frame, TcpFlags},
     lab::{home::Home, namespace::Namespace},
 };
@@ -234,12 +235,7 @@ fn ask(pins: &Pins, rolled: &Rolled, course: &Course) -> Result<u32> {
 fn read(pins: &Pins, rolled: &Rolled, course: &Course) -> Result<usize> {
     let services = Table::<Frontend, Service>::open(pins, names::SERVICE4)?;
     let backends = Table::<BackendKey, Backend>::open(pins, names::BACKEND4)?;
-    let frontend = Frontend {
-        address: SERVICE.octets(),
-        port: 80,
-        protocol: rolled.protocol.number(),
-        reserved: 0,
-    };
+    let frontend = entries::frontend(SERVICE.octets(), 80, rolled.protocol.number());
     let named = || services.get(&frontend)?.context("the frontend is gone");
     let mut known: HashMap<BackendKey, Backend> = HashMap::new();
     let mut sets = 0;

@@ -15,7 +15,7 @@ use netpath_common::{
     abi::{
         ABI_VERSION,
         config::Config,
-        service::{self, BackendKey, FLAG_NODE_PORT, Service},
+        service::{BackendKey, FLAG_NODE_PORT, Service},
         socket::v4,
     },
     hook::Hook,
@@ -23,6 +23,7 @@ use netpath_common::{
 };
 use netpath_ebpf::{path, socket::Keeps, v4::V4};
 use netpath_tests::{
+    entries,
     lab::{home::Home, namespace::Namespace},
     tables::{HostSocket, HostTables, Of},
 };
@@ -111,32 +112,19 @@ impl Node {
         mut list: Vec<(A, u16)>,
     ) -> Result<()> {
         list.sort_unstable();
-        let key = service::Frontend {
-            address,
-            port,
-            protocol,
-            reserved: 0,
-        };
+        let key = entries::frontend(address, port, protocol);
         let value = Service {
-            set,
-            count: list.len() as u32,
-            outside_set: set,
-            outside_count: list.len() as u32,
             flags,
-            ..Service::default()
+            ..entries::service(set, list.len() as u32)
         };
         for (slot, (address, port)) in (0..).zip(list) {
             let place = BackendKey { set, slot };
-            let backend = service::Backend {
-                address,
-                port,
-                reserved: [0; 2],
-            };
-            maps::backends::<A>(&self.pins)?.insert(&place, &backend.into())?;
-            A::of_mut(&mut self.tables).backends.insert(place, backend.into());
+            let backend = entries::backend(address, port);
+            maps::backends::<A>(&self.pins)?.insert(&place, &backend)?;
+            A::of_mut(&mut self.tables).backends.insert(place, backend);
         }
-        maps::services::<A>(&self.pins)?.insert(&key.into(), &value)?;
-        A::of_mut(&mut self.tables).services.insert(key.into(), value);
+        maps::services::<A>(&self.pins)?.insert(&key, &value)?;
+        A::of_mut(&mut self.tables).services.insert(key, value);
         Ok(())
     }
 

@@ -7,12 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use netpath_agent::datapath::{maps::Table, pins::Pins};
-use netpath_common::abi::{
-    Layouts,
-    service::{Frontend, Service as Entry},
-};
+use netpath_common::abi::{Layouts, service::Service as Entry};
 
 use super::{cluster::Cluster, endpoints, interrupt};
+use crate::entries::frontend;
 
 /// How long the agents may take to follow a change of their objects.
 const FOLLOW: Duration = Duration::from_secs(10);
@@ -131,12 +129,6 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
 
 /// A frontend in a node's table.
 fn entry<A: Layouts>(pins: &Pins, address: A, port: u16, protocol: u8) -> Result<Option<Entry>> {
-    let frontend = Frontend {
-        address,
-        port,
-        protocol,
-        reserved: 0,
-    };
     let table = Table::<A::Frontend, Entry>::open(pins, A::NAMES.service)?;
-    Ok(table.get(&frontend.into())?)
+    Ok(table.get(&frontend(address, port, protocol))?)
 }

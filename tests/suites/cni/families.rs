@@ -17,6 +17,7 @@ use netpath_common::abi::{
         v6::{Backend, Frontend},
     },
 };
+use netpath_tests::entries;
 use serde_json::{Value, json};
 
 use super::{
@@ -310,13 +311,7 @@ fn host_ports_are_on_the_addresses_of_each_family() -> Result<()> {
         {"hostIP": "::1", "hostPort": 84, "containerPort": 8084},
     ]);
     let result = node.call("ADD", "c1", Some(&pod), ports(mappings.clone()))?.ok()?;
-    let backend = |port| -> Result<Backend> {
-        Ok(Backend {
-            address: wide("fd00:244:1::2")?,
-            port,
-            reserved: [0; 2],
-        })
-    };
+    let backend = |port| -> Result<Backend> { Ok(entries::backend(wide("fd00:244:1::2")?, port)) };
     let all = FLAG_HOST_PORT | FLAG_NODE_PORT;
     let mut expected = Vec::new();
     for own in [NODE6, GATEWAY6, "::1"] {
@@ -338,12 +333,7 @@ fn host_ports_are_on_the_addresses_of_each_family() -> Result<()> {
     let mut check = ports(mappings);
     check["prevResult"] = result;
     node.call("CHECK", "c1", Some(&pod), check.clone())?.ok()?;
-    let gone = Frontend {
-        address: wide(NODE6)?,
-        port: 83,
-        protocol: 6,
-        reserved: 0,
-    };
+    let gone = entries::frontend(wide(NODE6)?, 83, 6);
     tables::services::<Wide>(&node.pins)?.remove(&gone)?;
     let (_, text) = node.call("CHECK", "c1", Some(&pod), check)?.error()?;
     let missing = format!("np_service6 has not the pod's hostPort [{NODE6}]:83/TCP");

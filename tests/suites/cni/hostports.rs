@@ -12,6 +12,7 @@ use netpath_common::abi::{
         v4::{Backend, Frontend},
     },
 };
+use netpath_tests::entries;
 use serde_json::{Value, json};
 
 use super::{
@@ -45,20 +46,11 @@ fn with(mappings: &[Value]) -> Value {
 }
 
 fn frontend(address: Ipv4Addr, port: u16, protocol: u8) -> Frontend {
-    Frontend {
-        address: address.octets(),
-        port,
-        protocol,
-        reserved: 0,
-    }
+    entries::frontend(address.octets(), port, protocol)
 }
 
 fn backend(pod: Ipv4Addr, port: u16) -> Backend {
-    Backend {
-        address: pod.octets(),
-        port,
-        reserved: [0; 2],
-    }
+    entries::backend(pod.octets(), port)
 }
 
 /// Every frontend with its flags and its one backend; every set of hostPorts must be named by one.
@@ -271,12 +263,8 @@ fn what_nobody_closed_is_cleared_away_and_what_is_missing_is_made_up_for() -> Re
     );
     // A pod that is gone without a word; a service of the agent's; an entry that somebody removed; an address that came.
     let stale = Service {
-        set: HOST_PORT_SETS + 5,
-        count: 1,
-        outside_set: HOST_PORT_SETS + 5,
-        outside_count: 1,
         flags: FLAG_HOST_PORT,
-        ..Service::default()
+        ..entries::service(HOST_PORT_SETS + 5, 1)
     };
     let place = BackendKey {
         set: stale.set,

@@ -21,12 +21,13 @@ use netpath_common::{
         endpoint::{Endpoint, KIND_HOST},
         held::Held,
         route::{Route, RouteKey, VIA_SERVICE, VIA_TUNNEL},
-        service::{Backend, BackendKey, Frontend, Service},
+        service::BackendKey,
     },
     hook::Hook,
     reason::Reason,
 };
 use netpath_tests::{
+    entries,
     frame::{Frame, Ip, Socket, ip_packet},
     lab::{
         namespace::Namespace,
@@ -228,27 +229,12 @@ impl Ground {
             };
             self.route(subnet, prefix_len, via)?;
         }
-        let backend = Backend {
-            address: A::at(Place::Server),
-            port: TARGET,
-            reserved: [0; 2],
-        };
-        tables::backends::<A>(&self.node.pins)?.insert(&BackendKey { set: 1, slot: 0 }, &backend.into())?;
-        let service = Service {
-            set: 1,
-            count: 1,
-            outside_set: 1,
-            outside_count: 1,
-            ..Service::default()
-        };
+        let backend = entries::backend(A::at(Place::Server), TARGET);
+        tables::backends::<A>(&self.node.pins)?.insert(&BackendKey { set: 1, slot: 0 }, &backend)?;
+        let service = entries::service(1, 1);
         for (place, port) in [(Place::Service, SERVICE_PORT), (Place::Node, NODE_PORT)] {
-            let frontend = Frontend {
-                address: A::at(place),
-                port,
-                protocol: 17,
-                reserved: 0,
-            };
-            tables::services::<A>(&self.node.pins)?.insert(&frontend.into(), &service)?;
+            let frontend = entries::frontend(A::at(place), port, 17);
+            tables::services::<A>(&self.node.pins)?.insert(&frontend, &service)?;
         }
         Ok(())
     }

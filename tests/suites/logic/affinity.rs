@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use netpath_common::abi::{
     affinity::v4::{Affinity, Client},
-    service::{BackendKey, Service, v4 as service},
+    service::{BackendKey, Service},
 };
 use netpath_ebpf::verdict::NextHop;
 use netpath_tests::{
+    entries,
     frame::{Socket, TcpFlags},
     tables::HostTables,
     verdict::Verdict,
@@ -24,28 +25,15 @@ const TIMEOUT: u32 = 60;
 fn offer(tables: &mut HostTables, set: u32, frontends: &[Socket], backends: &[Socket]) {
     for (slot, &(address, port)) in backends.iter().enumerate() {
         let key = BackendKey { set, slot: slot as u32 };
-        let backend = service::Backend {
-            address,
-            port,
-            reserved: [0; 2],
-        };
+        let backend = entries::backend(address, port);
         tables.v4.backends.insert(key, backend);
     }
     for &(address, port) in frontends {
-        let frontend = service::Frontend {
-            address,
-            port,
-            protocol: 6,
-            reserved: 0,
-        };
+        let frontend = entries::frontend(address, port, 6);
         let service = Service {
-            set,
-            count: backends.len() as u32,
-            outside_set: set,
-            outside_count: backends.len() as u32,
             affinity: NUMBER,
             affinity_timeout: TIMEOUT,
-            ..Service::default()
+            ..entries::service(set, backends.len() as u32)
         };
         tables.v4.services.insert(frontend, service);
     }
@@ -138,12 +126,7 @@ fn affinity_goes_and_comes_with_the_service_s_wish() -> Result<()> {
     let mut tables = tables();
     offer(&mut tables, 9, &[FRONTEND], &ten());
     let first = opened(&mut tables, FRONTEND, 40_000)?;
-    let key = service::Frontend {
-        address: WEB,
-        port: 80,
-        protocol: 6,
-        reserved: 0,
-    };
+    let key = entries::frontend(WEB, 80, 6);
     let sticky = tables.v4.services[&key];
     let loose = Service {
         affinity: 0,

@@ -1,23 +1,18 @@
 //! Fragments in any order: those that come before the first are held where their ports are needed, and come in anew behind it.
 
 use anyhow::Result;
-use netpath_common::{
-    abi::service::{Frontend, Service},
-    hook::Hook,
-    reason::Reason,
-};
+use netpath_common::{hook::Hook, reason::Reason};
 use netpath_ebpf::{encap::PEER_MAC, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
+    entries,
     frame::{Frame, Ip, Socket},
-    tables::{HostPacket, HostTables, Of},
+    tables::{HostPacket, HostTables},
     verdict::Verdict,
 };
 
 use super::node::*;
+use crate::families::in_both_families;
 
-const PORT: u16 = 40_000;
-/// The same as a backend sees it: 32768 becomes 1024.
-const SEEN: u16 = PORT - 32_768 + 1_024;
 const ID: u16 = 77;
 /// The node's port of a service over UDP, whose backend is pod B.
 const NODE_PORT: u16 = 30_053;
@@ -29,56 +24,13 @@ const RELEASED: Verdict = Verdict::Kept(Reason::FragmentsReleased);
 const LOST: Verdict = Verdict::Drop(Reason::FragmentWithoutHead);
 const TO_B: Verdict = Verdict::Endpoint { ifindex: PORT_B };
 
-/// An address family of the scenarios, with its tables.
-trait Both: At + Of {
-    /// An ICMP message that is no echo.
-    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8>;
-    /// The neighbour that has an address.
-    fn next_hop(address: [u8; 4]) -> NextHop;
-}
-
-impl Both for [u8; 4] {
-    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
-        frame.ipv4(source, destination, 1, &[&[13, 0, 0, 0][..], payload].concat())
-    }
-
-    fn next_hop(address: [u8; 4]) -> NextHop {
-        NextHop::v4(address)
-    }
-}
-
-impl Both for [u8; 16] {
-    fn message(frame: &Frame, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
-        frame.ipv6(source, destination, 58, &[&[140, 0, 0, 0][..], payload].concat())
-    }
-
-    fn next_hop(address: [u8; 4]) -> NextHop {
-        NextHop::v6(six(address))
-    }
-}
-
-fn at<A: At>(address: [u8; 4], port: u16) -> Socket<A> {
-    (A::at(address), port)
-}
-
 /// The scenarios' tables, and a service over UDP at the node's port and an address of its own.
-fn tables<A: Both>() -> HostTables {
+fn tables<A: At>() -> HostTables {
     let mut tables = super::node::tables();
-    let service = Service {
-        set: 1,
-        count: 1,
-        outside_set: 1,
-        outside_count: 1,
-        ..Service::default()
-    };
+    let service = entries::service(1, 1);
     for (address, port) in [(NODE, NODE_PORT), (WEB, 53), (BALANCED, 53)] {
-        let frontend = Frontend {
-            address: A::at(address),
-            port,
-            protocol: 17,
-            reserved: 0,
-        };
-        A::of_mut(&mut tables).services.insert(frontend.into(), service);
+        let frontend = entries::frontend(A::at(address), port, 17);
+        A::of_mut(&mut tables).services.insert(frontend, service);
     }
     tables
 }
@@ -120,7 +72,7 @@ fn orders() -> Vec<[usize; 4]> {
 
 /// Sends the fragments in every order. Those that come before the first must be held, and what arrives be `expected`: the first,
 /// then what was held in its order, then the others.
-fn in_every_order<A: Both>(hook: Hook, sent: &[Vec<u8>], expected: &[Vec<u8>], verdict: Verdict) -> Result<()> {
+fn in_every_order<A: At>(hook: Hook, sent: &[Vec<u8>], expected: &[Vec<u8>], verdict: Verdict) -> Result<()> {
     assert_eq!((sent.len(), orders().len()), (4, 24));
     for order in orders() {
         let mut tables = tables::<A>();
@@ -150,13 +102,6 @@ fn in_every_order<A: Both>(hook: Hook, sent: &[Vec<u8>], expected: &[Vec<u8>], v
     Ok(())
 }
 
-macro_rules! in_both_families {
-    ($($name:ident;)*) => {
-        mod ipv4 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 4]>() })* }
-        mod ipv6 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 16]>() })* }
-    };
-}
-
 mod limits;
 
 in_both_families! {
@@ -170,26 +115,26 @@ in_both_families! {
     what_xdp_leaves_to_tc;
 }
 
-fn to_a_service_from_a_pod<A: Both>() -> Result<()> {
+fn to_a_service_from_a_pod<A: At>() -> Result<()> {
     let sent = fragments::<A>(from_a(), at(POD_A, PORT), at(WEB, 53))?;
     let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(POD_A, SEEN), at(POD_B, BACKEND_PORT))?;
     in_every_order::<A>(Hook::FromPod, &sent, &translated, TO_B)
 }
 
-fn to_a_node_port_from_outside<A: Both>() -> Result<()> {
+fn to_a_node_port_from_outside<A: At>() -> Result<()> {
     let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(NODE, NODE_PORT))?;
     let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(CLIENT, PORT), at(POD_B, BACKEND_PORT))?;
     in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)
 }
 
-fn to_a_balancers_address_from_outside<A: Both>() -> Result<()> {
+fn to_a_balancers_address_from_outside<A: At>() -> Result<()> {
     let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(BALANCED, 53))?;
     let translated = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_B), at(CLIENT, PORT), at(POD_B, BACKEND_PORT))?;
     in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)
 }
 
 /// Under the node's address, and the answer to it.
-fn out_and_back<A: Both>() -> Result<()> {
+fn out_and_back<A: At>() -> Result<()> {
     let mut tables = tables::<A>();
     let mut came = Vec::new();
     for frame in fragments::<A>(from_a(), at(POD_A, PORT), at(CLIENT, 53))?.iter().rev() {
@@ -229,7 +174,7 @@ fn out_and_back<A: Both>() -> Result<()> {
 }
 
 /// What the client hears has the service's address again.
-fn answers_of_a_backend_elsewhere<A: Both>() -> Result<()> {
+fn answers_of_a_backend_elsewhere<A: At>() -> Result<()> {
     let mut tables = tables::<A>();
     come(
         &mut tables,
@@ -254,7 +199,7 @@ fn answers_of_a_backend_elsewhere<A: Both>() -> Result<()> {
 }
 
 /// Held with their outer headers, so that they come out of the tunnel when they come in anew.
-fn through_a_tunnel_to_the_node<A: Both>() -> Result<()> {
+fn through_a_tunnel_to_the_node<A: At>() -> Result<()> {
     let inner = fragments::<A>(Frame::new(MAC_BRIDGE, PEER_MAC), at(POD_FAR, PORT), at(NODE, NODE_PORT))?;
     let wrap = |inner: &Vec<u8>| from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, inner);
     let sent = inner.iter().map(wrap).collect::<Result<Vec<_>>>()?;
@@ -275,7 +220,7 @@ fn through_a_tunnel_to_the_node<A: Both>() -> Result<()> {
     Ok(())
 }
 
-fn two_datagrams_at_once<A: Both>() -> Result<()> {
+fn two_datagrams_at_once<A: At>() -> Result<()> {
     let other = |frame: Vec<u8>| {
         let at = if frame[12] == 8 { 19 } else { 14 + 40 + 7 };
         let mut frame = frame;
@@ -307,7 +252,7 @@ fn two_datagrams_at_once<A: Both>() -> Result<()> {
 }
 
 /// XDP leaves all of a datagram alone of which it would have to hold one, and tc puts it in order.
-fn what_xdp_leaves_to_tc<A: Both>() -> Result<()> {
+fn what_xdp_leaves_to_tc<A: At>() -> Result<()> {
     let mut tables = tables::<A>();
     let sent = fragments::<A>(from_wire(), at(CLIENT, PORT), at(NODE, NODE_PORT))?;
     let left = Verdict::Kept(Reason::ToTc);

@@ -2,12 +2,10 @@
 //! header, tunnels over the other family, addresses of one link.
 
 use anyhow::Result;
-use netpath_common::{
-    abi::{config::Config, service::v6::Frontend},
-    reason::Reason,
-};
+use netpath_common::{abi::config::Config, reason::Reason};
 use netpath_ebpf::{packet::Tunnel, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
+    entries,
     frame::{Frame, Socket, TcpFlags},
     tables::{HostPacket, HostTables},
     verdict::Verdict,
@@ -15,23 +13,17 @@ use netpath_tests::{
 
 use super::node::*;
 
-/// The same port at the IPv6 address of whoever has this IPv4 address.
+/// A port at the IPv6 address of whoever has this IPv4 address.
 pub fn at(address: [u8; 4], port: u16) -> Socket<[u8; 16]> {
-    (six(address), port)
+    super::node::at(address, port)
 }
 
-/// An ephemeral port, and under which a backend sees it.
-pub const PORT: u16 = 40_000;
-pub const SEEN: u16 = PORT - 32_768 + 1_024;
-/// A host that no table knows.
-pub const SERVER: [u8; 4] = [198, 51, 100, 7];
-
-pub fn in_tunnel(inner: &[u8]) -> Result<Vec<u8>> {
+fn in_tunnel(inner: &[u8]) -> Result<Vec<u8>> {
     from_wire().vxlan((FAR, 50_123), (NODE, 4789), VNI, inner)
 }
 
 /// The first packet of a connection as it leaves, and the port that source NAT gave it.
-pub fn masqueraded(tables: &mut HostTables, sent: Vec<u8>, port_at: usize) -> (Vec<u8>, u16) {
+fn masqueraded(tables: &mut HostTables, sent: Vec<u8>, port_at: usize) -> (Vec<u8>, u16) {
     let (verdict, frame) = pod_a_sends(tables, sent);
     let out = Verdict::Wire {
         reason: Reason::ToOutside,
@@ -266,18 +258,8 @@ fn fragments_follow_their_first() -> Result<()> {
     let (head, tail) = datagram[54..].split_at(40);
     let first = from_a().fragment(9, 0, true);
     let later = from_a().fragment(9, 5, false);
-    let backend = tables.v6.services[&Frontend {
-        address: six(WEB),
-        port: 80,
-        protocol: 6,
-        reserved: 0,
-    }];
-    let over_udp = Frontend {
-        address: six(WEB),
-        port: 53,
-        protocol: 17,
-        reserved: 0,
-    };
+    let backend = tables.v6.services[&entries::frontend(six(WEB), 80, 6)];
+    let over_udp = entries::frontend(six(WEB), 53, 17);
     tables.v6.services.insert(over_udp, backend);
     let whole = Frame::new(MAC_BRIDGE, MAC_B).udp(at(POD_A, SEEN), at(POD_B, 8080), &[7; 64])?;
     let to_b = Frame::new(MAC_BRIDGE, MAC_B);

@@ -3,11 +3,12 @@
 
 use anyhow::Result;
 use netpath_common::{
-    abi::service::{BackendKey, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, Service, v4 as service},
+    abi::service::{BackendKey, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, Service},
     reason::Reason,
 };
 use netpath_ebpf::verdict::NextHop;
 use netpath_tests::{
+    entries,
     frame::{Frame, Socket, TcpFlags},
     tables::HostTables,
     verdict::Verdict,
@@ -30,22 +31,13 @@ fn serve(tables: &mut HostTables, at: Socket, flags: u16, inside: &[Socket], out
                 set: number,
                 slot: slot as u32,
             };
-            let backend = service::Backend {
-                address,
-                port,
-                reserved: [0; 2],
-            };
+            let backend = entries::backend(address, port);
             tables.v4.backends.insert(key, backend);
         }
         (number, backends.len() as u32)
     };
     let ((set, count), (outside_set, outside_count)) = (set(20, inside), set(21, outside));
-    let frontend = service::Frontend {
-        address: at.0,
-        port: at.1,
-        protocol: 6,
-        reserved: 0,
-    };
+    let frontend = entries::frontend(at.0, at.1, 6);
     let service = Service {
         set,
         count,

@@ -5,7 +5,6 @@ mod affinity;
 mod arp;
 mod fragments;
 mod icmp;
-mod icmpv6;
 mod ipv6;
 mod local;
 mod nat;

@@ -9,15 +9,16 @@ use netpath_common::abi::{
     maglev::{MaglevBlock, MaglevKey},
     route::{Route, RouteKey, VIA_DIRECT, VIA_LOCAL, VIA_SERVICE, VIA_TUNNEL, v4 as route},
     service::{
-        Backend, BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE,
-        FLAG_RELAYED, Frontend, Service, v4 as service,
+        BackendKey, FLAG_ADDRESS, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NONE_HERE, FLAG_OUTSIDE, FLAG_RELAYED,
+        Service, v4 as service,
     },
     source::{self, ADMITTED, SOURCES_BITS, v4::SourceKey},
 };
-use netpath_ebpf::{packet::Packet, scratch::Scratch};
+use netpath_ebpf::{packet::Packet, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
-    frame::{Frame, Ip},
-    tables::{HostPacket, HostTables},
+    entries,
+    frame::{Frame, Ip, Socket},
+    tables::{HostPacket, HostTables, Of},
     verdict::Verdict,
 };
 
@@ -124,22 +125,51 @@ pub fn six(address: [u8; 4]) -> [u8; 16] {
 }
 
 /// An address family of the scenarios.
-pub trait At: Ip {
+pub trait At: Ip + Of {
+    /// The most that an error of the node's quotes of a packet: with its own headers it has 576 bytes of IPv4 (RFC 1812, section
+    /// 4.3.2.3) and 1280 of IPv6 (RFC 4443, section 2.4).
+    const QUOTED: usize;
+
     /// The address of whoever has this IPv4 address.
     fn at(address: [u8; 4]) -> Self;
+    /// The same as a neighbour.
+    fn next_hop(address: [u8; 4]) -> NextHop;
 }
 
 impl At for [u8; 4] {
+    const QUOTED: usize = 576 - 28;
+
     fn at(address: [u8; 4]) -> Self {
         address
+    }
+
+    fn next_hop(address: [u8; 4]) -> NextHop {
+        NextHop::v4(address)
     }
 }
 
 impl At for [u8; 16] {
+    const QUOTED: usize = 1280 - 48;
+
     fn at(address: [u8; 4]) -> Self {
         six(address)
     }
+
+    fn next_hop(address: [u8; 4]) -> NextHop {
+        NextHop::v6(six(address))
+    }
 }
+
+/// A port at whoever has this IPv4 address.
+pub fn at<A: At>(address: [u8; 4], port: u16) -> Socket<A> {
+    (A::at(address), port)
+}
+
+/// An ephemeral port, and as a backend sees it: 32768 becomes 1024.
+pub const PORT: u16 = 40_000;
+pub const SEEN: u16 = PORT - 32_768 + 1_024;
+/// A host that no table knows.
+pub const SERVER: [u8; 4] = [198, 51, 100, 7];
 
 /// The IPv4-mapped address by which a route names the end of a tunnel, and the next hop on the way there.
 pub fn mapped(address: [u8; 4]) -> [u8; 16] {
@@ -188,21 +218,12 @@ pub fn tables() -> HostTables {
         to.routes.insert(key.into(), route.into());
     }
     for (key, service) in &four.services {
-        let frontend = Frontend {
-            address: six(key.address),
-            port: key.port,
-            protocol: key.protocol,
-            reserved: 0,
-        };
-        to.services.insert(frontend.into(), *service);
+        let frontend = entries::frontend(six(key.address), key.port, key.protocol);
+        to.services.insert(frontend, *service);
     }
     for (key, found) in &four.backends {
-        let backend = Backend {
-            address: six(found.address),
-            port: found.port,
-            reserved: [0; 2],
-        };
-        to.backends.insert(*key, backend.into());
+        let backend = entries::backend(six(found.address), found.port);
+        to.backends.insert(*key, backend);
     }
     to.maglev.clone_from(&four.maglev);
     for (key, value) in &four.sources {
@@ -270,35 +291,19 @@ fn tables_of_ipv4() -> HostTables {
 
     let mut serve = |set: u32, frontends: &[([u8; 4], u16, u16)], protocol: u8, backends: &[([u8; 4], u16)]| {
         for &(address, port, flags) in frontends {
-            let frontend = service::Frontend {
-                address,
-                port,
-                protocol,
-                reserved: 0,
-            };
+            let frontend = entries::frontend(address, port, protocol);
             let count = backends.len() as u32;
             tables.v4.services.insert(
                 frontend,
                 Service {
-                    set,
-                    count,
-                    outside_set: set,
-                    outside_count: count,
                     flags,
-                    ..Service::default()
+                    ..entries::service(set, count)
                 },
             );
         }
         for (slot, &(address, port)) in backends.iter().enumerate() {
             let key = BackendKey { set, slot: slot as u32 };
-            tables.v4.backends.insert(
-                key,
-                service::Backend {
-                    address,
-                    port,
-                    reserved: [0; 2],
-                },
-            );
+            tables.v4.backends.insert(key, entries::backend(address, port));
         }
     };
     serve(1, &[(WEB, 80, 0), (NODE, 30_080, FLAG_NODE_PORT)], 6, &[(POD_B, 8080)]);

@@ -11,14 +11,14 @@ use netpath_common::{
         conntrack::{
             Connection, DIRECTION_ORIGINAL, DIRECTION_RELAYED, DIRECTION_REPLY, STATE_ESTABLISHED, STATE_NEW, Tuple,
         },
-        service::Frontend,
     },
     reason::Reason,
 };
 use netpath_ebpf::{nat::Target, offer::Offer, service, verdict::NextHop};
 use netpath_tests::{
+    entries,
     frame::{Frame, Socket, TcpFlags, ip_packet},
-    tables::{HostTables, Of},
+    tables::HostTables,
     verdict::Verdict,
 };
 
@@ -31,13 +31,9 @@ const HERE: Socket = (POD_B, 8080);
 const PORTS: std::ops::Range<u16> = 33_000..33_100;
 
 fn toward_peer<A: At>() -> Verdict {
-    let next_hop = match size_of::<A>() {
-        4 => NextHop::v4(PEER),
-        _ => NextHop::v6(six(PEER)),
-    };
     Verdict::Wire {
         reason: Reason::ToPeer,
-        next_hop,
+        next_hop: A::next_hop(PEER),
     }
 }
 
@@ -61,7 +57,7 @@ fn port<A: At>(to: Socket, ends: impl Fn(&Verdict) -> bool) -> Result<(u16, Host
     anyhow::bail!("no port of {PORTS:?} does")
 }
 
-fn goes_as_it_is<A: At + Of>() -> Result<()> {
+fn goes_as_it_is<A: At>() -> Result<()> {
     for to in [SPREAD, (NODE, SPREAD_PORT)] {
         let (port, mut tables) = port::<A>(to, |verdict| *verdict == toward_peer::<A>())?;
         let tuple = Tuple {
@@ -170,13 +166,8 @@ fn chosen(seed: u32, port: u16, affinity: u32) -> Result<[u8; 4]> {
         reserved: [0; 3],
     };
     let mut tables = tables();
-    let frontend = Frontend {
-        address: SPREAD.0,
-        port: SPREAD.1,
-        protocol: 6,
-        reserved: 0,
-    };
-    let service = tables.v4.services.get_mut(&frontend.into()).context("the frontend")?;
+    let frontend = entries::frontend(SPREAD.0, SPREAD.1, 6);
+    let service = tables.v4.services.get_mut(&frontend).context("the frontend")?;
     (service.affinity, service.affinity_timeout) = (affinity, 100);
     let (mut to, mut offer) = (tuple, Offer::default());
     let target = service::choose(&mut tables, &config, &tuple, false, &mut to, &mut offer);

@@ -1,29 +1,24 @@
 //! SCTP in both families: services and masquerade as other protocols have them, from a connection's first packet to its last.
 
 use anyhow::Result;
-use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{
     abi::{
         conntrack::{Connection, STATE_CLOSING, STATE_ESTABLISHED, STATE_NEW, Tuple},
-        service::{Backend, BackendKey, Frontend},
+        service::BackendKey,
     },
     reason::Reason,
 };
 use netpath_ebpf::{encap::PEER_MAC, verdict::NextHop};
 use netpath_tests::{
-    frame::{Frame, Socket},
+    entries,
+    frame::Frame,
     sctp::{ABORT, ASCONF, DATA, HEARTBEAT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE, chunk, init},
-    tables::{HostTables, Of},
+    tables::HostTables,
     verdict::Verdict,
 };
 
 use super::node::*;
-
-const PORT: u16 = 40_000;
-/// An ephemeral port as a backend sees it: 32768 becomes 1024.
-const SEEN: u16 = PORT - 32_768 + 1_024;
-/// A host that no table knows.
-const SERVER: [u8; 4] = [198, 51, 100, 7];
+use crate::families::in_both_families;
 
 const OUTSIDE: Verdict = Verdict::Wire {
     reason: Reason::ToOutside,
@@ -37,56 +32,16 @@ fn tunnel() -> Verdict {
     }
 }
 
-/// Both families, with what differs between their frames.
-trait Both: At + Of {
-    /// Where ports begin in a frame without options.
-    const PORTS: usize;
-    /// What an error says of a port that nobody listens on.
-    fn unreachable(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8>;
-    /// Of a packet that is too large.
-    fn too_big(frame: &Frame, source: Self, destination: Self, mtu: u16, quote: &[u8]) -> Vec<u8>;
-}
-
-impl Both for [u8; 4] {
-    const PORTS: usize = 34;
-
-    fn unreachable(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
-        let kind = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
-        frame.icmp(source, destination, kind, quote)
-    }
-
-    fn too_big(frame: &Frame, source: Self, destination: Self, next_hop_mtu: u16, quote: &[u8]) -> Vec<u8> {
-        let why = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
-        frame.icmp(source, destination, Icmpv4Type::DestinationUnreachable(why), quote)
-    }
-}
-
-impl Both for [u8; 16] {
-    const PORTS: usize = 54;
-
-    fn unreachable(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
-        let kind = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
-        frame.icmp(source, destination, kind, quote)
-    }
-
-    fn too_big(frame: &Frame, source: Self, destination: Self, mtu: u16, quote: &[u8]) -> Vec<u8> {
-        frame.icmp(source, destination, Icmpv6Type::PacketTooBig { mtu: mtu.into() }, quote)
-    }
-}
-
-fn at<A: At>(address: [u8; 4], port: u16) -> Socket<A> {
-    (A::at(address), port)
-}
-
 /// The port from which a frame's packet comes, which source NAT has chosen.
-fn given<A: Both>(frame: &[u8]) -> u16 {
-    let port = u16::from_be_bytes([frame[A::PORTS], frame[A::PORTS + 1]]);
+fn given<A: At>(frame: &[u8]) -> u16 {
+    let ports = 14 + A::HEADER;
+    let port = u16::from_be_bytes([frame[ports], frame[ports + 1]]);
     assert!(NAT.contains(&port), "{port}");
     port
 }
 
 /// The states of all connections, both directions.
-fn states<A: Both>(tables: &HostTables) -> Vec<u8> {
+fn states<A: At>(tables: &HostTables) -> Vec<u8> {
     let connections = A::of(tables).connections.values();
     connections
         .map(|connection| {
@@ -94,13 +49,6 @@ fn states<A: Both>(tables: &HostTables) -> Vec<u8> {
             connection.state
         })
         .collect()
-}
-
-macro_rules! in_both_families {
-    ($($name:ident;)*) => {
-        mod ipv4 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 4]>() })* }
-        mod ipv6 { $(#[test] fn $name() -> anyhow::Result<()> { super::$name::<[u8; 16]>() })* }
-    };
 }
 
 mod packets;
@@ -118,7 +66,7 @@ in_both_families! {
 }
 
 /// Over each step: who sends what, as what it arrives, and what both directions are taken for then.
-fn a_connection_to_a_service_from_its_init_to_its_end<A: Both>() -> Result<()> {
+fn a_connection_to_a_service_from_its_init_to_its_end<A: At>() -> Result<()> {
     let mut tables = tables();
     let (from, seen) = (at::<A>(POD_A, PORT), at::<A>(POD_A, SEEN));
     let (frontend, backend) = (at::<A>(WEB, SIGNAL), at::<A>(POD_B, SIGNAL));
@@ -152,7 +100,7 @@ fn a_connection_to_a_service_from_its_init_to_its_end<A: Both>() -> Result<()> {
     Ok(())
 }
 
-fn a_backend_at_another_port_and_on_another_node<A: Both>() -> Result<()> {
+fn a_backend_at_another_port_and_on_another_node<A: At>() -> Result<()> {
     let mut tables = tables();
     let (from, seen) = (at::<A>(POD_A, PORT), at::<A>(POD_A, SEEN));
     let (frontend, backend) = (at::<A>(DATABASE, DIAMETER), at::<A>(POD_FAR, FAR_DIAMETER));
@@ -171,7 +119,7 @@ fn a_backend_at_another_port_and_on_another_node<A: Both>() -> Result<()> {
     Ok(())
 }
 
-fn a_node_port_with_a_backend_elsewhere<A: Both>() -> Result<()> {
+fn a_node_port_with_a_backend_elsewhere<A: At>() -> Result<()> {
     let mut tables = tables();
     let (client, frontend) = (at::<A>(CLIENT, 33_000), at::<A>(NODE, 30_085));
     let backend = at::<A>(POD_FAR, FAR_DIAMETER);
@@ -190,7 +138,7 @@ fn a_node_port_with_a_backend_elsewhere<A: Both>() -> Result<()> {
     Ok(())
 }
 
-fn out_and_back<A: Both>() -> Result<()> {
+fn out_and_back<A: At>() -> Result<()> {
     let mut tables = tables();
     let (from, server) = (at::<A>(POD_A, PORT), at::<A>(SERVER, SIGNAL));
     let (verdict, frame) = pod_a_sends(&mut tables, from_a().sctp(from, server, &init()));
@@ -213,19 +161,14 @@ fn out_and_back<A: Both>() -> Result<()> {
 }
 
 /// The frontend, and the same moved to the far pod.
-fn move_far<A: Both>(tables: &mut HostTables) {
-    let frontend = |address, port| Frontend {
-        address: A::at(address),
-        port,
-        protocol: 132,
-        reserved: 0,
-    };
+fn move_far<A: At>(tables: &mut HostTables) {
+    let frontend = |address, port| entries::frontend(A::at(address), port, 132);
     let services = &mut A::of_mut(tables).services;
-    let far = services[&frontend(DATABASE, DIAMETER).into()];
-    services.insert(frontend(WEB, SIGNAL).into(), far);
+    let far = services[&frontend(DATABASE, DIAMETER)];
+    services.insert(frontend(WEB, SIGNAL), far);
 }
 
-fn an_init_reopens_what_closed_or_lost_its_set<A: Both>() -> Result<()> {
+fn an_init_reopens_what_closed_or_lost_its_set<A: At>() -> Result<()> {
     let sent = |chunks: &[u8]| from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), chunks);
     let here = Verdict::Endpoint { ifindex: PORT_B };
     for last in [None, Some(ABORT), Some(SHUTDOWN_ACK), Some(SHUTDOWN_COMPLETE)] {
@@ -261,7 +204,7 @@ fn an_init_reopens_what_closed_or_lost_its_set<A: Both>() -> Result<()> {
 }
 
 /// Seconds as the kernel's own connection tracking has them.
-fn silence_ends_a_connection<A: Both>() -> Result<()> {
+fn silence_ends_a_connection<A: At>() -> Result<()> {
     let sent = |chunks: &[u8]| from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), chunks);
     let answer = Frame::new(MAC_B, MAC_A).sctp(at::<A>(POD_B, SIGNAL), at(POD_A, SEEN), &chunk(INIT_ACK, &[1; 20]));
     for (answered, seconds) in [(false, 30), (true, 210)] {
@@ -281,7 +224,7 @@ fn silence_ends_a_connection<A: Both>() -> Result<()> {
 }
 
 /// A connection to the backend's own address would be taken for the one to the service.
-fn a_port_toward_a_service_and_its_backend_at_once<A: Both>() -> Result<()> {
+fn a_port_toward_a_service_and_its_backend_at_once<A: At>() -> Result<()> {
     let mut tables = tables();
     let own = at::<A>(POD_A, 5_000);
     let backend = at::<A>(POD_B, SIGNAL);
@@ -298,7 +241,7 @@ fn a_port_toward_a_service_and_its_backend_at_once<A: Both>() -> Result<()> {
 }
 
 /// Five seconds.
-fn what_closed_keeps_its_port_for_a_moment<A: Both>() -> Result<()> {
+fn what_closed_keeps_its_port_for_a_moment<A: At>() -> Result<()> {
     let own = at::<A>(POD_A, 5_000);
     let straight = Frame::new(MAC_A, MAC_B).sctp(own, at(POD_B, SIGNAL), &init());
     for (seconds, stays) in [(5, false), (6, true)] {
@@ -314,15 +257,11 @@ fn what_closed_keeps_its_port_for_a_moment<A: Both>() -> Result<()> {
 }
 
 /// It answers through the node's stack.
-fn a_backend_on_the_nodes_network<A: Both>() -> Result<()> {
+fn a_backend_on_the_nodes_network<A: At>() -> Result<()> {
     let mut tables = tables();
-    let backend = Backend {
-        address: A::at(NODE),
-        port: FAR_DIAMETER,
-        reserved: [0; 2],
-    };
+    let backend = entries::backend(A::at(NODE), FAR_DIAMETER);
     let place = BackendKey { set: 8, slot: 0 };
-    A::of_mut(&mut tables).backends.insert(place, backend.into());
+    A::of_mut(&mut tables).backends.insert(place, backend);
     let backend = at::<A>(NODE, FAR_DIAMETER);
     let chunks = chunk(INIT_ACK, &[1; 20]);
 

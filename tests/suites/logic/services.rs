@@ -13,6 +13,7 @@ use netpath_common::{
 };
 use netpath_ebpf::verdict::NextHop;
 use netpath_tests::{
+    entries,
     frame::{Frame, Socket, TcpFlags},
     verdict::Verdict,
 };
@@ -358,14 +359,7 @@ fn the_same_port_to_a_service_and_to_its_backend() -> Result<()> {
 fn a_backend_on_the_nodes_network() -> Result<()> {
     let mut tables = tables();
     let key = BackendKey { set: 1, slot: 0 };
-    tables.v4.backends.insert(
-        key,
-        service::Backend {
-            address: NODE,
-            port: 6443,
-            reserved: [0; 2],
-        },
-    );
+    tables.v4.backends.insert(key, entries::backend(NODE, 6443));
     let (verdict, frame) = pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
     assert_eq!(verdict, Verdict::Pass(Reason::ToHost));
     assert_eq!(frame, from_a().tcp(SEEN, (NODE, 6443), TcpFlags::SYN, b"")?);
@@ -392,12 +386,7 @@ fn a_connection_keeps_its_backend_and_a_new_one_takes_the_new() -> Result<()> {
     let mut tables = tables();
     pod_a_sends(&mut tables, from_a().tcp(FROM, FRONTEND, TcpFlags::SYN, b"")?);
     // The service moves to the far pod.
-    let frontend = service::Frontend {
-        address: WEB,
-        port: 80,
-        protocol: 6,
-        reserved: 0,
-    };
+    let frontend = entries::frontend(WEB, 80, 6);
     let moved = *tables
         .v4
         .services
@@ -502,12 +491,7 @@ fn fragments_follow_their_first() -> Result<()> {
 fn a_balancer_s_address_that_is_another_node_s_is_served_at_the_client_s() -> Result<()> {
     for (node, reason) in [(PEER, Reason::ToPeer), (FAR, Reason::ToTunnel)] {
         let mut tables = tables();
-        let at = |address| service::Frontend {
-            address,
-            port: 80,
-            protocol: 6,
-            reserved: 0,
-        };
+        let at = |address| entries::frontend(address, 80, 6);
         let balanced = Service {
             flags: FLAG_LOAD_BALANCER,
             ..tables.v4.services[&at(WEB)]

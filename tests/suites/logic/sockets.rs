@@ -16,6 +16,7 @@ use netpath_ebpf::{
     v6::V6,
 };
 use netpath_tests::{
+    entries,
     frame::TcpFlags,
     tables::{HostSocket, HostTables},
 };
@@ -79,12 +80,7 @@ fn entry(peer: Peer, set: u32) -> v4::SocketPeer {
 fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
     let mut backends = backends.to_vec();
     backends.sort_unstable();
-    let key = service::Frontend {
-        address: frontend.0,
-        port: frontend.1,
-        protocol: 17,
-        reserved: 0,
-    };
+    let key = entries::frontend(frontend.0, frontend.1, 17);
     let count = backends.len() as u32;
     tables.v4.services.insert(
         key,
@@ -95,11 +91,7 @@ fn serve(tables: &mut HostTables, frontend: Peer, set: u32, backends: &[Peer]) {
         },
     );
     for (slot, (address, port)) in (0..).zip(backends) {
-        let backend = service::Backend {
-            address,
-            port,
-            reserved: [0; 2],
-        };
+        let backend = entries::backend(address, port);
         tables.v4.backends.insert(BackendKey { set, slot }, backend);
     }
 }
@@ -354,12 +346,7 @@ fn a_socket_of_ipv6_is_led_and_shown_by_ipv6() {
     // Datagrams, which the kernel asks about for this family alone.
     let web = tables.v6.services.keys().find(|frontend| frontend.port == 80).copied();
     let served = web.map(|frontend| tables.v6.services[&frontend]).expect("a service");
-    let over_udp = netpath_common::abi::service::v6::Frontend {
-        address: six(WEB),
-        port: 53,
-        protocol: 17,
-        reserved: 0,
-    };
+    let over_udp = entries::frontend(six(WEB), 53, 17);
     let served = Service {
         set: 1,
         count: 1,

@@ -1,10 +1,11 @@
 //! Frontends that only some clients may connect to.
 
 use anyhow::Result;
-use netpath_common::{abi::service::v4 as service, reason::Reason};
+use netpath_common::reason::Reason;
 use netpath_ebpf::{path::from_socket, socket::Keeps, v4::V4};
 use netpath_tests::verdict::Verdict;
 use netpath_tests::{
+    entries,
     frame::{Frame, Socket, TcpFlags},
     tables::HostSocket,
 };
@@ -68,12 +69,7 @@ fn the_ranges_are_asked_before_all_else() -> Result<()> {
         ),
     ] {
         let mut tables = tables();
-        let at = service::Frontend {
-            address: BALANCED,
-            port: 80,
-            protocol: 6,
-            reserved: 0,
-        };
+        let at = entries::frontend(BALANCED, 80, 6);
         let service = tables.v4.services.get_mut(&at).expect("there");
         (service.outside_count, service.flags) = (0, flags);
         let from = |client| from_wire().tcp((client, 50_000), BALANCER, TcpFlags::SYN, b"");

@@ -16,10 +16,7 @@ use netpath_tests::{
     verdict::Verdict,
 };
 
-use super::{
-    ipv6::{PORT, at},
-    node::*,
-};
+use super::{ipv6::at, node::*};
 
 const INTO_THE_TUNNEL: Verdict = Verdict::Wire {
     reason: Reason::ToTunnel,

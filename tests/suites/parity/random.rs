@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 
 use anyhow::{Result, anyhow};
-use etherparse::{Icmpv4Type, Icmpv6Type, icmpv4, icmpv6};
 use netpath_common::{abi::Mac, hook::Hook};
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags},
@@ -271,7 +270,7 @@ impl Plan {
                 ]
                 .concat();
                 let quote = A::packet(&Frame::new(from, to), destination.0, source.0, protocol, &ports);
-                Ok(A::expired(&frame, source.0, destination.0, &quote[14..]))
+                Ok(frame.icmp(source.0, destination.0, A::expired(), &quote[14..]))
             }
             Load::Fragment(offset, more) => {
                 let frame = frame.fragment(7, offset, more || offset == 0);
@@ -294,8 +293,6 @@ fn tunnelled<A: At>(outer: Frame, sender: [u8; 4], vni: u32, inner: &[u8]) -> Re
 
 /// A family whose frames are drawn.
 trait Drawn: At {
-    /// An error about a packet whose time ran out.
-    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8>;
     /// A datagram behind options for the destination, where there are such.
     fn behind_options(
         frame: &Frame,
@@ -306,22 +303,12 @@ trait Drawn: At {
 }
 
 impl Drawn for [u8; 4] {
-    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
-        let kind = Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit);
-        frame.icmp(source, destination, kind, quote)
-    }
-
     fn behind_options(frame: &Frame, source: Socket, destination: Socket, payload: &[u8]) -> Result<Vec<u8>> {
         frame.udp(source, destination, payload)
     }
 }
 
 impl Drawn for [u8; 16] {
-    fn expired(frame: &Frame, source: Self, destination: Self, quote: &[u8]) -> Vec<u8> {
-        let kind = Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
-        frame.icmp(source, destination, kind, quote)
-    }
-
     fn behind_options(
         frame: &Frame,
         source: Socket<Self>,

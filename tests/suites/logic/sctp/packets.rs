@@ -22,7 +22,7 @@ in_both_families! {
     a_packet_without_a_chunk_is_none;
 }
 
-fn a_checksum_that_is_yet_to_be_computed_stays_so<A: Both>() -> Result<()> {
+fn a_checksum_that_is_yet_to_be_computed_stays_so<A: At>() -> Result<()> {
     let from = at::<A>(POD_A, PORT);
     let sent = from_a().sctp_without_checksum(from, at(DATABASE, DIAMETER), &init());
     let (_, frame) = pod_a_sends(&mut tables(), sent);
@@ -33,7 +33,7 @@ fn a_checksum_that_is_yet_to_be_computed_stays_so<A: Both>() -> Result<()> {
 }
 
 /// Short frames are filled up, and options may stand before the ports.
-fn bytes_behind_the_packet_are_not_summed_up<A: Both>() -> Result<()> {
+fn bytes_behind_the_packet_are_not_summed_up<A: At>() -> Result<()> {
     let (from, seen) = (at::<A>(POD_A, PORT), at::<A>(POD_A, SEEN));
     let (frontend, backend) = (at::<A>(WEB, SIGNAL), at::<A>(POD_B, SIGNAL));
     let chunks = chunk(SHUTDOWN_ACK, &[]);
@@ -52,7 +52,7 @@ fn bytes_behind_the_packet_are_not_summed_up<A: Both>() -> Result<()> {
 }
 
 /// The first fragment has the checksum, but only the last tells how much it covers.
-fn fragments_pass_where_their_ports_stay_and_else_not<A: Both>() -> Result<()> {
+fn fragments_pass_where_their_ports_stay_and_else_not<A: At>() -> Result<()> {
     // A port that is not moved, toward a backend at the frontend's own port.
     let own = 5_000;
     let whole = packet(own, SIGNAL, &chunk(DATA, &[7; 60]));
@@ -90,11 +90,11 @@ fn fragments_pass_where_their_ports_stay_and_else_not<A: Both>() -> Result<()> {
 }
 
 /// By its tag: in an INIT that is the chunk's, elsewhere the header's (RFC 9260, section 10).
-fn a_refusal_quotes_what_makes_its_receiver_believe_it<A: Both>() -> Result<()> {
+fn a_refusal_quotes_what_makes_its_receiver_believe_it<A: At>() -> Result<()> {
     let (from, nobody) = (at::<A>(POD_A, PORT), at::<A>(EMPTY, SIGNAL));
     for chunks in [init(), chunk(DATA, b"late")] {
         let sent = from_a().sctp(from, nobody, &chunks);
-        let answer = A::unreachable(&Frame::new(MAC_BRIDGE, MAC_A), nobody.0, from.0, ip_packet(&sent));
+        let answer = Frame::new(MAC_BRIDGE, MAC_A).icmp(nobody.0, from.0, A::unreachable(), ip_packet(&sent));
         let mut tables = tables();
         let outcome = pod_a_sends(&mut tables, sent);
         assert_eq!(outcome, (Verdict::Bounce(Reason::Refused), answer), "{chunks:02x?}");
@@ -107,23 +107,23 @@ fn a_refusal_quotes_what_makes_its_receiver_believe_it<A: Both>() -> Result<()> 
 }
 
 /// Also where the error quotes the checksum: nobody looks at it.
-fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent<A: Both>() -> Result<()> {
+fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent<A: At>() -> Result<()> {
     let (from, server) = (at::<A>(POD_A, PORT), at::<A>(SERVER, SIGNAL));
     let mut tables = tables();
     let sent = from_a().sctp(from, server, &init());
     let (_, left) = pod_a_sends(&mut tables, sent.clone());
     let seen = A::at(NODE);
     for quoted in [8, 12, 20] {
-        let of = |frame: &[u8]| ip_packet(frame)[..A::PORTS - 14 + quoted].to_vec();
-        let error = A::too_big(&from_wire(), A::at(ROUTER), seen, 1_400, &of(&left));
+        let of = |frame: &[u8]| ip_packet(frame)[..A::HEADER + quoted].to_vec();
+        let error = from_wire().icmp(A::at(ROUTER), seen, A::too_big(1_400), &of(&left));
         let (verdict, frame) = wire_brings(&mut tables, error);
         // The packet had aged by then, and IPv4 sums that up.
         let mut quote = of(&from_a().ttl(63).sctp(from, server, &init()));
         if quoted > 8 {
-            let at = A::PORTS - 14 + 8;
+            let at = A::HEADER + 8;
             quote[at..at + 4].copy_from_slice(&ip_packet(&left)[at..at + 4]);
         }
-        let arrives = A::too_big(&Frame::new(MAC_BRIDGE, MAC_A), A::at(ROUTER), from.0, 1_400, &quote);
+        let arrives = Frame::new(MAC_BRIDGE, MAC_A).icmp(A::at(ROUTER), from.0, A::too_big(1_400), &quote);
         assert_eq!(
             (verdict, frame),
             (Verdict::Endpoint { ifindex: PORT_A }, arrives),
@@ -134,7 +134,7 @@ fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent<A: Both>() -> Res
 }
 
 /// Each segment is a packet that its sender made, of a length that only the sender knows.
-fn packets_yet_to_be_segmented_are_not_too_large<A: Both>() -> Result<()> {
+fn packets_yet_to_be_segmented_are_not_too_large<A: At>() -> Result<()> {
     let visit = |hook: fn(&mut HostPacket, &mut HostTables, &mut Scratch) -> _, frame, ifindex| {
         let mut packet = HostPacket {
             gso_size: GSO_BY_FRAGS,
@@ -174,7 +174,7 @@ fn packets_yet_to_be_segmented_are_not_too_large<A: Both>() -> Result<()> {
     Ok(())
 }
 
-fn a_packet_without_a_chunk_is_none<A: Both>() -> Result<()> {
+fn a_packet_without_a_chunk_is_none<A: At>() -> Result<()> {
     for chunks in [&[][..], &[DATA, 0, 0]] {
         let frame = from_a().sctp(at::<A>(POD_A, PORT), at(WEB, SIGNAL), chunks);
         let outcome = pod_a_sends(&mut tables(), frame.clone());
