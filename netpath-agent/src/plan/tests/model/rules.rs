@@ -5,6 +5,7 @@
 //! What the API leaves to whoever implements it is netpath's own rule and marked as such.
 
 mod endpoints;
+mod nodes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use self::endpoints::{candidates, endpoints, goes, ready_here, slices};
+pub use self::nodes::{Nodes, Way};
 use super::world::{ALLOWED_EXTERNAL, Family, LOCAL, OWN, SERVICE_RANGES, Settings, VXLAN_PORT, World};
 use crate::model::ObjectName;
 
@@ -75,8 +77,8 @@ pub struct Promises {
     pub health_checks: BTreeMap<u16, (ObjectName, usize)>,
 }
 
-/// What node `a` promises.
-pub fn promises(world: &World, settings: &Settings) -> Promises {
+/// What node `a` promises, as it knows the nodes.
+pub fn promises(world: &World, nodes: &Nodes, settings: &Settings) -> Promises {
     let mut promises = Promises::default();
     let mut node_ports = BTreeSet::new();
     let mut cluster_ips = BTreeSet::new();
@@ -104,7 +106,7 @@ pub fn promises(world: &World, settings: &Settings) -> Promises {
                     family: *family,
                     opened: &opened,
                 };
-                ready = ready.max(own.promise(world, settings, &mut cluster_ips, &mut promises));
+                ready = ready.max(own.promise((world, nodes), settings, &mut cluster_ips, &mut promises));
             }
         }
         if kind == "LoadBalancer" && spec.external_traffic_policy.as_deref() == Some("Local") {
@@ -135,7 +137,7 @@ impl Owned<'_> {
     /// Adds what is promised, and says how many of the endpoints are ready on the node.
     fn promise(
         &self,
-        world: &World,
+        (world, nodes): (&World, &Nodes),
         settings: &Settings,
         cluster_ips: &mut BTreeSet<IpAddr>,
         promises: &mut Promises,
@@ -144,13 +146,13 @@ impl Owned<'_> {
         let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
         let mut own = BTreeSet::new();
         for address in addresses(spec.cluster_ips.as_deref(), family) {
-            if !world.has(address) && cluster_ips.insert(address) {
+            if !nodes.have(address) && cluster_ips.insert(address) {
                 own.insert(address);
             }
         }
         let may_share = |address: &IpAddr| {
             let in_range = SERVICE_RANGES.iter().any(|range| range.contains(address));
-            !cluster_ips.contains(address) && !world.has_pod(*address) && !in_range
+            !cluster_ips.contains(address) && !nodes.have_pod(*address) && !in_range
         };
         let mut balancers = self.balancers();
         balancers.retain(may_share);
@@ -169,7 +171,7 @@ impl Owned<'_> {
         let outside_local = spec.external_traffic_policy.as_deref() == Some("Local") && is_external;
         let clients = clients(spec, family);
         let slices = slices(world, name, family);
-        let endpoints = endpoints(world, &slices, family);
+        let endpoints = endpoints(nodes, &slices, family);
         for (port, node_port) in ports(spec).into_iter().zip(self.opened) {
             let candidates = candidates(&slices, &endpoints, port);
             let number = port.port as u16;

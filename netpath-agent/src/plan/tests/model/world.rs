@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 
 pub use self::nodes::node;
-use self::{nodes::place, services::service, slices::slice};
+use self::{services::service, slices::slice};
 use super::chance::Chance;
 use crate::model::ObjectName;
 
@@ -40,6 +40,16 @@ pub const LOCAL: [IpNet; 2] = [
     net6([0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 8], 128),
 ];
 pub const VXLAN_PORT: u16 = 30_001;
+
+/// The routers by which the kernel reaches nodes. Of one it knows none.
+pub const ROUTERS: [(IpAddr, IpAddr); 3] = [
+    (v4([192, 168, 2, 12]), v4([192, 168, 1, 1])),
+    (v4([192, 168, 2, 13]), v4([192, 168, 1, 1])),
+    (
+        v6([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x12]),
+        v6([0xfe80, 0, 0, 0, 0, 0, 0, 1]),
+    ),
+];
 
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
@@ -81,11 +91,22 @@ impl Family {
     }
 }
 
+/// An address with the prefix of its segment.
+pub fn segment(address: IpAddr) -> IpNet {
+    let length = match address {
+        IpAddr::V4(_) => 28,
+        IpAddr::V6(_) => 64,
+    };
+    IpNet::new(address, length).unwrap()
+}
+
 /// What the operator set.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The families that nodes and their pods have.
+    /// The families that pods have, and node `a` itself.
     pub families: &'static [Family],
+    /// What the uplink takes.
+    pub mtu: u16,
     pub node_port_addresses: &'static str,
     pub node_ports_have_sources: bool,
     /// Whether nodes choose alike for what comes from outside, and whether they relay it to each other.
@@ -106,27 +127,6 @@ impl World {
     pub fn zone(&self) -> Option<&str> {
         let labels = self.nodes["a"].metadata.labels.as_ref()?;
         labels.get("topology.kubernetes.io/zone").map(String::as_str)
-    }
-
-    /// Whether a node or its pods have an address.
-    pub fn has(&self, address: IpAddr) -> bool {
-        let of_node = |name: &String| place(name, Family::of(address)).0 == address;
-        OWN.contains(&address) || self.nodes.keys().any(of_node) || self.has_pod(address)
-    }
-
-    /// Whether an address is in the subnet of a node's pods.
-    pub fn has_pod(&self, address: IpAddr) -> bool {
-        let of_pods = |name: &String| place(name, Family::of(address)).1.contains(&address);
-        self.nodes.keys().any(of_pods)
-    }
-
-    /// Whether an address is a node's own toward its pods: the first of their subnet.
-    pub fn is_gateway(&self, address: IpAddr) -> bool {
-        let is_first = match address {
-            IpAddr::V4(address) => address.octets()[3] == 1,
-            IpAddr::V6(address) => address.segments()[4..] == [0, 0, 0, 1],
-        };
-        self.has_pod(address) && is_first
     }
 }
 

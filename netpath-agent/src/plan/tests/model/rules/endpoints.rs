@@ -6,7 +6,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use super::{
     super::world::{Family, SERVICE_RANGES, World},
-    Goes, Socket, addresses,
+    Goes, Nodes, Socket, addresses,
 };
 use crate::model::ObjectName;
 
@@ -39,7 +39,7 @@ pub type Placed<'a> = (usize, IpAddr, &'a discovery::Endpoint, bool);
 
 /// The endpoints of slices that may answer. Where slices have one on different nodes, the first slice counts (netpath's own
 /// rule).
-pub fn endpoints<'a>(world: &World, slices: &[&'a discovery::EndpointSlice], family: Family) -> Vec<Placed<'a>> {
+pub fn endpoints<'a>(nodes: &Nodes, slices: &[&'a discovery::EndpointSlice], family: Family) -> Vec<Placed<'a>> {
     let all = slices.iter().enumerate().flat_map(|(number, slice)| {
         let endpoints = slice.endpoints.iter().flatten();
         endpoints.map(move |endpoint| (number, endpoint))
@@ -51,7 +51,7 @@ pub fn endpoints<'a>(world: &World, slices: &[&'a discovery::EndpointSlice], fam
         })
         .collect();
     let in_range = |address: &IpAddr| SERVICE_RANGES.iter().any(|range| range.contains(address));
-    let may_answer = |address: &IpAddr| !in_range(address) && !world.is_gateway(*address);
+    let may_answer = |address: &IpAddr| !in_range(address) && !nodes.have_gateway(*address);
     let place = |&(number, address, endpoint): &(usize, IpAddr, &'a discovery::Endpoint)| {
         let same = usable.iter().filter(|(_, other, _)| *other == address);
         let mut said = same.filter_map(|(slice, _, one)| Some((*slice, one.node_name.as_deref()?)));
