@@ -1,30 +1,25 @@
-//! The traits of the packet logic on the host: a frame in a vector, a socket's call, tables in ordinary maps. Layouts and semantics are
-//! those of the kernel's maps, so that both can be held against each other.
+//! Tables on the host: the packet logic's, in ordinary maps. Layouts and semantics are those of the kernel's maps, so that both can be
+//! held against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use netpath_common::{
-    abi::{
-        Layouts,
-        affinity::{Affinity, Client},
-        bridge::Port,
-        conntrack::{Connection, Tuple},
-        endpoint::Endpoint,
-        fragment::{Datagram, FRAGMENT_SECONDS, FragmentKey},
-        held::{FRAME, HeldKey},
-        maglev::{MaglevBlock, MaglevKey},
-        route::{Route, RouteKey},
-        service::{Backend, BackendKey, Frontend, Service},
-        socket::{SocketKey, SocketPeer},
-        source,
-    },
-    reason::Reason,
+use netpath_common::abi::{
+    Layouts,
+    affinity::{Affinity, Client},
+    bridge::Port,
+    conntrack::{Connection, Tuple},
+    endpoint::Endpoint,
+    fragment::{Datagram, FRAGMENT_SECONDS, FragmentKey},
+    held::{FRAME, HeldKey},
+    maglev::{MaglevBlock, MaglevKey},
+    route::{Route, RouteKey},
+    service::{Backend, BackendKey, Frontend, Service},
+    socket::{SocketKey, SocketPeer},
+    source,
 };
 use netpath_ebpf::{
-    csum,
     family::Address,
-    packet::{Covered, ETHERNET, Packet, Tunnel},
-    socket::Socket,
+    packet::Packet,
     tables::{InsertError, Tables},
 };
 
@@ -257,162 +252,5 @@ impl<A: Of> Tables<A> for HostTables {
 
     fn now(&self) -> u32 {
         self.clock
-    }
-}
-
-/// A frame in a vector, with what the kernel knows beside its bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostPacket {
-    /// The frame.
-    pub bytes: Vec<u8>,
-    /// The device it came in through, or leaves through.
-    pub ifindex: u32,
-    /// Payload bytes of each segment, or 0.
-    pub gso_size: usize,
-    /// The VLAN whose tag the kernel took off, or 0.
-    pub vlan: u16,
-    /// The tunnel that the kernel ended.
-    pub tunnel: Option<Tunnel>,
-    /// Whether it is at XDP, where no frame comes in anew.
-    pub xdp: bool,
-    /// The frames that come in anew, in their order.
-    pub anew: Vec<Vec<u8>>,
-}
-
-impl HostPacket {
-    /// A frame that came in through a device.
-    pub fn new(bytes: Vec<u8>, ifindex: u32) -> Self {
-        Self {
-            bytes,
-            ifindex,
-            ..Self::default()
-        }
-    }
-}
-
-impl Packet for HostPacket {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn gso_size(&self) -> usize {
-        self.gso_size
-    }
-
-    fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
-    fn vlan(&self) -> u16 {
-        self.vlan
-    }
-
-    fn tunnel(&self) -> Option<Tunnel> {
-        self.tunnel
-    }
-
-    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        self.bytes.get(offset..offset + N)?.try_into().ok()
-    }
-
-    fn store<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Result<(), Reason> {
-        self.bytes
-            .get_mut(offset..offset + N)
-            .ok_or(Reason::Malformed)?
-            .copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn adapt_checksum(
-        &mut self,
-        offset: usize,
-        difference: u32,
-        _covered: Covered,
-        optional: bool,
-    ) -> Result<(), Reason> {
-        let field = *self.view::<2>(offset).ok_or(Reason::RewriteFailed)?;
-        if optional && field == [0, 0] {
-            return Ok(());
-        }
-        let adapted = csum::adapt(field, difference);
-        let adapted = if optional && adapted == [0, 0] {
-            [0xff, 0xff]
-        } else {
-            adapted
-        };
-        self.store(offset, &adapted)
-    }
-
-    fn note_change(&mut self, _difference: u32) {}
-
-    fn encapsulate(&mut self, len: usize, _outer: u16, _inner: u16) -> Result<(), Reason> {
-        self.bytes.splice(ETHERNET..ETHERNET, vec![0; len]);
-        Ok(())
-    }
-
-    fn decapsulate(&mut self, len: usize, inner: u16) -> Result<(), Reason> {
-        self.bytes.drain(ETHERNET..ETHERNET + len);
-        self.bytes[12..14].copy_from_slice(&inner.to_be_bytes());
-        Ok(())
-    }
-
-    fn resize(&mut self, len: usize) -> Result<(), Reason> {
-        self.bytes.resize(len, 0);
-        self.gso_size = 0;
-        Ok(())
-    }
-
-    fn can_come_anew(&self) -> bool {
-        !self.xdp
-    }
-
-    fn come_anew(&mut self) -> bool {
-        self.anew.push(self.bytes.clone());
-        true
-    }
-
-    fn copy_to(&self, frame: &mut [u8; FRAME]) -> Option<usize> {
-        frame.get_mut(..self.bytes.len())?.copy_from_slice(&self.bytes);
-        Some(self.bytes.len())
-    }
-
-    fn become_frame(&mut self, frame: &[u8; FRAME], len: usize) -> bool {
-        self.bytes = frame[..len].to_vec();
-        true
-    }
-}
-
-/// A call of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostSocket<A = [u8; 4]> {
-    /// Its network namespace's cookie.
-    pub netns: u64,
-    /// Its own.
-    pub cookie: u64,
-    /// As `socket` was told.
-    pub protocol: u32,
-    /// Address and port that the call names, or is about to show.
-    pub peer: (A, u16),
-}
-
-impl<A: Copy> Socket<A> for HostSocket<A> {
-    fn netns_cookie(&self) -> u64 {
-        self.netns
-    }
-
-    fn cookie(&self) -> [u32; 2] {
-        [self.cookie as u32, (self.cookie >> 32) as u32]
-    }
-
-    fn protocol(&self) -> u32 {
-        self.protocol
-    }
-
-    fn peer(&self) -> (A, u16) {
-        self.peer
-    }
-
-    fn set_peer(&mut self, address: A, port: u16) {
-        self.peer = (address, port);
     }
 }

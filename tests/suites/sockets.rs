@@ -25,7 +25,8 @@ use netpath_ebpf::{path, socket::Keeps, v4::V4};
 use netpath_tests::{
     entries,
     lab::{home::Home, namespace::Namespace},
-    tables::{HostSocket, HostTables, Of},
+    socket::HostSocket,
+    tables::{HostTables, Of},
 };
 
 const TCP: u8 = 6;

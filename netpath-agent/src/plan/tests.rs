@@ -2,6 +2,7 @@
 
 mod balancers;
 mod contradictions;
+mod dual;
 mod external;
 mod families;
 mod model;

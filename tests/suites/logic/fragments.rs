@@ -6,7 +6,8 @@ use netpath_ebpf::{encap::PEER_MAC, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     entries,
     frame::{Frame, Ip, Socket},
-    tables::{HostPacket, HostTables},
+    packet::HostPacket,
+    tables::HostTables,
     verdict::Verdict,
 };
 

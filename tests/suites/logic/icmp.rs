@@ -7,7 +7,7 @@ use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     entries,
     frame::{Frame, TcpFlags, ip_packet},
-    tables::HostPacket,
+    packet::HostPacket,
     verdict::Verdict,
 };
 

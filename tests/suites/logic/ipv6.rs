@@ -1,13 +1,16 @@
-//! IPv6: that the same scenarios end the same, and what it alone has: checksums of ICMP over addresses, headers behind the
-//! header, tunnels over the other family, addresses of one link.
+//! IPv6: that the same scenarios end the same, and what it alone has: checksums of ICMP over addresses, tunnels over the other
+//! family; headers behind the header and addresses of one link in files of their own.
+
+mod headers;
+mod scopes;
 
 use anyhow::Result;
 use netpath_common::{abi::config::Config, reason::Reason};
 use netpath_ebpf::{packet::Tunnel, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
-    entries,
     frame::{Frame, Socket, TcpFlags},
-    tables::{HostPacket, HostTables},
+    packet::HostPacket,
+    tables::HostTables,
     verdict::Verdict,
 };
 
@@ -251,70 +254,6 @@ fn a_node_without_an_address_leads_nowhere() -> Result<()> {
 }
 
 #[test]
-fn fragments_follow_their_first() -> Result<()> {
-    let mut tables = tables();
-    let datagram = from_a().udp(at(POD_A, PORT), at(WEB, 53), &[7; 64])?;
-    let part = |frame: Frame, source, destination, bytes: &[u8]| frame.ipv6(source, destination, 17, bytes);
-    let (head, tail) = datagram[54..].split_at(40);
-    let first = from_a().fragment(9, 0, true);
-    let later = from_a().fragment(9, 5, false);
-    let backend = tables.v6.services[&entries::frontend(six(WEB), 80, 6)];
-    let over_udp = entries::frontend(six(WEB), 53, 17);
-    tables.v6.services.insert(over_udp, backend);
-    let whole = Frame::new(MAC_BRIDGE, MAC_B).udp(at(POD_A, SEEN), at(POD_B, 8080), &[7; 64])?;
-    let to_b = Frame::new(MAC_BRIDGE, MAC_B);
-    for (frame, sent, received) in [(first, head, &whole[54..94]), (later, tail, &whole[94..])] {
-        let outcome = pod_a_sends(&mut tables, part(frame, six(POD_A), six(WEB), sent));
-        let expected = part(
-            to_b.fragment(9, frame.offset, frame.more),
-            six(POD_A),
-            six(POD_B),
-            received,
-        );
-        assert_eq!(outcome, (Verdict::Endpoint { ifindex: PORT_B }, expected));
-    }
-    Ok(())
-}
-
-#[test]
-fn the_transport_is_found_behind_other_headers() -> Result<()> {
-    let udp = from_a().udp(at(POD_A, PORT), at(SERVER, 53), b"who")?;
-    // Hop-by-hop options, then 16 bytes of destination options: all of them padding.
-    let options = [
-        60, 0, 1, 4, 0, 0, 0, 0, //
-        17, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
-    let sent = from_a().ipv6_behind(six(POD_A), six(SERVER), 0, &options, &udp[54..]);
-    let (frame, port) = masqueraded(&mut tables(), sent, 54 + 24);
-    let plain = from_a().udp(at(NODE, port), at(SERVER, 53), b"who")?;
-    let expected = from_a()
-        .ttl(63)
-        .ipv6_behind(six(NODE), six(SERVER), 0, &options, &plain[54..]);
-    assert_eq!(frame, expected);
-    Ok(())
-}
-
-#[test]
-fn headers_without_end_are_malformed() -> Result<()> {
-    let udp = from_a().udp(at(POD_A, PORT), at(POD_B, 53), b"who")?;
-    let verdict = |next, options: &[u8]| {
-        let sent = from_a().ipv6_behind(six(POD_A), six(POD_B), next, options, &udp[54..]);
-        pod_a_sends(&mut tables(), sent).0
-    };
-    // One that is longer than the packet, and one beyond what is stepped over.
-    assert_eq!(
-        verdict(60, &[17, 4, 1, 4, 0, 0, 0, 0]),
-        Verdict::Drop(Reason::Malformed)
-    );
-    let long = [&[17, 16, 1, 4, 0, 0, 0, 0][..], &[0; 128]].concat();
-    assert_eq!(verdict(60, &long), Verdict::Drop(Reason::Malformed));
-    // Of more headers than four nothing is known: such a packet passes between pods as one of a strange protocol.
-    let five = [60, 0, 1, 4, 0, 0, 0, 0].repeat(5);
-    assert_eq!(verdict(60, &five), Verdict::Endpoint { ifindex: PORT_B });
-    Ok(())
-}
-
-#[test]
 fn a_checksum_of_zero_stays_and_none_becomes_zero() -> Result<()> {
     let mut tables = tables();
     let sent = from_a().udp_without_checksum(at(POD_A, PORT), at(SERVER, 53), b"who")?;
@@ -332,45 +271,6 @@ fn a_checksum_of_zero_stays_and_none_becomes_zero() -> Result<()> {
     let (payload, out) = found.expect("one of all words");
     let sent = from_a().udp(at(POD_A, PORT), at(SERVER, 53), &payload)?;
     assert_eq!(pod_a_sends(&mut tables, sent).1, out);
-    Ok(())
-}
-
-#[test]
-fn a_pod_sends_from_its_own_address_alone() -> Result<()> {
-    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 1, 2];
-    for source in [six(POD_B), link, [0; 16]] {
-        let sent = from_a().udp((source, PORT), at(POD_B, 53), b"who")?;
-        let outcome = pod_a_sends(&mut tables(), sent.clone());
-        assert_eq!(outcome, (Verdict::Drop(Reason::SpoofedAddress), sent));
-    }
-    Ok(())
-}
-
-#[test]
-fn nothing_is_forwarded_to_or_from_an_address_of_a_link() -> Result<()> {
-    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-    let sent = from_a().udp(at(POD_A, PORT), (link, 53), b"who")?;
-    let outcome = pod_a_sends(&mut tables(), sent.clone());
-    assert_eq!(outcome, (Verdict::Drop(Reason::NoRoute), sent));
-    let sent = from_wire().udp((link, 53), at(POD_A, PORT), b"who")?;
-    let outcome = wire_brings(&mut tables(), sent.clone());
-    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), sent));
-    Ok(())
-}
-
-#[test]
-fn groups_are_left_to_the_bridge_and_reports_are_noise() -> Result<()> {
-    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb];
-    let link = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 1, 2];
-    let frame = Frame::new(MAC_A, [0x33, 0x33, 0, 0, 0, 0xfb]);
-    let sent = frame.udp(at(POD_A, 5353), (group, 5353), b"name")?;
-    let outcome = pod_a_sends(&mut tables(), sent.clone());
-    assert_eq!(outcome, (Verdict::Pass(Reason::ToStack), sent));
-    // Of a group (RFC 3810, section 5.2), behind the option that makes routers look.
-    let report = [&[143, 0, 0, 0, 0, 0, 0, 1][..], &[0; 20]].concat();
-    let sent = frame.ipv6_behind(link, group, 0, &[58, 0, 5, 2, 0, 0, 1, 0], &report);
-    let outcome = pod_a_sends(&mut tables(), sent.clone());
-    assert_eq!(outcome, (Verdict::Drop(Reason::Ipv6Noise), sent));
     Ok(())
 }
 

@@ -15,11 +15,7 @@ use netpath_ebpf::{
     v4::V4,
     v6::V6,
 };
-use netpath_tests::{
-    entries,
-    frame::TcpFlags,
-    tables::{HostSocket, HostTables},
-};
+use netpath_tests::{entries, frame::TcpFlags, socket::HostSocket, tables::HostTables};
 
 use super::node::*;
 

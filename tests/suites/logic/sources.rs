@@ -7,7 +7,7 @@ use netpath_tests::verdict::Verdict;
 use netpath_tests::{
     entries,
     frame::{Frame, Socket, TcpFlags},
-    tables::HostSocket,
+    socket::HostSocket,
 };
 
 use super::node::*;

@@ -12,7 +12,8 @@ use netpath_common::{
 use netpath_ebpf::{encap::PEER_MAC, packet::Tunnel, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, Socket, TcpFlags, ip_packet},
-    tables::{HostPacket, HostTables},
+    packet::HostPacket,
+    tables::HostTables,
     verdict::Verdict,
 };
 

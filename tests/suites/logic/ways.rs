@@ -5,7 +5,7 @@ use netpath_common::reason::Reason;
 use netpath_ebpf::{path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     frame::{Frame, TcpFlags},
-    tables::HostPacket,
+    packet::HostPacket,
     verdict::Verdict,
 };
 

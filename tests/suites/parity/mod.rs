@@ -1,6 +1,8 @@
 //! One logic, held against itself: the same frames and tables go through the host's build and through the loaded programs.
 //! Verdict, frame, counters, connections, remembered clients, fragments and those that are held must be the same.
 
+mod associations;
+mod discovery;
 pub mod kernel;
 mod named;
 mod random;
@@ -28,7 +30,8 @@ use netpath_common::{
 use netpath_ebpf::{family::Address as _, packet::Packet as _, path, scratch::Scratch, verdict::NextHop};
 use netpath_tests::{
     lab::namespace::Namespace,
-    tables::{FamilyTables, HostPacket, HostTables},
+    packet::HostPacket,
+    tables::{FamilyTables, HostTables},
     verdict::Verdict,
 };
 use nix::time::{ClockId, clock_gettime};

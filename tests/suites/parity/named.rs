@@ -1,19 +1,13 @@
 //! The frames that every path of every hook begins with, by name.
 
 use anyhow::{Context as _, Result};
-use etherparse::Icmpv6Type;
 use netpath_common::hook::Hook;
-use netpath_ebpf::packet::GSO_BY_FRAGS;
-use netpath_tests::{
-    frame::{Frame, TcpFlags, arp},
-    sctp::{self, chunk, init},
-};
+use netpath_tests::frame::{Frame, TcpFlags};
 
-use super::{Visit, reversed::reversed, tunnels, with_devices};
+use super::{Visit, associations::associations, discovery::discovery, reversed::reversed, tunnels, with_devices};
 use crate::logic::node::{
-    At, BALANCED, BRIDGE, CLIENT, DATABASE, DIAMETER, EMPTY, FAR, FAR_DIAMETER, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK,
-    NODE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, SELF, SIGNAL, STICKY, UNKNOWN, UPLINK, VNI, WEB,
-    from_a, from_wire, six,
+    At, BALANCED, BRIDGE, CLIENT, DATABASE, EMPTY, FAR, GATEWAY, MAC_A, MAC_BRIDGE, MAC_UPLINK, NODE, OVERLAY, PEER,
+    POD_A, POD_B, POD_FAR, POD_PEER, PORT_A, SELF, STICKY, UNKNOWN, UPLINK, VNI, WEB, from_a, from_wire,
 };
 
 pub fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
@@ -25,7 +19,7 @@ pub fn visit(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Visit {
     }
 }
 
-fn segmented(mut visit: Visit, gso_size: usize) -> Visit {
+pub fn segmented(mut visit: Visit, gso_size: usize) -> Visit {
     visit.gso_size = gso_size;
     visit
 }
@@ -223,158 +217,6 @@ fn frames<A: At>() -> Result<Vec<(&'static str, Visit)>> {
             ),
         ),
     ])
-}
-
-/// SCTP: ports that change, and their checksum with them; ways that other protocols do not go.
-fn associations<A: At>() -> Result<Vec<(&'static str, Visit)>> {
-    let at = |address, port| (A::at(address), port);
-    let from_pod = |frame: Vec<u8>| visit(Hook::FromPod, PORT_A, frame);
-    let sent = |port, to, chunks: &[u8]| from_a().sctp(at(POD_A, port), to, chunks);
-    let data = |length| chunk(sctp::DATA, &vec![0x5c; length]);
-    let answer = Frame::new(MAC_BRIDGE, MAC_UPLINK).sctp(
-        at(POD_FAR, FAR_DIAMETER),
-        at(POD_A, 40_000 - 32_768 + 1_024),
-        &chunk(sctp::INIT_ACK, &[7; 301]),
-    );
-    let large = from_a().sctp_without_checksum(at(POD_A, 5_000), at(DATABASE, DIAMETER), &data(3_000));
-    let fragment = |port, to, bytes: &[u8]| {
-        let frame = from_a().fragment(11, 0, true);
-        from_pod(A::packet(
-            &frame,
-            A::at(POD_A),
-            A::at(to),
-            132,
-            &sctp::packet(5_000, port, bytes),
-        ))
-    };
-    let tunnelled = from_wire().vxlan((FAR, 51_000), (NODE, 4789), VNI, &answer)?;
-    let node_port = from_wire().sctp(at(CLIENT, 33_000), at(NODE, 30_085), &init());
-    Ok(vec![
-        ("SCTP to a service", from_pod(sent(40_000, at(WEB, SIGNAL), &init()))),
-        (
-            "SCTP to a service, from a port that stays",
-            from_pod(sent(5_000, at(WEB, SIGNAL), &init())),
-        ),
-        ("SCTP far away", from_pod(sent(40_000, at(DATABASE, DIAMETER), &init()))),
-        (
-            "SCTP far away, a message",
-            from_pod(sent(40_000, at(DATABASE, DIAMETER), &data(1_333))),
-        ),
-        (
-            "SCTP without a checksum",
-            from_pod(from_a().sctp_without_checksum(at(POD_A, 40_000), at(DATABASE, DIAMETER), &init())),
-        ),
-        (
-            "SCTP and an answer out of the tunnel",
-            visit(Hook::FromWire, UPLINK, tunnelled.clone()),
-        ),
-        (
-            "SCTP out of the tunnel, yet to be segmented",
-            segmented(visit(Hook::FromWire, UPLINK, tunnelled), GSO_BY_FRAGS),
-        ),
-        (
-            "SCTP into the tunnel, yet to be segmented",
-            segmented(from_pod(large.clone()), GSO_BY_FRAGS),
-        ),
-        ("SCTP too large for the tunnel", from_pod(large)),
-        (
-            "SCTP outside, yet to be segmented",
-            segmented(from_pod(sent(5_000, at(CLIENT, SIGNAL), &data(3_000))), GSO_BY_FRAGS),
-        ),
-        ("SCTP outside", from_pod(sent(40_000, at(CLIENT, SIGNAL), &init()))),
-        ("SCTP to a pod", from_pod(sent(40_000, at(POD_B, SIGNAL), &init()))),
-        (
-            "SCTP to a service without endpoints",
-            from_pod(sent(40_000, at(EMPTY, SIGNAL), &init())),
-        ),
-        (
-            "a message to a service without endpoints",
-            from_pod(sent(40_000, at(EMPTY, SIGNAL), &data(5))),
-        ),
-        ("a fragment of SCTP", fragment(SIGNAL, WEB, &data(40))),
-        (
-            "a fragment of SCTP to another port",
-            fragment(DIAMETER, DATABASE, &data(40)),
-        ),
-        ("SCTP without a chunk", from_pod(sent(40_000, at(WEB, SIGNAL), &[]))),
-        ("SCTP to a node port", visit(Hook::FromWire, UPLINK, node_port.clone())),
-        ("SCTP to a node port, XDP", visit(Hook::FromWireXdp, UPLINK, node_port)),
-        (
-            "the node to a service, SCTP",
-            visit(
-                Hook::FromHost,
-                BRIDGE,
-                Frame::new(MAC_BRIDGE, MAC_BRIDGE).sctp(at(GATEWAY, 45_000), at(DATABASE, DIAMETER), &init()),
-            ),
-        ),
-        (
-            "SCTP of the node into the tunnel, yet to be segmented",
-            segmented(
-                visit(
-                    Hook::FromHost,
-                    BRIDGE,
-                    Frame::new(MAC_BRIDGE, MAC_BRIDGE).sctp(at(GATEWAY, 5_001), at(DATABASE, DIAMETER), &data(3_000)),
-                ),
-                GSO_BY_FRAGS,
-            ),
-        ),
-    ])
-}
-
-/// What one family alone has.
-fn discovery() -> Vec<(&'static str, Visit)> {
-    let from_pod = |frame: Vec<u8>| visit(Hook::FromPod, PORT_A, frame);
-    let solicits = |frame: Frame, source: [u8; 16], target: [u8; 16]| {
-        let option = [&[1, 1][..], &frame.from].concat();
-        let payload = [&target[..], &option].concat();
-        frame
-            .ttl(255)
-            .icmp(source, solicited(target), Icmpv6Type::NeighborSolicitation, &payload)
-    };
-    let group = Frame::new(MAC_A, [0x33, 0x33, 0xff, 0, 0, 1]);
-    let from_host = Frame::new(MAC_BRIDGE, [0x33, 0x33, 0xff, 0, 0, 1]);
-    vec![
-        (
-            "ARP for the gateway",
-            from_pod(arp((MAC_A, [0xff; 6]), 1, (MAC_A, POD_A), ([0; 6], GATEWAY))),
-        ),
-        (
-            "ARP for nobody",
-            from_pod(arp((MAC_A, [0xff; 6]), 1, (MAC_A, POD_A), ([0; 6], [10, 244, 1, 99]))),
-        ),
-        (
-            "a solicitation of the gateway",
-            from_pod(solicits(group, six(POD_A), six(GATEWAY))),
-        ),
-        (
-            "a solicitation of a pod",
-            from_pod(solicits(group, six(POD_A), six(POD_B))),
-        ),
-        (
-            "a solicitation of nobody",
-            from_pod(solicits(group, six(POD_A), six([10, 244, 1, 99]))),
-        ),
-        (
-            "a solicitation by another",
-            from_pod(solicits(group, six(POD_B), six(GATEWAY))),
-        ),
-        ("a probe", from_pod(solicits(group, [0; 16], six(POD_A)))),
-        (
-            "the stack solicits a pod",
-            visit(Hook::FromHost, BRIDGE, solicits(from_host, six(GATEWAY), six(POD_B))),
-        ),
-        (
-            "the stack solicits a service",
-            visit(Hook::FromHost, BRIDGE, solicits(from_host, six(GATEWAY), six(WEB))),
-        ),
-    ]
-}
-
-/// The group in which whoever has the address is solicited (RFC 4291, section 2.7.1).
-fn solicited(target: [u8; 16]) -> [u8; 16] {
-    let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0];
-    group[13..].copy_from_slice(&target[13..]);
-    group
 }
 
 /// The frames of both families.

@@ -3,7 +3,7 @@
 use netpath_common::abi::route::{VIA_DIRECT, VIA_TUNNEL};
 
 use super::{
-    families::{DUAL, Nodes, dual_facts, kernel_routes, key6, nodes, planned, route6, tunnel},
+    dual::{DUAL, Nodes, dual_facts, kernel_routes, key6, nodes, planned, route6, tunnel},
     *,
 };
 

@@ -5,8 +5,9 @@ use netpath_common::reason::Reason;
 use netpath_ebpf::{encap::PEER_MAC, packet::GSO_BY_FRAGS, path, scratch::Scratch};
 use netpath_tests::{
     frame::{Frame, Socket, ip_packet},
+    packet::HostPacket,
     sctp::{DATA, SHUTDOWN_ACK, chunk, init, packet, without_checksum},
-    tables::{HostPacket, HostTables},
+    tables::HostTables,
     verdict::Verdict,
 };
 
