@@ -23,6 +23,7 @@ const VXLAN_PORT: u16 = 4789;
 const HELD: Verdict = Verdict::Kept(Reason::FragmentHeld);
 const RELEASED: Verdict = Verdict::Kept(Reason::FragmentsReleased);
 const LOST: Verdict = Verdict::Drop(Reason::FragmentWithoutHead);
+const TO_A: Verdict = Verdict::Endpoint { ifindex: PORT_A };
 const TO_B: Verdict = Verdict::Endpoint { ifindex: PORT_B };
 
 /// The scenarios' tables, and a service over UDP at the node's port and an address of its own.
@@ -134,43 +135,35 @@ fn to_a_balancers_address_from_outside<A: At>() -> Result<()> {
     in_every_order::<A>(Hook::FromWire, &sent, &translated, TO_B)
 }
 
+/// Sends fragments, the last first: three are held, and come in anew behind the first. What arrived of each, in the order of their
+/// offsets again.
+fn last_first(tables: &mut HostTables, hook: Hook, sent: &[Vec<u8>], verdict: Verdict) -> Vec<Vec<u8>> {
+    let came: Vec<_> = sent.iter().rev().flat_map(|frame| come(tables, hook, frame)).collect();
+    let expected = [&[HELD, HELD, HELD, RELEASED][..], &[verdict; 4]].concat();
+    assert_eq!(verdicts(&came), expected);
+    let mut arrived: Vec<_> = came.into_iter().skip(4).map(|(_, frame)| frame).collect();
+    arrived[1..].reverse();
+    arrived
+}
+
 /// Under the node's address, and the answer to it.
 fn out_and_back<A: At>() -> Result<()> {
     let mut tables = tables::<A>();
-    let mut came = Vec::new();
-    for frame in fragments::<A>(from_a(), at(POD_A, PORT), at(CLIENT, 53))?.iter().rev() {
-        came.extend(come(&mut tables, Hook::FromPod, frame));
-    }
     let out = Verdict::Wire {
         reason: Reason::ToOutside,
         next_hop: NextHop::ROUTED,
     };
-    assert_eq!(verdicts(&came), [HELD, HELD, HELD, RELEASED, out, out, out, out]);
-    let headers = came[4].1.len() - 24;
-    let port = u16::from_be_bytes([came[4].1[headers], came[4].1[headers + 1]]);
+    let sent = fragments::<A>(from_a(), at(POD_A, PORT), at(CLIENT, 53))?;
+    let left = last_first(&mut tables, Hook::FromPod, &sent, out);
+    let headers = left[0].len() - 24;
+    let port = u16::from_be_bytes([left[0][headers], left[0][headers + 1]]);
     assert!(NAT.contains(&port), "{port}");
-    let mut expected = fragments::<A>(from_a().ttl(63), at(NODE, port), at(CLIENT, 53))?;
-    expected[1..].reverse();
-    assert_eq!(
-        came[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
-        expected.iter().collect::<Vec<_>>()
-    );
+    assert_eq!(left, fragments::<A>(from_a().ttl(63), at(NODE, port), at(CLIENT, 53))?);
 
-    let mut back = Vec::new();
-    for frame in fragments::<A>(from_wire(), at(CLIENT, 53), at(NODE, port))?
-        .iter()
-        .rev()
-    {
-        back.extend(come(&mut tables, Hook::FromWire, frame));
-    }
-    let to_a = Verdict::Endpoint { ifindex: PORT_A };
-    assert_eq!(verdicts(&back), [HELD, HELD, HELD, RELEASED, to_a, to_a, to_a, to_a]);
-    let mut expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(CLIENT, 53), at(POD_A, PORT))?;
-    expected[1..].reverse();
-    assert_eq!(
-        back[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
-        expected.iter().collect::<Vec<_>>()
-    );
+    let answer = fragments::<A>(from_wire(), at(CLIENT, 53), at(NODE, port))?;
+    let back = last_first(&mut tables, Hook::FromWire, &answer, TO_A);
+    let expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(CLIENT, 53), at(POD_A, PORT))?;
+    assert_eq!(back, expected);
     Ok(())
 }
 
@@ -182,28 +175,23 @@ fn answers_of_a_backend_elsewhere<A: At>() -> Result<()> {
         Hook::FromPod,
         &from_a().udp(at::<A>(POD_A, PORT), at(DATABASE, 53), b"?")?,
     );
-    let mut back = Vec::new();
     let inner = fragments::<A>(Frame::new(MAC_BRIDGE, PEER_MAC), at(POD_FAR, 5353), at(POD_A, SEEN))?;
-    for frame in inner.iter().rev() {
-        let frame = from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, frame)?;
-        back.extend(come(&mut tables, Hook::FromWire, &frame));
-    }
-    let to_a = Verdict::Endpoint { ifindex: PORT_A };
-    assert_eq!(verdicts(&back), [HELD, HELD, HELD, RELEASED, to_a, to_a, to_a, to_a]);
-    let mut expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(DATABASE, 53), at(POD_A, PORT))?;
-    expected[1..].reverse();
-    assert_eq!(
-        back[4..].iter().map(|(_, frame)| frame).collect::<Vec<_>>(),
-        expected.iter().collect::<Vec<_>>()
-    );
+    let back = last_first(&mut tables, Hook::FromWire, &in_tunnels(&inner)?, TO_A);
+    let expected = fragments::<A>(Frame::new(MAC_BRIDGE, MAC_A), at(DATABASE, 53), at(POD_A, PORT))?;
+    assert_eq!(back, expected);
     Ok(())
+}
+
+/// Frames as another node's tunnel brings them.
+fn in_tunnels(inner: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+    let wrap = |inner: &Vec<u8>| from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, inner);
+    inner.iter().map(wrap).collect()
 }
 
 /// Held with their outer headers, so that they come out of the tunnel when they come in anew.
 fn through_a_tunnel_to_the_node<A: At>() -> Result<()> {
     let inner = fragments::<A>(Frame::new(MAC_BRIDGE, PEER_MAC), at(POD_FAR, PORT), at(NODE, NODE_PORT))?;
-    let wrap = |inner: &Vec<u8>| from_wire().vxlan((FAR, 51_000), (NODE, VXLAN_PORT), VNI, inner);
-    let sent = inner.iter().map(wrap).collect::<Result<Vec<_>>>()?;
+    let sent = in_tunnels(&inner)?;
     let translated = fragments::<A>(
         Frame::new(MAC_BRIDGE, MAC_B),
         at(POD_FAR, PORT),
