@@ -62,11 +62,23 @@ struct Both {
 impl Both {
     fn new(chance: &mut Chance) -> Self {
         let both: &[world::Family] = &[world::Family::V4, world::Family::V6];
-        let families = chance.of(&[both, both, &both[..1], &both[1..]]);
+        let (v4, v6) = (&both[..1], &both[1..]);
+        let (families, own) = chance.of(&[
+            (both, both),
+            (both, both),
+            (both, v4),
+            (v4, v4),
+            (v4, both),
+            (v6, v6),
+            (v6, both),
+            (v6, v4),
+        ]);
         let settings = Settings {
             families,
+            own,
+            uplink: chance.of(&[own, both]),
             // The smaller one is too narrow for IPv6 in tunnels over IPv6, and so for pods where there is no IPv4.
-            mtu: if families == &both[1..] {
+            mtu: if own == v6 {
                 1500
             } else {
                 chance.of(&[1500, 1500, 1349])
@@ -83,9 +95,6 @@ impl Both {
             alike: chance.of(&[true, false]),
             relays: chance.of(&[true, false]),
         };
-        let own = world::OWN
-            .iter()
-            .filter(|own| settings.families.contains(&world::Family::of(**own)));
         let facts = NodeFacts {
             node_port_addresses: settings.node_port_addresses.parse().unwrap(),
             node_ports_have_sources: settings.node_ports_have_sources,
@@ -96,7 +105,7 @@ impl Both {
             vxlan_port: world::VXLAN_PORT,
             local_routes: world::LOCAL.into(),
             uplink: Uplink {
-                addresses: own.map(|own| segment(*own)).collect(),
+                addresses: settings.addresses().map(segment).collect(),
                 mtu: settings.mtu.into(),
                 ..facts().uplink
             },
@@ -111,7 +120,7 @@ impl Both {
             nodes: Nodes::default(),
             planner: Planner::default(),
         };
-        let a = node(chance, "a", settings.families);
+        let a = node(chance, "a", &settings);
         both.take(Event::Node("a".to_owned(), Some(Box::new(a))));
         both
     }
@@ -337,31 +346,46 @@ impl Numbers {
     }
 }
 
-/// Clusters from one seed on; how many frontends had a backend, so that it shows if all were empty.
-fn run(mut seed: u64, clusters: usize) -> usize {
-    let mut served = 0;
+/// What clusters have at their end, so that it shows if all were empty.
+#[derive(Default)]
+struct Seen {
+    services: usize,
+    /// Pod subnets behind tunnels of IPv4, and of IPv6.
+    tunnels: [usize; 2],
+}
+
+/// Clusters from one seed on.
+fn run(mut seed: u64, clusters: usize) -> Seen {
+    let mut seen = Seen::default();
     for _ in 0..clusters {
         seed += 1;
         let mut chance = Chance(seed << 32);
         let mut both = Both::new(&mut chance);
         for number in 0..EVENTS {
-            both.take(event(&mut chance, both.settings.families));
+            both.take(event(&mut chance, &both.settings));
             if let Some(difference) = both.drift().or_else(|| both.difference()) {
                 panic!("cluster {seed:#x}, event {number}: {difference}\n{:#?}", both.world);
             }
         }
-        served += both.cluster.services.len() * usize::from(!both.cluster.slices.is_empty());
+        seen.services += both.cluster.services.len() * usize::from(!both.cluster.slices.is_empty());
+        for way in planned::kernel_ways(both.planner.last()).values() {
+            if let Way::Tunnel { remote, .. } = way {
+                seen.tunnels[usize::from(remote.is_ipv6())] += 1;
+            }
+        }
     }
-    served
+    seen
 }
 
 #[test]
 fn a_hundred_thousand_plans_keep_what_the_api_promises() {
     let clusters = CASES / EVENTS;
     let halves = [SEED, SEED + 0x1_0000].map(|seed| thread::spawn(move || run(seed, clusters / 2)));
-    let served: usize = halves.into_iter().map(|half| half.join().expect("as promised")).sum();
+    let [one, other] = halves.map(|half| half.join().expect("as promised"));
+    let services = one.services + other.services;
+    let [over_ipv4, over_ipv6] = [0, 1].map(|family| one.tunnels[family] + other.tunnels[family]);
     assert!(
-        served > clusters,
-        "{served} services at the end of {clusters} clusters: too few to tell"
+        services > clusters && over_ipv4 > clusters / 4 && over_ipv6 > clusters / 20,
+        "{services} services, {over_ipv4} tunnels over IPv4 and {over_ipv6} over IPv6 at the end of {clusters} clusters: too few to tell"
     );
 }

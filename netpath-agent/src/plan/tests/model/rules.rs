@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use self::endpoints::{candidates, endpoints, goes, ready_here, slices};
 pub use self::nodes::{Nodes, Way};
-use super::world::{ALLOWED_EXTERNAL, Family, LOCAL, OWN, SERVICE_RANGES, Settings, VXLAN_PORT, World};
+use super::world::{ALLOWED_EXTERNAL, Family, LOCAL, SERVICE_RANGES, Settings, VXLAN_PORT, World};
 use crate::model::ObjectName;
 
 /// An address and a port.
@@ -161,7 +161,9 @@ impl Owned<'_> {
         external.retain(|address| allowed(address) && may_share(address) && !balancers.contains(address));
 
         // What leads to the nodes from outside must not go back there, unless the node itself has it.
-        let is_local = |address: &IpAddr| OWN.contains(address) || LOCAL.iter().any(|range| range.contains(address));
+        let is_local = |address: &IpAddr| {
+            settings.addresses().any(|own| own == *address) || LOCAL.iter().any(|range| range.contains(address))
+        };
         let shared = balancers.iter().chain(&external).filter(|address| !is_local(address));
         promises.addresses.extend(shared.map(|address| (*address, false)));
         promises.addresses.extend(own.iter().map(|address| (*address, true)));
@@ -326,7 +328,7 @@ fn may_open(port: i32, protocol: u8) -> bool {
 /// kube-proxy's `--nodeport-addresses`: addresses of the node in one of the ranges, or its primary one of each family.
 fn opened(settings: &Settings, family: Family) -> (BTreeSet<IpAddr>, Kind) {
     let local = LOCAL.iter().map(|range| range.addr());
-    let all = OWN.into_iter().chain(local);
+    let all = settings.addresses().chain(local);
     let own: Vec<IpAddr> = all.filter(|own| Family::of(*own) == family).collect();
     let loopback = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -334,7 +336,10 @@ fn opened(settings: &Settings, family: Family) -> (BTreeSet<IpAddr>, Kind) {
     };
     match settings.node_port_addresses {
         "all" => (own.into_iter().collect(), Kind::NodePort),
-        "primary" => ([own[0]].into(), Kind::NodePortHere),
+        "primary" => {
+            let internal = own.into_iter().take(usize::from(settings.own.contains(&family)));
+            (internal.collect(), Kind::NodePortHere)
+        }
         ranges => {
             let ranges: Vec<IpNet> = ranges.split(',').map(|range| range.parse().unwrap()).collect();
             let is_in = |address: &IpAddr| ranges.iter().any(|range| range.contains(address));

@@ -22,7 +22,8 @@ use self::{services::service, slices::slice};
 use super::chance::Chance;
 use crate::model::ObjectName;
 
-/// The addresses of node `a`, whose promises are asked for: the first of each family is its InternalIP.
+/// The addresses of node `a`, whose promises are asked for, as far as its uplink has the family: the first of each may be its
+/// InternalIP.
 pub const OWN: [IpAddr; 4] = [
     v4([192, 168, 1, 11]),
     v4([203, 0, 113, 77]),
@@ -103,8 +104,12 @@ pub fn segment(address: IpAddr) -> IpNet {
 /// What the operator set.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The families that pods have, and node `a` itself.
+    /// The families that pods have.
     pub families: &'static [Family],
+    /// Those of node `a`'s InternalIPs: IPv4 at least where its pods have that.
+    pub own: &'static [Family],
+    /// Those that its uplink has addresses of: more, perhaps.
+    pub uplink: &'static [Family],
     /// What the uplink takes.
     pub mtu: u16,
     pub node_port_addresses: &'static str,
@@ -112,6 +117,13 @@ pub struct Settings {
     /// Whether nodes choose alike for what comes from outside, and whether they relay it to each other.
     pub alike: bool,
     pub relays: bool,
+}
+
+impl Settings {
+    /// The addresses of node `a`, those of its uplink.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        OWN.into_iter().filter(|own| self.uplink.contains(&Family::of(*own)))
+    }
 }
 
 /// The objects, as the API has them.
@@ -138,13 +150,13 @@ pub enum Event {
 }
 
 /// Any event.
-pub fn event(chance: &mut Chance, families: &[Family]) -> Event {
+pub fn event(chance: &mut Chance, settings: &Settings) -> Event {
     let goes = chance.one_in(5);
     match chance.below(10) {
         0 => {
             let name = chance.of(&["a", "b", "c"]);
             let stays = name == "a" || !goes;
-            Event::Node(name.to_owned(), stays.then(|| Box::new(node(chance, name, families))))
+            Event::Node(name.to_owned(), stays.then(|| Box::new(node(chance, name, settings))))
         }
         1..=4 => {
             let name = ObjectName::new(chance.mostly(&["web", "shop"]), chance.of(&["x", "y", "z"]));

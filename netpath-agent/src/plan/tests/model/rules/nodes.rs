@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
-use super::super::world::{Family, OWN, ROUTERS, Settings, World, segment};
+use super::super::world::{Family, ROUTERS, Settings, World, segment};
 
 /// How a packet gets to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,15 +74,15 @@ fn first(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
     addresses.iter().copied().find(|address| Family::of(*address) == family)
 }
 
-fn on_segment(address: IpAddr) -> bool {
-    OWN.iter().any(|own| segment(*own).contains(&address))
+fn on_segment(address: IpAddr, settings: &Settings) -> bool {
+    settings.addresses().any(|own| segment(own).contains(&address))
 }
 
 impl Nodes {
     pub fn of(world: &World, settings: &Settings) -> Self {
         let own = internal_ips(&world.nodes["a"]);
         let mut nodes = Self {
-            addresses: OWN.into(),
+            addresses: settings.addresses().collect(),
             own: pod_cidrs(&world.nodes["a"], settings.families),
             subnets: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -107,7 +107,8 @@ impl Nodes {
             }
             for address in &theirs {
                 let family = Family::of(*address);
-                if settings.families.contains(&family) {
+                // Tunnels of IPv4 bring pods' packets of IPv6 too: from whom is known also where no pod has IPv4.
+                if family == Family::V4 || settings.families.contains(&family) {
                     let way = way(&own, Some(*address), family, &theirs, settings);
                     nodes.others.extend(way.map(|way| (IpNet::from(*address), way)));
                 }
@@ -139,7 +140,7 @@ impl Nodes {
 
 /// The way to what is of a family and has this address on a node, or none.
 fn way(own: &[IpAddr], address: Option<IpAddr>, family: Family, theirs: &[IpAddr], settings: &Settings) -> Option<Way> {
-    if let Some(neighbour) = address.filter(|address| on_segment(*address) && first(own, family).is_some()) {
+    if let Some(neighbour) = address.filter(|address| on_segment(*address, settings) && first(own, family).is_some()) {
         return Some(Way::Direct(neighbour));
     }
     let over = |outer| Some((first(own, outer)?, first(theirs, outer)?));
@@ -152,7 +153,7 @@ fn way(own: &[IpAddr], address: Option<IpAddr>, family: Family, theirs: &[IpAddr
         return None;
     }
     let router = ROUTERS.iter().find(|(node, _)| *node == remote);
-    let next_hop = match on_segment(remote) {
+    let next_hop = match on_segment(remote, settings) {
         true => Some(remote),
         false => router.map(|(_, router)| *router),
     };

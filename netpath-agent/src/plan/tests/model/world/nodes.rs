@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{Family, net4, net6, v4, v6};
+use super::{Family, Settings, net4, net6, v4, v6};
 use crate::plan::tests::model::chance::Chance;
 
 const BOTH: &[Family] = &[Family::V4, Family::V6];
@@ -68,16 +68,19 @@ fn addresses(chance: &mut Chance, name: &str) -> Vec<IpAddr> {
     addresses
 }
 
-/// A node with pods of these families. Node `a` has its addresses of them on the segment, any other anywhere.
-pub fn node(chance: &mut Chance, name: &str, families: &[Family]) -> core::Node {
+/// A node with pods. Node `a` has its addresses on the segment, any other anywhere.
+pub fn node(chance: &mut Chance, name: &str, settings: &Settings) -> core::Node {
     let addresses = match name {
         "a" => {
-            let own = families.iter().map(|family| address(name, *family, Network::Segment));
+            let own = settings
+                .own
+                .iter()
+                .map(|family| address(name, *family, Network::Segment));
             own.collect()
         }
         _ => addresses(chance, name),
     };
-    let subnets = families.iter().map(|family| subnet(name, *family));
+    let subnets = settings.families.iter().map(|family| subnet(name, *family));
     let zone = chance.of(&[Some("z1"), Some("z2"), None]);
     let labels = zone.map(|zone| [("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into());
     let addresses = addresses.into_iter().map(|address| core::NodeAddress {
