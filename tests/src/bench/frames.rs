@@ -189,7 +189,7 @@ fn of_family<A: Ip>(site: &Site, config: &Config, hosts: &Hosts<A>) -> Result<Ve
     ])
 }
 
-/// A frame that the program on a pod's veth looks at and leaves as it is.
+/// A frame that the program on a pod's veth has no use for: it is neither ARP nor IP.
 ///
 /// # Errors
 /// When the node's tables cannot be read.
@@ -206,7 +206,7 @@ pub fn foreign(site: &Site) -> Result<Frame> {
         ifindex: port.ifindex,
         first: None,
         bytes,
-        verdict: "pass",
+        verdict: "drop",
     })
 }
 
