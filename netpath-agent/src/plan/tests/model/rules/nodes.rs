@@ -28,7 +28,7 @@ pub enum Way {
     },
 }
 
-/// The nodes as node `a` has to know them.
+/// The nodes as node `a` must know them.
 #[derive(Debug, Default)]
 pub struct Nodes {
     /// The addresses of all nodes.
@@ -43,13 +43,16 @@ pub struct Nodes {
     pub pod_mtu: u16,
 }
 
-/// What a tunnel adds to a packet: IP, UDP, VXLAN and the inner frame's Ethernet header.
-fn header(end: IpAddr) -> u16 {
-    let ip = match end {
-        IpAddr::V4(_) => 20,
-        IpAddr::V6(_) => 40,
+/// The least that IPv6 needs.
+const LEAST: u16 = 1280;
+
+/// What a tunnel over a family leaves of a packet: it adds IP, UDP, VXLAN and the inner frame's Ethernet header.
+fn left(over: Family, settings: &Settings) -> u16 {
+    let ip = match over {
+        Family::V4 => 20,
+        Family::V6 => 40,
     };
-    ip + 8 + 8 + 14
+    settings.mtu - ip - 8 - 8 - 14
 }
 
 fn internal_ips(node: &core::Node) -> Vec<IpAddr> {
@@ -86,16 +89,16 @@ impl Nodes {
             own: pod_cidrs(&world.nodes["a"], settings.families),
             subnets: BTreeMap::new(),
             others: BTreeMap::new(),
-            pod_mtu: settings.mtu - header(own[0]),
+            pod_mtu: left(Family::of(own[0]), settings),
         };
         for (name, node) in &world.nodes {
             let theirs = internal_ips(node);
             nodes.addresses.extend(&theirs);
             // Where there is one tunnel of IPv6, what comes by another may go on through it.
             let only_ipv6 = first(&theirs, Family::V4).is_none() && !theirs.is_empty();
-            let ipv6_fits = settings.mtu >= 1280 + 40 + 8 + 8 + 14;
-            if settings.families.contains(&Family::V6) && only_ipv6 && ipv6_fits {
-                nodes.pod_mtu = settings.mtu - 40 - 8 - 8 - 14;
+            let narrow = left(Family::V6, settings);
+            if settings.families.contains(&Family::V6) && only_ipv6 && narrow >= LEAST {
+                nodes.pod_mtu = narrow;
             }
             if name == "a" {
                 continue;
@@ -149,7 +152,7 @@ fn way(own: &[IpAddr], address: Option<IpAddr>, family: Family, theirs: &[IpAddr
         (None, Family::V6) => over(Family::V6)?,
         (None, Family::V4) => return None,
     };
-    if family == Family::V6 && settings.mtu - header(remote) < 1280 {
+    if family == Family::V6 && left(Family::of(remote), settings) < LEAST {
         return None;
     }
     let router = ROUTERS.iter().find(|(node, _)| *node == remote);
