@@ -14,6 +14,7 @@ mod maglev;
 mod mirror;
 mod report;
 mod sets;
+pub mod sockets;
 #[cfg(test)]
 mod tests;
 

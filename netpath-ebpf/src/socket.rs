@@ -215,7 +215,7 @@ fn expect<A: Address, T: Tables<A>>(tables: &mut T, asked: &SocketKey<A>, backen
         address: asked.address,
         port: asked.port,
         reserved: [0; 2],
-        set: 0,
+        set: backend.set,
     };
     if tables.socket_peer(&back) != Some(shown) {
         tables.remember_socket_peer(&back, &shown);

@@ -2,6 +2,8 @@
 //! only device is the loopback device; servers stand there for pods. What the programs remember is held against the host
 //! build's.
 
+mod ended;
+
 use std::{
     collections::BTreeMap,
     io::ErrorKind,

@@ -27,7 +27,7 @@ use crate::datapath::{attach, cgroup, pins::Pins};
 use crate::family::{V4, V6, gateway};
 use crate::foreign::Finding;
 use crate::model::{Cluster, Problem};
-use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, sysctl, uplink::Uplink};
+use crate::net::{Netlink, bridge::Bridge, overlay::Overlay, socket_diag, sysctl, uplink::Uplink};
 use crate::plan::{Device, NodeFacts, Plan, Planner};
 use crate::report::{Events, Reason};
 
@@ -54,6 +54,8 @@ pub struct Node {
     host_ports_on: BTreeSet<IpAddr>,
     /// What others have on this node.
     foreign: BTreeSet<Finding>,
+    /// Why the node's own sockets cannot be told that their backend is gone.
+    unable: Option<String>,
     events: Events,
 }
 
@@ -101,6 +103,7 @@ impl Node {
             left_over: None,
             host_ports_on: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            unable: socket_diag::shortcoming(),
             events,
         })
     }
@@ -172,6 +175,7 @@ impl Node {
             self.host_ports_on = own;
         }
         warnings.extend(self.left_over.clone());
+        warnings.extend(self.unable.clone());
         match sysctl::port_warning(&self.settings.nat_ports) {
             Ok(warning) => warnings.extend(warning),
             Err(error) => {
@@ -232,7 +236,7 @@ impl Node {
         let changes = self.planner.take_changes();
         let plan = self.planner.last();
         let report = self.applier.follow(plan, &changes);
-        if report.tables.is_empty() {
+        if report.tables.is_empty() && report.aborted == 0 {
             debug!("maps hold the plan");
         } else {
             info!(changes = %report, "maps changed");

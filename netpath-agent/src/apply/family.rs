@@ -48,6 +48,7 @@ pub struct Tables<F: Family> {
     maglev: Maglev,
     sources: Mirror<F::SourceKey, u32>,
     connections: Table<F::Tuple, F::Connection>,
+    sockets: Table<F::SocketKey, F::SocketPeer>,
     /// The flows that the last plan let stay; `None` while others than those may be left.
     datagrams: Option<Datagrams<F>>,
     /// The frontends that were refused, and are tried again with every plan.
@@ -73,6 +74,7 @@ impl<F: Family> Tables<F> {
             maglev: Maglev::adopt(F::NAMES.maglev, tables::maglev::<F>(pins)?)?,
             sources: Mirror::adopt(F::NAMES.source, tables::sources::<F>(pins)?, |_| true)?,
             connections: tables::connections::<F>(pins)?,
+            sockets: tables::sockets::<F>(pins)?,
             datagrams: None,
             refused: BTreeSet::new(),
             uses: HashMap::new(),
@@ -278,7 +280,7 @@ impl<F: Family> Tables<F> {
         taken
     }
 
-    /// Forgets the datagrams' connections that may not stay, if there may be such.
+    /// Forgets the datagrams' connections that may not stay, and aborts sockets that may not, if there may be such.
     fn forget(&mut self, datagrams: Datagrams<F>, some_end: bool, report: &mut Report) {
         if some_end {
             // A program that chose before the frontend moved has made its connection known by then.
@@ -288,6 +290,10 @@ impl<F: Family> Tables<F> {
                 Ok(count) => report.table(F::NAMES.conntrack).removed += 2 * count,
                 // Tried again with the next plan.
                 Err(error) => return report.fail("connections to backends that are gone".to_owned(), &error),
+            }
+            match datagrams.abort(&self.sockets) {
+                Ok(count) => report.aborted += count,
+                Err(error) => return report.fail("sockets that are led to backends that are gone".to_owned(), &error),
             }
         }
         self.datagrams = Some(datagrams);

@@ -1,12 +1,13 @@
 //! Datagrams to a backend that stopped serving: their connections are forgotten, so that the next packet chooses among
-//! those that serve. A connection of TCP or SCTP ends by itself, and its peer's next SYN or INIT chooses anew; UDP has nothing of
-//! the kind.
+//! those that serve, and the node's own sockets that were led there are aborted. A connection of TCP or SCTP ends by itself, and
+//! its peer's next SYN or INIT chooses anew; UDP has nothing of the kind.
 //!
 //! A backend that is no longer chosen but still answers, such as one on its way out, keeps its flows. So does each whose
 //! frontend now has another traffic policy.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    iter,
     sync::Arc,
 };
 
@@ -15,6 +16,7 @@ use netpath_common::abi::{
     service::{Backend, Frontend, HOST_PORT_SETS},
 };
 
+use super::sockets;
 use crate::{
     datapath::{error::Result, maps::Table},
     family::Family,
@@ -22,10 +24,15 @@ use crate::{
 };
 
 /// IP protocol number of UDP.
-const UDP: u8 = 17;
+pub const UDP: u8 = 17;
 
-/// The flows that a plan lets stay: the frontends of UDP, each with whoever answers.
-pub struct Datagrams<F: Family>(BTreeMap<F::Frontend, Arc<[F::Backend]>>);
+/// The flows that a plan lets stay.
+pub struct Datagrams<F: Family> {
+    /// The frontends of UDP, each with whoever answers.
+    serving: BTreeMap<F::Frontend, Arc<[F::Backend]>>,
+    /// The node's own addresses.
+    own: Vec<F>,
+}
 
 /// The protocol of a frontend.
 fn protocol<F: Family>(frontend: &F::Frontend) -> u8 {
@@ -38,17 +45,18 @@ impl<F: Family> Datagrams<F> {
     pub fn of(plan: &FamilyPlan<F>) -> Self {
         let services = plan.services.iter();
         let datagrams = services.filter(|(frontend, _)| protocol::<F>(frontend) == UDP);
-        Self(
-            datagrams
+        Self {
+            serving: datagrams
                 .map(|(frontend, service)| (*frontend, Arc::clone(&service.serving)))
                 .collect(),
-        )
+            own: plan.endpoints.keys().copied().collect(),
+        }
     }
 
     /// Whether a flow that may have begun before cannot stay.
     pub fn end_some_of(&self, before: &Self) -> bool {
-        let frontends = self.0.keys().chain(before.0.keys());
-        let at = |datagrams: &Self, frontend| datagrams.0.get(frontend).cloned();
+        let frontends = self.serving.keys().chain(before.serving.keys());
+        let at = |datagrams: &Self, frontend| datagrams.serving.get(frontend).cloned();
         frontends
             .into_iter()
             .any(|frontend| may_end::<F>(at(before, frontend).as_deref(), at(self, frontend).as_deref()))
@@ -60,8 +68,8 @@ impl<F: Family> Datagrams<F> {
         for frontend in frontends.iter().filter(|frontend| protocol::<F>(frontend) == UDP) {
             let now = plan.services.get(frontend).map(|service| Arc::clone(&service.serving));
             let before = match &now {
-                Some(now) => self.0.insert(*frontend, Arc::clone(now)),
-                None => self.0.remove(frontend),
+                Some(now) => self.serving.insert(*frontend, Arc::clone(now)),
+                None => self.serving.remove(frontend),
             };
             some_end |= may_end::<F>(before.as_deref(), now.as_deref());
         }
@@ -74,18 +82,36 @@ impl<F: Family> Datagrams<F> {
     /// [`crate::datapath::error::Error::Map`].
     pub fn forget(&self, connections: &mut Table<F::Tuple, F::Connection>) -> Result<usize> {
         let stay: HashSet<(&F::Frontend, &F::Backend)> = self
-            .0
+            .serving
             .iter()
             .flat_map(|(frontend, serving)| serving.iter().map(move |backend| (frontend, backend)))
             .collect();
         forget::<F>(connections, |frontend, backend, set| {
             // What no service translated concerns us only where a service answers by now. Those of hostPorts are the CNI
             // plugin's.
-            let by_service = (1..HOST_PORT_SETS).contains(&set) || self.0.contains_key(frontend);
+            let by_service = (1..HOST_PORT_SETS).contains(&set) || self.serving.contains_key(frontend);
             // What another node relayed was chosen at the frontend without an address.
             let anywhere = || Frontend::<F>::anywhere((*frontend).into()).into();
             let stays = || stay.contains(&(frontend, backend)) || stay.contains(&(&anywhere(), backend));
             protocol::<F>(frontend) == UDP && by_service && !stays()
+        })
+    }
+
+    /// Aborts every connected socket of the node that was led to a backend and cannot stay there. Returns how many that were.
+    ///
+    /// # Errors
+    /// As [`sockets::abort`].
+    pub fn abort(&self, led: &Table<F::SocketKey, F::SocketPeer>) -> Result<usize> {
+        sockets::abort::<F>(led, |asked, backend, set| {
+            let stays = |frontend: Frontend<F>| {
+                let serving = self.serving.get(&frontend.into());
+                serving.is_some_and(|serving| serving.contains(backend))
+            };
+            // A port that is on all addresses of the node is asked for on more of them than have a frontend.
+            let asks_node = sockets::is_loopback(asked.address) || self.own.contains(&asked.address);
+            let own = self.own.iter().filter(|_| asks_node);
+            let own = own.map(|own| Frontend { address: *own, ..*asked });
+            (1..HOST_PORT_SETS).contains(&set) && !iter::once(*asked).chain(own).any(stays)
         })
     }
 }

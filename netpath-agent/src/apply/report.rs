@@ -29,6 +29,8 @@ pub struct Failure {
 pub struct Report {
     /// The maps that changed, by name.
     pub tables: BTreeMap<&'static str, Changes>,
+    /// The node's own sockets that lost their peer, a backend that is gone.
+    pub aborted: usize,
     /// The objects that failed; all others have what they asked for.
     pub errors: Vec<Failure>,
 }
@@ -36,7 +38,7 @@ pub struct Report {
 impl Report {
     /// Whether nothing changed and nothing failed.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.errors.is_empty()
+        self.tables.is_empty() && self.aborted == 0 && self.errors.is_empty()
     }
 
     /// The changes of all maps together.
@@ -75,6 +77,9 @@ impl fmt::Display for Report {
                 "{comma}{map} +{} ~{} -{}",
                 changes.added, changes.changed, changes.removed
             )?;
+        }
+        if self.aborted > 0 {
+            write!(f, "; {} sockets lost their peer", self.aborted)?;
         }
         match self.errors.as_slice() {
             [] => Ok(()),

@@ -78,11 +78,11 @@ impl HostPorts {
         added
     }
 
-    /// Removes the ports that lead to an address of a pod, and forgets the connections to them: who has the port next is
-    /// another.
+    /// Removes the ports that lead to an address of a pod, forgets the connections to them, and aborts the node's sockets that were
+    /// led there: who has the port next is another.
     ///
     /// # Errors
-    /// [`DatapathError::Map`].
+    /// [`DatapathError::Map`], [`DatapathError::Sockets`].
     pub fn remove(&mut self, ports: &[HostPort], pod: IpAddr) -> DatapathResult<()> {
         match pod {
             IpAddr::V4(pod) => self.v4.remove(ports, pod),

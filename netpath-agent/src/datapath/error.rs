@@ -114,6 +114,15 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// The kernel refused to list the node's sockets, or to end one.
+    #[error("cannot {action} the node's UDP sockets: {source}")]
+    Sockets {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused an operation on a program or its link.
     #[error("cannot {action} program {} on {device}: {reason}", hook.name())]
     Attach {

@@ -33,7 +33,7 @@ families! {
         pub port: u16,
         /// Zero.
         pub reserved: [u8; 2],
-        /// Towards the backend: the set that had it when it was last looked for. Towards the frontend: 0.
+        /// The set of the frontend that had the backend when it was last looked for.
         pub set: u32,
     }
     sizes: 12, 24;

@@ -97,7 +97,7 @@ fn a_connection_goes_to_the_backend_and_is_shown_the_service() {
     let mut tables = tables();
     let led = connect(&mut tables, TCP, (WEB, 80));
     assert_eq!(led, (Ok(Reason::ToBackend), (POD_B, 8080)));
-    let remembered = [(key((POD_B, 8080), TO_FRONTEND), entry((WEB, 80), 0))];
+    let remembered = [(key((POD_B, 8080), TO_FRONTEND), entry((WEB, 80), 1))];
     assert_eq!(tables.v4.socket_peers, remembered.into());
     assert!(tables.v4.connections.is_empty(), "no packet is to be translated");
 
@@ -259,7 +259,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
     assert!(all.contains(&first));
     let remembered = [
         (key(DNS, TO_BACKEND), entry(first, 70)),
-        (key(first, TO_FRONTEND), entry(DNS, 0)),
+        (key(first, TO_FRONTEND), entry(DNS, 70)),
     ];
     assert_eq!(tables.v4.socket_peers, remembered.into());
 
@@ -270,6 +270,7 @@ fn datagrams_keep_their_backend_for_as_long_as_the_service_has_it() {
         serve(&mut tables, DNS, set, &list);
         assert_eq!(sends(&mut tables, DNS), (Ok(Reason::ToBackend), first), "{set}");
         assert_eq!(tables.v4.socket_peers[&key(DNS, TO_BACKEND)], entry(first, set));
+        assert_eq!(tables.v4.socket_peers[&key(first, TO_FRONTEND)], entry(DNS, set));
     }
     // The set without it, and without it for good.
     let others: Vec<Peer> = all.iter().copied().filter(|peer| *peer != first).collect();

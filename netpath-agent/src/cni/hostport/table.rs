@@ -12,7 +12,10 @@ use netpath_common::abi::{
 
 use super::{Pod, is_of};
 use crate::{
-    apply::forget::forget,
+    apply::{
+        forget::{UDP, forget},
+        sockets,
+    },
     cni::{
         error::{Code, Error},
         portmap::HostPort,
@@ -31,6 +34,7 @@ pub struct Ports<F: Family> {
     services: Table<F::Frontend, Service>,
     backends: Table<BackendKey, F::Backend>,
     connections: Table<F::Tuple, F::Connection>,
+    sockets: Table<F::SocketKey, F::SocketPeer>,
     own: BTreeSet<F::Address>,
     vxlan_port: u16,
 }
@@ -50,6 +54,7 @@ impl<F: Family> Ports<F> {
             services: tables::services::<F>(pins)?,
             backends: tables::backends::<F>(pins)?,
             connections: tables::connections::<F>(pins)?,
+            sockets: tables::sockets::<F>(pins)?,
             own: own.map(|(address, _)| address.into()).collect(),
             vxlan_port: NodeConfig::open(pins)?.get()?.vxlan_port,
         })
@@ -69,7 +74,7 @@ impl<F: Family> Ports<F> {
         })
     }
 
-    /// Removes a pod's ports, and forgets the connections to them.
+    /// Removes a pod's ports, forgets the connections to them, and aborts the node's sockets that were led to the pod by one.
     ///
     /// # Errors
     /// As [`super::HostPorts::remove`].
@@ -286,6 +291,20 @@ impl<F: Family> Ports<F> {
         sys::grace_period();
         forget::<F>(&mut self.connections, |frontend, backend, _| {
             gone.contains(&(*frontend, *backend))
+        })?;
+        let datagrams = gone.iter().map(|(frontend, backend)| ((*frontend).into(), backend));
+        let datagrams: Vec<(Frontend<F>, &F::Backend)> =
+            datagrams.filter(|(frontend, _)| frontend.protocol == UDP).collect();
+        if datagrams.is_empty() {
+            return Ok(());
+        }
+        sockets::abort::<F>(&self.sockets, |asked, backend, set| {
+            // One that is on all addresses of the node is asked for on more loopback addresses than have a frontend.
+            let is_asked = |frontend: &Frontend<F>| match sockets::is_loopback(asked.address) {
+                true => frontend.port == asked.port,
+                false => frontend == asked,
+            };
+            set >= HOST_PORT_SETS && datagrams.iter().any(|(frontend, gone)| *gone == backend && is_asked(frontend))
         })
         .map(drop)
     }
