@@ -2,6 +2,7 @@
 //! protocols, asked from everywhere.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     time::Duration,
 };
@@ -144,14 +145,33 @@ fn the_next_pod_with_the_port_gets_the_next_datagram() -> Result<()> {
     // The port is the old one's until that is gone.
     let early = Pod::add(&cluster.home, spec.clone(), 0, cluster.node(0)).expect_err("the port is taken");
     ensure!(format!("{early:#}").contains("7000/TCP is taken"), "{early:#}");
+    // Sockets of the node that are connected to it, to another pod's port, and to the pod's own address.
+    let everywhere = [NODE, Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 3, 2, 1), Ipv4Addr::UNSPECIFIED];
+    let connect = |to: SocketAddr| -> Result<UdpSocket> {
+        let socket = client(&cluster.topology.nodes[0].namespace)?;
+        socket.connect(to)?;
+        Ok(socket)
+    };
+    let sockets = everywhere.map(|own| connect(at(own, 7000)));
+    let sockets: Vec<UdpSocket> = sockets.into_iter().collect::<Result<_>>()?;
+    let another = connect(at(NODE, 54_323))?;
+    let itself = connect(SocketAddr::new(old.address, 53))?;
     old.delete(cluster.node(0))?;
+    for (own, socket) in everywhere.iter().zip(&sockets) {
+        let error = socket.recv(&mut [0; 16]).err().context("nothing was sent")?;
+        ensure!(error.kind() == ErrorKind::ConnectionAborted, "{own}: {error}");
+    }
+    for socket in [&another, &itself] {
+        ensure!(socket.take_error()?.is_none() && socket.peer_addr().is_ok(), "{socket:?}");
+    }
     let mut next = Pod::add(&cluster.home, spec, 0, cluster.node(0))?;
     ensure!(next.address != old.address);
     let server = next.namespace.run(|| Ok(UdpSocket::bind("0.0.0.0:53")?))?;
     server.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let asked = clients.len() + everywhere.len();
     let serving = std::thread::spawn(move || -> Result<()> {
         let mut buffer = [0; 64];
-        for _ in 0..3 {
+        for _ in 0..asked {
             let (_, from) = server.recv_from(&mut buffer)?;
             server.send_to(b"next", from)?;
         }
@@ -160,6 +180,13 @@ fn the_next_pod_with_the_port_gets_the_next_datagram() -> Result<()> {
     for (name, client) in &clients {
         let answer = answer(client, to).with_context(|| format!("{name}, after"))?;
         ensure!(answer == "next", "{name}: {answer}");
+    }
+    for (own, socket) in everywhere.iter().zip(&sockets) {
+        socket.connect(at(*own, 7000))?;
+        socket.send(b"who")?;
+        let mut buffer = [0; 16];
+        let length = socket.recv(&mut buffer).with_context(|| format!("{own}, after"))?;
+        ensure!(&buffer[..length] == b"next", "{own}: {buffer:?}");
     }
     serving.join().expect("no panic")?;
     next.delete(cluster.node(0))?;
