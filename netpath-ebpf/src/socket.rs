@@ -6,6 +6,7 @@ use netpath_common::{
         config::Config,
         conntrack::Tuple,
         endpoint::KIND_HOST,
+        route::VIA_SERVICE,
         service::{FLAG_NODE_PORT, Frontend},
         socket::{SocketKey, SocketPeer, TO_BACKEND, TO_FRONTEND},
     },
@@ -19,7 +20,7 @@ use crate::{
     offer::{self, Offer},
     service,
     tables::Tables,
-    v6,
+    v6, way,
 };
 
 /// A socket in a call that names its peer, or asks for it.
@@ -95,7 +96,9 @@ pub fn is_own<A, S: Socket<A>>(socket: &S, config: &Config) -> bool {
     socket.netns_cookie() == config.netns_cookie
 }
 
-/// Leads a socket whose peer is a frontend to one of its backends.
+/// Leads a socket whose peer is a frontend to one of its backends. A socket of UDP that connects to a service nobody serves keeps the
+/// frontend for its peer, if its packets come by the bridge: there they are refused, and translated once somebody serves it, so that
+/// the socket recovers with the service.
 ///
 /// # Errors
 /// The call must fail: [`Reason::Refused`] if the service has no endpoints, [`Reason::NoBackend`].
@@ -136,6 +139,11 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
     match service::choose(tables, config, &tuple, true, &mut to, &mut offer) {
         Target::New => {}
         Target::Same | Target::Relay => return Ok(Reason::SocketLeft),
+        Target::Refusal | Target::Drop(Reason::NoLocalEndpoint)
+            if protocol == UDP && keeps == Keeps::Connection && passes_bridge::<F, T>(tables, config, &address) =>
+        {
+            return Ok(Reason::SocketLeft);
+        }
         Target::Refusal => return Err(Reason::Refused),
         Target::Drop(reason) => return Err(reason),
     }
@@ -200,6 +208,13 @@ fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: F
     let address = F::node(config);
     let service = tables.service(Frontend { address, ..asked })?;
     (service.flags & FLAG_NODE_PORT != 0).then_some(address)
+}
+
+/// Whether the node's own packets to the address pass the bridge: the node's stack has routes there for the services' ranges, and
+/// for no other address that services have.
+#[inline(never)]
+fn passes_bridge<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: &F::Addr) -> bool {
+    way::via::<F, T>(tables, config, *address) == Some(VIA_SERVICE)
 }
 
 /// Remembers that what the socket hears from the backend comes from the frontend that it asked for.

@@ -146,7 +146,12 @@ fn the_next_pod_with_the_port_gets_the_next_datagram() -> Result<()> {
     let early = Pod::add(&cluster.home, spec.clone(), 0, cluster.node(0)).expect_err("the port is taken");
     ensure!(format!("{early:#}").contains("7000/TCP is taken"), "{early:#}");
     // Sockets of the node that are connected to it, to another pod's port, and to the pod's own address.
-    let everywhere = [NODE, Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 3, 2, 1), Ipv4Addr::UNSPECIFIED];
+    let everywhere = [
+        NODE,
+        Ipv4Addr::LOCALHOST,
+        Ipv4Addr::new(127, 3, 2, 1),
+        Ipv4Addr::UNSPECIFIED,
+    ];
     let connect = |to: SocketAddr| -> Result<UdpSocket> {
         let socket = client(&cluster.topology.nodes[0].namespace)?;
         socket.connect(to)?;
@@ -162,7 +167,10 @@ fn the_next_pod_with_the_port_gets_the_next_datagram() -> Result<()> {
         ensure!(error.kind() == ErrorKind::ConnectionAborted, "{own}: {error}");
     }
     for socket in [&another, &itself] {
-        ensure!(socket.take_error()?.is_none() && socket.peer_addr().is_ok(), "{socket:?}");
+        ensure!(
+            socket.take_error()?.is_none() && socket.peer_addr().is_ok(),
+            "{socket:?}"
+        );
     }
     let mut next = Pod::add(&cluster.home, spec, 0, cluster.node(0))?;
     ensure!(next.address != old.address);

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use netpath_agent::{datapath::pins::Pins, observe::status::look};
 use netpath_tests::lab::{
     agent::HEALTH_PORT,
     cluster::Cluster,
+    endpoints,
     home::Home,
     kubelet::Pod,
     namespace::Namespace,
@@ -20,7 +22,7 @@ use netpath_tests::lab::{
     traffic::{self, Flow, Manner, Tally},
 };
 
-use crate::example;
+use crate::{example, lab::eventually};
 
 fn start() -> Result<Cluster> {
     let cluster = Start::of(&example::folder()).run(Home::unique()?)?;
@@ -141,6 +143,61 @@ fn agents_killed_and_started_again_lose_no_packet() -> Result<()> {
         before.iter().zip(&after).all(|(old, new)| old != new),
         "programs {before:?} were not replaced: {after:?}"
     );
+    cluster.stop()
+}
+
+/// A socket of the node that is connected to a service, which loses its endpoint while no agent is there, and gets it back.
+#[test]
+fn a_socket_of_the_node_is_told_what_went_while_no_agent_was_there() -> Result<()> {
+    let mut cluster = start()?;
+    let binary = process::binary("netpath-agent")?;
+    let targets = targets(&cluster)?;
+    let running = cluster.running();
+    let Cluster {
+        agents,
+        topology,
+        folder,
+        objects,
+        ..
+    } = &mut cluster;
+    let (agent, node) = (&mut agents[0], &topology.nodes[0]);
+    let publish = |pods: &[endpoints::Running]| {
+        let slices = endpoints::slices(&objects.services, pods);
+        endpoints::publish(folder, &slices)
+    };
+    let connected = || -> Result<UdpSocket> {
+        let socket = node.namespace.run(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect(targets["ClusterIP, UDP"])?;
+        Ok(socket)
+    };
+    let ask = |socket: &UdpSocket| {
+        socket.send(b"who")?;
+        socket.recv(&mut [0; 2048])
+    };
+    let socket = connected()?;
+    let itself = node.namespace.run(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
+    itself.set_read_timeout(Some(Duration::from_secs(2)))?;
+    itself.connect(targets["direct, UDP"])?;
+    ask(&socket).context("before")?;
+    ask(&itself).context("the pod itself, before")?;
+    agent.kill()?;
+    let without: Vec<_> = running.iter().filter(|pod| pod.spec.name != "watch").cloned().collect();
+    publish(&without)?;
+    ask(&socket).context("without an agent")?;
+    agent.start(&binary, &node.namespace)?;
+    agent.wait(&node.namespace)?;
+    let told = socket.recv(&mut [0; 16]).err().map(|error| error.kind());
+    assert_eq!(told, Some(ErrorKind::ConnectionAborted));
+    ask(&itself).context("the pod itself, after")?;
+
+    // It connects anew, where nobody is; and once there is somebody, it reaches that.
+    socket.connect(targets["ClusterIP, UDP"])?;
+    assert_eq!(socket.peer_addr()?, targets["ClusterIP, UDP"]);
+    let refused = ask(&socket).err().map(|error| error.kind());
+    assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
+    publish(&running)?;
+    eventually("the socket reaches the service again", || ask(&socket).is_ok())?;
     cluster.stop()
 }
 

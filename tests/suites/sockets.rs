@@ -3,6 +3,7 @@
 //! build's.
 
 mod ended;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -216,6 +217,7 @@ fn without_a_backend_a_call_is_refused_at_once() -> Result<()> {
     node.namespace.run(|| {
         let tcp = TcpStream::connect(EMPTY).map(drop);
         let udp = UdpSocket::bind("0.0.0.0:0")?;
+        // No route of the services' range is there, by which the bridge would be asked.
         for result in [tcp, udp.send_to(b"?", EMPTY).map(drop), udp.connect(EMPTY)] {
             let error = result.err().context("it was let go")?;
             ensure!(error.kind() == ErrorKind::ConnectionRefused, "{error}");

@@ -110,7 +110,10 @@ impl<F: Family> Datagrams<F> {
             // A port that is on all addresses of the node is asked for on more of them than have a frontend.
             let asks_node = sockets::is_loopback(asked.address) || self.own.contains(&asked.address);
             let own = self.own.iter().filter(|_| asks_node);
-            let own = own.map(|own| Frontend { address: *own, ..*asked });
+            let own = own.map(|own| Frontend {
+                address: *own,
+                ..*asked
+            });
             (1..HOST_PORT_SETS).contains(&set) && !iter::once(*asked).chain(own).any(stays)
         })
     }

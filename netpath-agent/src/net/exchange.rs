@@ -70,12 +70,7 @@ impl Exchange {
             port: 0,
         };
         let request = [bytemuck::bytes_of(&header), body].concat();
-        sendto(
-            self.0.as_raw_fd(),
-            &request,
-            &NetlinkAddr::new(0, 0),
-            MsgFlags::empty(),
-        )?;
+        sendto(self.0.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {

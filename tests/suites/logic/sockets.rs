@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use netpath_common::{
     abi::{
-        service::{BackendKey, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, Service, v4 as service},
+        service::{BackendKey, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE, FLAG_NONE_HERE, Service, v4 as service},
         socket::{TO_BACKEND, TO_FRONTEND, v4},
     },
     reason::Reason,
@@ -237,7 +237,7 @@ fn a_port_of_a_loopback_address_is_for_sockets_alone() -> anyhow::Result<()> {
 }
 
 #[test]
-fn without_a_backend_the_call_fails() {
+fn without_a_backend_a_connection_fails() {
     let mut tables = tables();
     let refused = (Err(Reason::Refused), (EMPTY, 80));
     assert_eq!(connect(&mut tables, TCP, refused.1), refused);
@@ -245,6 +245,47 @@ fn without_a_backend_the_call_fails() {
     let broken = (Err(Reason::NoBackend), (WEB, 80));
     assert_eq!(connect(&mut tables, TCP, broken.1), broken);
     assert!(tables.v4.socket_peers.is_empty());
+}
+
+#[test]
+fn datagrams_of_a_connected_socket_wait_at_the_bridge_for_a_backend() {
+    const LOCAL: Peer = ([10, 96, 0, 77], 53);
+    let mut tables = tables();
+    let udp = (EMPTY, 80);
+    serve(&mut tables, udp, 0, &[]);
+    serve(&mut tables, LOCAL, 0, &[]);
+    let local = tables.v4.services.iter_mut().find(|(key, _)| key.address == LOCAL.0);
+    local.expect("just added").1.flags = FLAG_NONE_HERE;
+    serve(&mut tables, (BALANCED, 53), 0, &[]);
+    serve(&mut tables, (NODE, 53), 0, &[]);
+    serve(&mut tables, (NODE, 30_053), 0, &[]);
+    let port = tables.v4.services.iter_mut().find(|(key, _)| key.port == 30_053);
+    port.expect("just added").1.flags = FLAG_NODE_PORT;
+    let before = tables.clone();
+    // In the services' range.
+    for peer in [udp, LOCAL] {
+        let left = (Ok(Reason::SocketLeft), peer);
+        assert_eq!(connect(&mut tables, UDP, peer), left, "{peer:?}");
+    }
+    // What leaves the node by another way, or never leaves its stack.
+    for peer in [
+        (BALANCED, 53),
+        (NODE, 53),
+        (NODE, 30_053),
+        ([127, 0, 0, 1], 30_053),
+        ([0; 4], 30_053),
+    ] {
+        let refused = (Err(Reason::Refused), peer);
+        assert_eq!(connect(&mut tables, UDP, peer), refused, "{peer:?}");
+    }
+    // Each datagram that names its peer asks anew.
+    assert_eq!(sends(&mut tables, udp), (Err(Reason::Refused), udp));
+    assert_eq!(sends(&mut tables, LOCAL), (Err(Reason::NoLocalEndpoint), LOCAL));
+    assert_eq!(tables, before);
+    // A set that ought to have somebody and has not is no reason to wait.
+    serve(&mut tables, udp, 76, &[(POD_A, 53)]);
+    tables.v4.backends.clear();
+    assert_eq!(connect(&mut tables, UDP, udp), (Err(Reason::NoBackend), udp));
 }
 
 #[test]

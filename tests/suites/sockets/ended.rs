@@ -140,7 +140,12 @@ fn is_aborted(socket: &UdpSocket) -> Result<()> {
 /// The sockets that are led to the first backend, each with the address that it asked for.
 fn led() -> Result<Vec<(SocketAddr, UdpSocket)>> {
     let port = NODE_PORT.port();
-    let everywhere = [NODE, Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 3, 2, 1), Ipv4Addr::UNSPECIFIED];
+    let everywhere = [
+        NODE,
+        Ipv4Addr::LOCALHOST,
+        Ipv4Addr::new(127, 3, 2, 1),
+        Ipv4Addr::UNSPECIFIED,
+    ];
     let node_port = everywhere.map(|own| SocketAddrV4::new(own, port));
     let asked = node_port
         .into_iter()

@@ -304,7 +304,10 @@ impl<F: Family> Ports<F> {
                 true => frontend.port == asked.port,
                 false => frontend == asked,
             };
-            set >= HOST_PORT_SETS && datagrams.iter().any(|(frontend, gone)| *gone == backend && is_asked(frontend))
+            set >= HOST_PORT_SETS
+                && datagrams
+                    .iter()
+                    .any(|(frontend, gone)| *gone == backend && is_asked(frontend))
         })
         .map(drop)
     }
