@@ -1,5 +1,5 @@
 //! What load balancers ask a node: whether it serves at all (`--proxy-health-address`, as kube-proxy answers on port
-//! 10256), and of each service whose external traffic stays on the node, whether it has endpoints here
+//! 10256), and of each service whose external traffic stays on the node, whether it has endpoints here, and how many
 //! (`healthCheckNodePort`, on the addresses on which NodePorts answer, as with kube-proxy).
 
 #[cfg(test)]
@@ -24,6 +24,10 @@ use crate::plan::{HealthCheck, Plan};
 
 /// Connections that wait for an answer, as many as others let wait.
 const QUEUE: u32 = 1024;
+
+/// The header by which balancers that give nodes weights learn how many endpoints are here, as kube-proxy has it
+/// (`pkg/proxy/healthcheck/service_health.go`).
+const WEIGHT: &str = "X-Load-Balancing-Endpoint-Weight";
 
 /// Where the node answers for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +227,11 @@ impl Told {
             "localEndpoints": check.local_endpoints,
             "serviceProxyHealthy": healthy,
         });
-        answer(healthy && check.local_endpoints > 0, &body)
+        let weight = (WEIGHT, check.local_endpoints.to_string());
+        Answer {
+            headers: vec![weight],
+            ..answer(healthy && check.local_endpoints > 0, &body)
+        }
     }
 }
 
@@ -231,6 +239,7 @@ fn answer(yes: bool, body: &Value) -> Answer {
     Answer {
         status: if yes { http::OK } else { http::UNAVAILABLE },
         content: http::JSON,
+        headers: Vec::new(),
         body: body.to_string(),
     }
 }

@@ -34,6 +34,8 @@ pub struct Answer {
     pub status: &'static str,
     /// `Content-Type`.
     pub content: &'static str,
+    /// Headers that not every answer has.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
 }
@@ -44,6 +46,7 @@ impl Answer {
         Self {
             status,
             content: TEXT,
+            headers: Vec::new(),
             body: body.into(),
         }
     }
@@ -78,11 +81,21 @@ async fn answer<F: Fn(&str) -> Answer>(mut stream: TcpStream, answers: &F) -> io
         Ok((method, path)) => (answers(path), method == "GET"),
         Err(status) => (Answer::text(status, format!("{status}\n")), true),
     };
-    let Answer { status, content, body } = answer;
+    let Answer {
+        status,
+        content,
+        headers,
+        body,
+    } = answer;
     let length = body.len();
     let mut response = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n"
     );
+    for (name, value) in headers {
+        response.push_str(&format!("{name}: {value}\r\n"));
+    }
+    response.push_str("\r\n");
     if with_body {
         response.push_str(&body);
     }
@@ -141,11 +154,12 @@ pub(super) mod tests {
         answer
     }
 
-    /// A whole response.
+    /// A whole response, without further headers.
     pub fn response(status: &str, content: &str, body: &str) -> String {
         let length = body.len();
         format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
         )
     }
 

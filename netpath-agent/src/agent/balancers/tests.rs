@@ -1,7 +1,7 @@
 //! What load balancers hear of node and services, where they may ask, and what becomes of a port that is taken.
 
 use super::super::health::Part;
-use super::super::http::tests::{ask, response};
+use super::super::http::tests::ask;
 use super::*;
 use crate::model::ObjectName;
 
@@ -48,27 +48,23 @@ async fn a_service_s_port_tells_of_its_endpoints_and_closes_with_it() {
     let health = healthy();
     let mut balancers = Balancers::new(ProxyHealth::Off, health.clone());
     let port = free();
-    let body = |count: usize, healthy: bool| {
+    let response = |status: &str, count: usize| {
+        let body = format!(
+            "{{\"localEndpoints\":{count},\"service\":{{\"name\":\"shop\",\"namespace\":\"web\"}},\"serviceProxyHealthy\":true}}"
+        );
+        let length = body.len();
         format!(
-            "{{\"localEndpoints\":{count},\"service\":{{\"name\":\"shop\",\"namespace\":\"web\"}},\"serviceProxyHealthy\":{healthy}}}"
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\n\
+             Connection: close\r\nX-Load-Balancing-Endpoint-Weight: {count}\r\n\r\n{body}"
         )
     };
-    assert_eq!(balancers.bring_to(&plan(&[(port, 2)])).await, [""; 0]);
-    assert_eq!(
-        ask(local(port), CHECK).await,
-        response(http::OK, http::JSON, &body(2, true))
-    );
+    assert_eq!(balancers.bring_to(&plan(&[(port, 12)])).await, [""; 0]);
+    assert_eq!(ask(local(port), CHECK).await, response("200 OK", 12));
     assert_eq!(balancers.bring_to(&plan(&[(port, 0)])).await, [""; 0]);
-    assert_eq!(
-        ask(local(port), CHECK).await,
-        response(http::UNAVAILABLE, http::JSON, &body(0, true))
-    );
+    assert_eq!(ask(local(port), CHECK).await, response("503 Service Unavailable", 0));
     let other = free();
     assert_eq!(balancers.bring_to(&plan(&[(other, 1)])).await, [""; 0]);
-    assert_eq!(
-        ask(local(other), CHECK).await,
-        response(http::OK, http::JSON, &body(1, true))
-    );
+    assert_eq!(ask(local(other), CHECK).await, response("200 OK", 1));
     // The task ends at its next step.
     while tokio::net::TcpStream::connect(local(port)).await.is_ok() {
         tokio::task::yield_now().await;
@@ -132,6 +128,10 @@ async fn an_agent_that_does_not_follow_has_no_healthy_service() {
     balancers.bring_to(&plan(&[(port, 2)])).await;
     let answer = ask(local(port), CHECK).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("\r\nX-Load-Balancing-Endpoint-Weight: 2\r\n"),
+        "{answer}"
+    );
     assert!(answer.ends_with("\"serviceProxyHealthy\":false}"), "{answer}");
 }
 
@@ -158,6 +158,23 @@ async fn a_node_that_leaves_is_alive_and_takes_nothing_new() {
         ("HTTP/1.1 503 Service Unavailable".into(), false)
     );
     assert_eq!(ask("/livez").await, ("HTTP/1.1 200 OK".into(), false));
+}
+
+#[tokio::test]
+async fn the_node_s_own_answer_has_no_weight() {
+    let port = free();
+    let mut balancers = Balancers::new(ProxyHealth::At(local(port)), healthy());
+    balancers.bring_to(&plan(&[])).await;
+    for path in ["/healthz", "/livez"] {
+        let answer = ask(local(port), format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = body.len();
+        let expected = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\n\
+             Connection: close"
+        );
+        assert_eq!(head, expected, "{path}");
+    }
 }
 
 #[tokio::test]
