@@ -62,8 +62,8 @@ impl HostPorts {
     /// Adds the ports of a pod with these addresses. What is there of them already stays.
     ///
     /// # Errors
-    /// [`Code::TryAgain`] if another pod has one, [`Code::BadConfig`] or [`Code::UnsupportedField`] if it can never be had;
-    /// those of the tables. Nothing of the pod's is left then.
+    /// [`Code::TryAgain`] if another pod has one, or a service on an address of the node that it shares; [`Code::BadConfig`] or
+    /// [`Code::UnsupportedField`] if it can never be had; those of the tables. Nothing of the pod's is left then.
     pub fn add(&mut self, ports: &[HostPort], pod: &[IpAddr]) -> Result<(), Error> {
         let mut added = ports.iter().try_for_each(|port| has_family(port, pod));
         for address in pod {

@@ -8,7 +8,8 @@ use netpath_common::abi::{
     conntrack::{DIRECTION_ORIGINAL, DIRECTION_REPLY, v4 as conntrack},
     endpoint::{Endpoint, KIND_HOST},
     service::{
-        BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT, HOST_PORT_SETS, Service,
+        BackendKey, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE,
+        FLAG_NONE_HERE, HOST_PORT_SETS, Service,
         v4::{Backend, Frontend},
     },
 };
@@ -145,12 +146,19 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
     let pod = node.pod("p")?;
     node.call("ADD", "first", Some(&pod), with(&[mapping("", 80, 8080, "tcp")]))?
         .ok()?;
-    let service = frontend(NODE, 30_080, TCP);
-    let node_port = Service {
-        flags: FLAG_NODE_PORT,
-        ..Service::default()
-    };
-    tables::services::<[u8; 4]>(&node.pins)?.insert(&service, &node_port)?;
+    for (port, flags) in [
+        (30_080, FLAG_NODE_PORT),
+        (30_081, FLAG_NODE_PORT_HERE),
+        (443, FLAG_LOAD_BALANCER),
+        (444, FLAG_EXTERNAL_IP),
+    ] {
+        let service = Service {
+            // None of its endpoints is here: what it is does not hang on that.
+            flags: flags | FLAG_NONE_HERE,
+            ..Service::default()
+        };
+        tables::services::<[u8; 4]>(&node.pins)?.insert(&frontend(NODE, port, TCP), &service)?;
+    }
     let held = tables::services::<[u8; 4]>(&node.pins)?.entries()?;
     let (sets, remains) = (tables::backends::<[u8; 4]>(&node.pins)?.entries()?, node.remains()?);
     let own = NODE.to_string();
@@ -167,6 +175,10 @@ fn a_port_that_is_taken_fails_the_add_and_leaves_nothing() -> Result<()> {
         ),
         (vec![mapping("", 30_080, 1, "tcp")], 7, "as its NodePort"),
         (vec![mapping("127.0.0.1", 30_080, 1, "tcp")], 7, "as its NodePort"),
+        (vec![mapping(&own, 30_081, 1, "tcp")], 7, "as its NodePort"),
+        (vec![mapping("", 443, 1, "tcp")], 11, "load balancer's address"),
+        (vec![mapping(&own, 443, 1, "tcp")], 11, "load balancer's address"),
+        (vec![mapping(&own, 444, 1, "tcp")], 11, "one of its externalIPs"),
         (vec![mapping("192.0.2.99", 82, 1, "tcp")], 7, "is not the node's"),
         (vec![mapping("", 83, 1, "dccp")], 2, "DCCP is not served"),
         (vec![mapping("::", 84, 1, "tcp")], 2, "no address of IPv6"),

@@ -7,7 +7,10 @@ use std::{
 
 use netpath_common::abi::{
     endpoint::KIND_HOST,
-    service::{Backend, BackendKey, FLAG_HOST_PORT, FLAG_NODE_PORT, Frontend, HOST_PORT_SETS, Service},
+    service::{
+        Backend, BackendKey, FLAG_EXTERNAL_IP, FLAG_HOST_PORT, FLAG_LOAD_BALANCER, FLAG_NODE_PORT, FLAG_NODE_PORT_HERE,
+        Frontend, HOST_PORT_SETS, Service,
+    },
 };
 
 use super::{Pod, is_of};
@@ -248,17 +251,17 @@ impl<F: Family> Ports<F> {
 
     /// Why a frontend cannot be had.
     fn taken(&self, frontend: F::Frontend, by: Service) -> DatapathResult<Error> {
+        let (code, details) = if is_host_port(&by) {
+            let pod: Backend<F> = self.backends.get(&place(by.set))?.unwrap_or_default().into();
+            let pod = F::Address::from(pod.address);
+            let details = format!("the pod with the address {pod} has it: wait until that is gone");
+            (Code::TryAgain, details)
+        } else {
+            let (code, details) = service_has(by.flags);
+            (code, details.to_owned())
+        };
         let text = format!("hostPort {} is taken", describe::<F>(frontend));
-        if !is_host_port(&by) {
-            return Ok(Error::new(Code::BadConfig, text).details(
-                "a service has it as its NodePort: use a port outside of the API server's --service-node-port-range",
-            ));
-        }
-        let pod: Backend<F> = self.backends.get(&place(by.set))?.unwrap_or_default().into();
-        let pod = F::Address::from(pod.address);
-        Ok(Error::new(Code::TryAgain, text).details(format!(
-            "the pod with the address {pod} has it: wait until that is gone"
-        )))
+        Ok(Error::new(code, text).details(details))
     }
 
     /// The set of a backend, if there is one.
@@ -310,6 +313,26 @@ impl<F: Family> Ports<F> {
                     .any(|(frontend, gone)| *gone == backend && is_asked(frontend))
         })
         .map(drop)
+    }
+}
+
+/// What a service has a port of the node as, by its flags, and what to do; and whether that can be over by itself.
+fn service_has(flags: u16) -> (Code, &'static str) {
+    if flags & FLAG_LOAD_BALANCER != 0 {
+        let details = "a service has it on its load balancer's address, which is the node's: wait until that is another, use another \
+             port, or have load balancers' addresses assigned from a range of their own";
+        (Code::TryAgain, details)
+    } else if flags & FLAG_EXTERNAL_IP != 0 {
+        let details = "a service has it on one of its externalIPs, which is the node's: take that address out of the service, or use \
+             another port";
+        (Code::TryAgain, details)
+    } else if flags & (FLAG_NODE_PORT | FLAG_NODE_PORT_HERE) != 0 {
+        let details =
+            "a service has it as its NodePort: use a port outside of the API server's --service-node-port-range";
+        (Code::BadConfig, details)
+    } else {
+        // It went between two looks.
+        (Code::TryAgain, "somebody had it a moment ago")
     }
 }
 
