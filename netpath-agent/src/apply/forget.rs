@@ -102,19 +102,24 @@ impl<F: Family> Datagrams<F> {
     /// # Errors
     /// As [`sockets::abort`].
     pub fn abort(&self, led: &Table<F::SocketKey, F::SocketPeer>) -> Result<usize> {
+        // Those of hostPorts are the CNI plugin's.
         sockets::abort::<F>(led, |asked, backend, set| {
-            let stays = |frontend: Frontend<F>| {
-                let serving = self.serving.get(&frontend.into());
-                serving.is_some_and(|serving| serving.contains(backend))
-            };
-            // A port that is on all addresses of the node is asked for on more of them than have a frontend.
-            let asks_node = sockets::is_loopback(asked.address) || self.own.contains(&asked.address);
-            let own = self.own.iter().filter(|_| asks_node);
-            let own = own.map(|own| Frontend {
-                address: *own,
-                ..*asked
-            });
-            (1..HOST_PORT_SETS).contains(&set) && !iter::once(*asked).chain(own).any(stays)
+            (1..HOST_PORT_SETS).contains(&set) && !self.leads(asked, backend)
+        })
+    }
+
+    /// Whether a socket that asked for an address and port may be at a backend.
+    fn leads(&self, asked: &Frontend<F>, backend: &F::Backend) -> bool {
+        // A port that is on all addresses of the node is asked for on more of them than have a frontend.
+        let asks_node = sockets::is_loopback(asked.address) || self.own.contains(&asked.address);
+        let own = self.own.iter().filter(|_| asks_node);
+        let own = own.map(|own| Frontend {
+            address: *own,
+            ..*asked
+        });
+        iter::once(*asked).chain(own).any(|frontend| {
+            let serving = self.serving.get(&frontend.into());
+            serving.is_some_and(|serving| serving.contains(backend))
         })
     }
 }
@@ -175,5 +180,73 @@ fn answers<A: Copy>(tuple: &Tuple<A>, connection: &Connection<A>) -> Tuple<A> {
         destination_port: connection.source_port,
         protocol: tuple.protocol,
         reserved: [0; 3],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::abi::{
+        endpoint::{Endpoint, KIND_HOST},
+        service::{FLAG_NODE_PORT, v4},
+    };
+
+    use super::*;
+    use crate::{family::V4, plan::ServicePlan};
+
+    #[test]
+    fn a_socket_may_be_where_the_address_that_it_asked_for_leads() {
+        const NODE: V4 = [192, 0, 2, 1];
+        const GATEWAY: V4 = [10, 244, 1, 1];
+        const CLUSTER_IP: V4 = [10, 96, 0, 10];
+        let backend = |last| v4::Backend {
+            address: [10, 244, 1, last],
+            port: 53,
+            reserved: [0; 2],
+        };
+        let asked = |address, port| Frontend {
+            address,
+            port,
+            protocol: UDP,
+            reserved: 0,
+        };
+        let host = Endpoint {
+            kind: KIND_HOST,
+            ..Endpoint::default()
+        };
+        let node_port = ServicePlan::alike(FLAG_NODE_PORT, vec![backend(2)]);
+        let cluster_ip = ServicePlan {
+            serving: [backend(3), backend(4)].into(),
+            ..ServicePlan::alike(0, vec![backend(3)])
+        };
+        let datagrams = Datagrams::of(&FamilyPlan::<V4> {
+            endpoints: [(NODE, host), (GATEWAY, host)].into(),
+            services: [
+                (asked(NODE, 30_053).into(), node_port),
+                (asked(CLUSTER_IP, 53).into(), cluster_ip),
+            ]
+            .into(),
+            ..FamilyPlan::default()
+        });
+        let stay = [
+            (NODE, 30_053, 2),
+            (GATEWAY, 30_053, 2),
+            ([127, 0, 0, 9], 30_053, 2),
+            ([0; 4], 30_053, 2),
+            (CLUSTER_IP, 53, 3),
+            (CLUSTER_IP, 53, 4),
+        ];
+        let go = [
+            (NODE, 30_053, 3),
+            ([127, 0, 0, 1], 53, 2),
+            (CLUSTER_IP, 53, 2),
+            (CLUSTER_IP, 30_053, 2),
+            ([198, 51, 100, 1], 30_053, 2),
+        ];
+        for (cases, stays) in [(&stay[..], true), (&go, false)] {
+            for &(address, port, last) in cases {
+                let leads = datagrams.leads(&asked(address, port), &backend(last));
+                assert_eq!(leads, stays, "{address:?}:{port} to {last}");
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use netpath_agent::{
 };
 use netpath_common::abi::{
     endpoint::{Endpoint, KIND_HOST},
-    service::{Backend, FLAG_NODE_PORT, Frontend},
+    service::{Backend, FLAG_HOST_PORT, FLAG_NODE_PORT, Frontend, HOST_PORT_SETS},
     socket::{TO_FRONTEND, v4},
 };
 
@@ -26,6 +26,9 @@ use super::{NODE, NODE_PORT, Node, PATIENCE, TCP, UDP, WEB, WEB6, mapped};
 
 /// A service whose backend stays, whatever becomes of the others'.
 const OTHER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 81), 80);
+
+/// A pod's hostPort, which is the CNI plugin's.
+const HOST_PORT: SocketAddrV4 = SocketAddrV4::new(NODE, 7000);
 
 fn backend(last: u8) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(127, 0, 7, last), 5353)
@@ -139,14 +142,13 @@ fn is_aborted(socket: &UdpSocket) -> Result<()> {
 
 /// The sockets that are led to the first backend, each with the address that it asked for.
 fn led() -> Result<Vec<(SocketAddr, UdpSocket)>> {
-    let port = NODE_PORT.port();
     let everywhere = [
         NODE,
         Ipv4Addr::LOCALHOST,
         Ipv4Addr::new(127, 3, 2, 1),
         Ipv4Addr::UNSPECIFIED,
     ];
-    let node_port = everywhere.map(|own| SocketAddrV4::new(own, port));
+    let node_port = everywhere.map(|own| SocketAddrV4::new(own, NODE_PORT.port()));
     let asked = node_port
         .into_iter()
         .flat_map(|own| [SocketAddr::from(own), mapped(own)])
@@ -166,7 +168,9 @@ fn a_connected_socket_is_told_by_an_agent_that_was_away() -> Result<()> {
 }
 
 fn is_told(restarted: bool) -> Result<()> {
-    let node = Node::new()?;
+    let mut node = Node::new()?;
+    let flags = FLAG_HOST_PORT | FLAG_NODE_PORT;
+    node.serve(HOST_PORT, UDP, flags, HOST_PORT_SETS + 1, &[backend(1)])?;
     let other = Namespace::create(&node.home.namespace("p"))?;
     let foreign = other.run(|| {
         let server = UdpSocket::bind(backend(1))?;
@@ -204,7 +208,9 @@ fn is_told(restarted: bool) -> Result<()> {
             Ok(report.aborted)
         };
         apply(&mut applier, &[2])?;
-        let elsewhere = [connected(WEB.into())?, connected(WEB6.into())?];
+        let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, NODE_PORT.port());
+        let elsewhere = [WEB.into(), WEB6.into(), local.into()].map(connected);
+        let elsewhere: Vec<UdpSocket> = elsewhere.into_iter().collect::<Result<_>>()?;
         // The second goes on its way out: it serves on.
         ensure!(apply(&mut applier, &[1, 2])? == 0);
         let led = led()?;
@@ -215,6 +221,7 @@ fn is_told(restarted: bool) -> Result<()> {
         let stream = TcpStream::connect(WEB)?;
         let (accepted, _) = listener.accept()?;
         let by_other = connected(OTHER.into())?;
+        let by_pod = connected(HOST_PORT.into())?;
         let itself = [
             connected(backend(1).into())?,
             connected(mapped(backend(1)))?,
@@ -239,6 +246,8 @@ fn is_told(restarted: bool) -> Result<()> {
         for (socket, server) in [
             (&elsewhere[0], &second[0]),
             (&elsewhere[1], &second[1]),
+            (&elsewhere[2], &second[0]),
+            (&by_pod, &first[0]),
             (&by_other, &first[0]),
             (&itself[0], &first[0]),
             (&itself[1], &first[0]),
@@ -260,10 +269,13 @@ fn is_told(restarted: bool) -> Result<()> {
         let report = applier.apply(&plan);
         ensure!(report.errors.is_empty(), "{report:?}");
         let concerned = led.iter().filter(|(asked, _)| *asked != WEB6.into());
-        for socket in concerned.map(|(_, socket)| socket).chain([&elsewhere[0], &by_other]) {
+        for socket in concerned
+            .map(|(_, socket)| socket)
+            .chain([&elsewhere[0], &elsewhere[2], &by_other])
+        {
             is_aborted(socket)?;
         }
-        ensure!(report.aborted == led.len() + 1, "{} of {}", report.aborted, led.len());
+        ensure!(report.aborted == led.len() + 2, "{} of {}", report.aborted, led.len());
         Ok(())
     })
 }

@@ -301,16 +301,15 @@ impl<F: Family> Ports<F> {
         if datagrams.is_empty() {
             return Ok(());
         }
-        sockets::abort::<F>(&self.sockets, |asked, backend, set| {
+        sockets::abort::<F>(&self.sockets, |asked, backend, _| {
             // One that is on all addresses of the node is asked for on more loopback addresses than have a frontend.
             let is_asked = |frontend: &Frontend<F>| match sockets::is_loopback(asked.address) {
                 true => frontend.port == asked.port,
                 false => frontend == asked,
             };
-            set >= HOST_PORT_SETS
-                && datagrams
-                    .iter()
-                    .any(|(frontend, gone)| *gone == backend && is_asked(frontend))
+            datagrams
+                .iter()
+                .any(|(frontend, gone)| *gone == backend && is_asked(frontend))
         })
         .map(drop)
     }
