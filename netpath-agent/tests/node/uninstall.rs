@@ -117,6 +117,7 @@ fn a_node_is_left_as_it_was_found() {
             "conf/all/forwarding",
             "conf/default/forwarding",
             "conf/lo/forwarding",
+            "conf/up0/accept_local",
             "conf/up0/forwarding",
             "conf/up0/rp_filter",
             "ip_forward",
@@ -145,6 +146,7 @@ fn a_node_is_left_as_it_was_found() {
             "would remove program from_pod",
             "would restore net.ipv4.ip_local_reserved_ports, without 49152-49999,50001-65535",
             "would restore net.ipv4.ip_forward = 0",
+            "would restore net.ipv4.conf.up0.accept_local = 0",
             "would restore net.ipv4.conf.up0.forwarding = 0",
             "would restore net.ipv4.conf.up0.rp_filter = 1",
         ] {
