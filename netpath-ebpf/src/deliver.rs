@@ -74,7 +74,7 @@ pub fn send<F: Family, P: Packet>(
 ///
 /// # Errors
 /// [`Reason::Malformed`], [`Reason::RewriteFailed`].
-#[inline(never)]
+#[inline(always)]
 pub fn into_tunnel<F: Family, P: Packet>(
     packet: &mut P,
     config: &Config,

@@ -90,7 +90,7 @@ pub fn prepare<F: Family, P: Packet, T: Tables<F::Addr>>(
         ..
     } = notes;
     if tables.connection(&flow.tuple, &mut look.connection)
-        && CIRCLE.contains(&look.connection.ttl.wrapping_sub(header.ttl))
+        && CIRCLE.contains(&look.connection.ttl.saturating_sub(header.ttl))
     {
         tables.remove_connection(&flow.tuple);
         return Err(Reason::RelayLoop);

@@ -2,7 +2,10 @@
 //! is not ours passes untouched.
 
 use netpath_common::{
-    abi::{config::Config, endpoint::KIND_POD},
+    abi::{
+        config::Config,
+        endpoint::{KIND_HOST, KIND_POD},
+    },
     reason::Reason,
 };
 
@@ -66,9 +69,24 @@ fn steps<P: Packet, T: BothTables>(
         }
     };
     match ethertype {
-        ethernet::IPV4 => forward::<V4, P, T>(packet, tables, config, scratch, origin),
+        ethernet::IPV4 => {
+            let verdict = forward::<V4, P, T>(packet, tables, config, scratch, origin)?;
+            // Nor would it take one under another address of the node's.
+            match verdict {
+                Verdict::Pass(Reason::ToHost) if is_own(tables, scratch.v4.header.source) => Err(Reason::OwnAddress),
+                verdict => Ok(verdict),
+            }
+        }
         _ => forward::<V6, P, T>(packet, tables, config, scratch, origin),
     }
+}
+
+/// Whether the node's stack has an address.
+#[inline(always)]
+fn is_own<T: Tables<[u8; 4]>>(tables: &T, address: [u8; 4]) -> bool {
+    tables
+        .endpoint(address)
+        .is_some_and(|endpoint| endpoint.kind == KIND_HOST)
 }
 
 /// How a packet came.

@@ -108,5 +108,9 @@ fn the_node_s_own_address_on_the_wire() -> Result<()> {
         let outcome = wire_brings(&mut tables(), sent.clone());
         assert_eq!(outcome, (Verdict::Drop(Reason::OwnAddress), sent));
     }
+    // Nor has anybody one that the node has on another device, when it speaks to the node.
+    let sent = from_wire().udp((GATEWAY, 1), (NODE, 53), b"x")?;
+    let outcome = wire_brings(&mut tables(), sent.clone());
+    assert_eq!(outcome, (Verdict::Drop(Reason::OwnAddress), sent));
     Ok(())
 }
