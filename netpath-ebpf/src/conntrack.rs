@@ -29,9 +29,9 @@ const TOUCH_EVERY: u32 = 5;
 const CLOSED_KEEPS_PORT: u32 = 5;
 
 /// Seconds of silence after which a connection is forgotten. TCP as kube-proxy sets it (a day established, an hour where one end
-/// has closed, since the other may work on its answer), the rest as the kernel's own connection tracking has it. Of SCTP that is the time of five heartbeats and the
-/// longest retransmission, after which an end gives a silent path up; here also for one that seems to close, since anyone can
-/// forge an end, and heartbeats keep a connection that lives on.
+/// has closed, since the other may work on its answer), the rest as the kernel's own connection tracking has it. Of SCTP that is
+/// the time of five heartbeats and the longest retransmission, after which an end gives a silent path up; here also for one that
+/// seems to close, since anyone can forge an end, and heartbeats keep a connection that lives on.
 #[inline(always)]
 fn timeout(protocol: u8, state: u8) -> u32 {
     match (protocol, state) {

@@ -35,17 +35,16 @@ pub struct Scratch {
 /// A family whose packets the working memory has notes of.
 pub trait Noted: Family {
     /// Them.
-    fn notes(scratch: &mut Scratch) -> &mut Notes<Self::Addr>;
+    #[inline(always)]
+    fn notes(scratch: &mut Scratch) -> &mut Notes<Self::Addr> {
+        Self::notes_and_hop(scratch).0
+    }
+
     /// Them, and where the next hop is noted.
     fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<Self::Addr>, &mut NextHop);
 }
 
 impl Noted for V4 {
-    #[inline(always)]
-    fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 4]> {
-        &mut scratch.v4
-    }
-
     #[inline(always)]
     fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<[u8; 4]>, &mut NextHop) {
         (&mut scratch.v4, &mut scratch.next_hop)
@@ -53,11 +52,6 @@ impl Noted for V4 {
 }
 
 impl Noted for V6 {
-    #[inline(always)]
-    fn notes(scratch: &mut Scratch) -> &mut Notes<[u8; 16]> {
-        &mut scratch.v6
-    }
-
     #[inline(always)]
     fn notes_and_hop(scratch: &mut Scratch) -> (&mut Notes<[u8; 16]>, &mut NextHop) {
         (&mut scratch.v6, &mut scratch.next_hop)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netpath_common::abi::endpoint::{Endpoint, KIND_HOST};
 
-use super::{NodeFacts, judge::service_range, nodes::Placed};
+use super::{NodeFacts, judge::service_range, nodes::Placed, occupied::Occupied};
 use crate::family::Family;
 
 /// The addresses by which others know the node: those of its object and those of its uplink.
@@ -19,35 +19,35 @@ pub(super) fn own_addresses<F: Family>(own: &Placed<F>, facts: &NodeFacts) -> BT
 /// balancer's address on loopback, one of a second card. Not those that a service or a pod may have: somebody else's leftovers
 /// may hold them.
 pub(super) fn local_addresses<F: Family>(
-    own: &Placed<F>,
-    others: &[Placed<F>],
+    mut own: BTreeSet<F::Address>,
+    taken: &Occupied<F>,
     facts: &NodeFacts,
 ) -> BTreeSet<F::Address> {
-    let is_pods = |address: F::Address| {
-        let mut subnets = others.iter().chain([own]).flat_map(|node| &node.subnets);
-        subnets.any(|subnet| F::first(*subnet) <= address && address <= F::last(*subnet))
-    };
     let local = facts
         .local_routes
         .iter()
         .filter(|range| range.prefix_len() == range.max_prefix_len());
     let local = local.filter(|range| service_range(range.addr(), facts).is_none() && !range.addr().is_loopback());
     let local = local.filter_map(|range| F::address(range.addr()));
-    let mut addresses = own_addresses(own, facts);
-    addresses.extend(local.filter(|address| !is_pods(*address)));
-    addresses
+    own.extend(local.filter(|address| taken.by_pods(*address).is_none()));
+    own
 }
 
-/// The entries.
-pub(super) fn endpoints<F: Family>(own: &Placed<F>, others: &[Placed<F>], facts: &NodeFacts) -> BTreeMap<F, Endpoint> {
+/// The entries, of all addresses that the node's stack has.
+pub(super) fn endpoints<F: Family>(
+    own: &Placed<F>,
+    local: &BTreeSet<F::Address>,
+    facts: &NodeFacts,
+) -> BTreeMap<F, Endpoint> {
     let host = Endpoint {
         ifindex: 0,
         mac: facts.bridge.mac,
         kind: KIND_HOST,
     };
     let gateways = own.subnets.iter().copied().filter_map(F::gateway);
-    local_addresses(own, others, facts)
-        .into_iter()
+    local
+        .iter()
+        .copied()
         .chain(gateways)
         .map(|address| (F::octets(address), host))
         .collect()

@@ -100,15 +100,15 @@ fn plan(cluster: &Cluster, facts: &NodeFacts, places: Places, problems: &mut Vec
     let plan = Plan {
         health_check_addresses: asked_on_v4.chain(asked_on_v6).collect(),
         config: config::config(facts, &own, pod_mtu, (v4.as_ref(), v6.as_ref())),
-        v4: match v4 {
-            Some(part) => tables(part, &own, facts, &mut kernel_routes),
+        v4: match v4.zip(sites.0.as_ref()) {
+            Some(place) => tables(place, &own, facts, &mut kernel_routes),
             None => FamilyPlan {
                 routes: senders,
                 ..FamilyPlan::default()
             },
         },
-        v6: v6.map_or_else(FamilyPlan::default, |part| {
-            tables(part, &own, facts, &mut kernel_routes)
+        v6: v6.zip(sites.1.as_ref()).map_or_else(FamilyPlan::default, |place| {
+            tables(place, &own, facts, &mut kernel_routes)
         }),
         kernel_routes,
         leaving: cluster.nodes.get(&facts.name).is_some_and(|node| node.leaving),
@@ -125,14 +125,14 @@ fn lacks<F: Family>(part: &Option<Part<F>>, pod_mtu: u16, cluster: &Cluster, fac
 
 /// A family's tables without services; its routes of the node's own stack go to those of the other.
 fn tables<F: Family>(
-    part: Part<F>,
+    (part, site): (Part<F>, &Site<F>),
     own: &Ends,
     facts: &NodeFacts,
     kernel_routes: &mut BTreeSet<KernelRoute>,
 ) -> FamilyPlan<F> {
     kernel_routes.extend(kernel_routes::kernel_routes(&part, own, facts));
     FamilyPlan {
-        endpoints: endpoints::endpoints(&part.own, &part.others, facts),
+        endpoints: endpoints::endpoints(&part.own, &site.local_addresses, facts),
         subnets: part.own.subnets,
         routes: part.routes,
         ..FamilyPlan::default()

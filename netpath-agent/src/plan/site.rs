@@ -1,5 +1,7 @@
 //! Where the services of a family are served: what no service may take, and where NodePorts answer.
 
+use std::collections::BTreeSet;
+
 use netpath_common::abi::service::FLAG_NODE_PORT;
 
 use super::{NodeFacts, Problem, endpoints, judge::Judge, occupied::Occupied, part::Part};
@@ -11,6 +13,8 @@ pub(super) struct Site<F: Family> {
     pub judge: Judge<F>,
     /// The addresses that nodes and pods have.
     pub taken: Occupied<F>,
+    /// All addresses that the node's stack has.
+    pub local_addresses: BTreeSet<F::Address>,
     /// Where NodePorts answer.
     pub node_port_addresses: Vec<F::Address>,
     /// `FLAG_NODE_PORT` or `FLAG_NODE_PORT_HERE`.
@@ -24,9 +28,11 @@ impl<F: Family> Site<F> {
     pub fn of(part: &Part<F>, facts: &NodeFacts, problems: &mut Vec<Problem>) -> Self {
         let Part { own, others, node, .. } = part;
         let own_addresses = endpoints::own_addresses(own, facts);
-        let local_addresses = endpoints::local_addresses(own, others, facts);
+        let is_known = !own_addresses.is_empty();
+        let taken = Occupied::of(&own_addresses, own, others);
+        let local_addresses = endpoints::local_addresses(own_addresses, &taken, facts);
         let (node_port_addresses, node_port_flag) = facts.node_port_addresses.of::<F>(&local_addresses, *node);
-        if node_port_addresses.is_empty() && !own_addresses.is_empty() {
+        if node_port_addresses.is_empty() && is_known {
             problems.push(Problem::not_served(
                 "Node",
                 &ObjectName::new("", &facts.name),
@@ -40,7 +46,8 @@ impl<F: Family> Site<F> {
         }
         Self {
             judge: Judge::of(others.iter().chain([own])),
-            taken: Occupied::of(&own_addresses, own, others),
+            taken,
+            local_addresses,
             node_port_addresses,
             node_port_flag,
             relayed: facts.relays().then(|| F::default().into()),
