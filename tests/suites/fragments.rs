@@ -45,14 +45,14 @@ fn all_early() -> u64 {
     ORDERS.map(early).iter().sum()
 }
 
-/// Sends datagrams in every order, and hears each whole. How many fragments were held.
+/// Sends datagrams in every order, and the server hears each whole. How many fragments were held.
 fn every_order<A: Both>(
     ground: &Ground,
+    server: &UdpSocket,
     hook: Hook,
     (from, source): (&Namespace, Place),
     (to, port): (Place, u16),
 ) -> Result<u64> {
-    let server = hears::<A>(&ground.server, Place::Server, TARGET)?;
     let socket = raw::<A>(from)?;
     let before = ground.counted(hook, Reason::FragmentHeld)?;
     let (mut seen, mut id) = (None, 100);
@@ -64,7 +64,7 @@ fn every_order<A: Both>(
             let frames = fragments(id, (A::at(source), CLIENT_PORT), (A::at(to), port), &sent, part)?;
             ensure!(frames.len() == order.len(), "{} fragments", frames.len());
             send(&socket, A::at(to), ordered(&frames, order))?;
-            let (got, client) = heard(&server).with_context(|| format!("{length} bytes in the order {order:?}"))?;
+            let (got, client) = heard(server).with_context(|| format!("{length} bytes in the order {order:?}"))?;
             ensure!(got == sent, "{length} bytes in the order {order:?}: another payload");
             ensure!(client.ip() == A::at(source).ip(), "from {client}");
             ensure!(*seen.get_or_insert(client) == client, "{seen:?} and {client}");
@@ -84,6 +84,8 @@ in_both_families! {
 
 fn services_get_datagrams_in_any_order<A: Both>() -> Result<()> {
     let ground = Ground::new(false)?;
+    // One socket for all: another test's program, about to start, may hold what is closed here, and with it the port.
+    let server = hears::<A>(&ground.server, Place::Server, TARGET)?;
     let client = (&ground.client, Place::Client);
     let outside = (&ground.outside, Place::Outside);
     for (name, hook, from, to) in [
@@ -101,13 +103,12 @@ fn services_get_datagrams_in_any_order<A: Both>() -> Result<()> {
             (Place::Node, NODE_PORT),
         ),
     ] {
-        let held = every_order::<A>(&ground, hook, from, to).context(name)?;
+        let held = every_order::<A>(&ground, &server, hook, from, to).context(name)?;
         // As many as came too early, of each size.
         assert_eq!(held, 2 * all_early(), "{name}");
     }
 
     // From another node's pod, each fragment in a tunnel of its own.
-    let server = hears::<A>(&ground.server, Place::Server, TARGET)?;
     let tunnel = ground.outside.run(|| Ok(UdpSocket::bind((FAR_NODE, 50_000))?))?;
     for (id, order) in (1..).zip(ORDERS) {
         let sent = payload(4 * PART, id.into());
@@ -227,8 +228,9 @@ fn without_the_first_nobody_gets_any<A: Both>() -> Result<()> {
 
 fn xdp_leaves_them_to_tc<A: Both>() -> Result<()> {
     let ground = Ground::new(true)?;
+    let server = hears::<A>(&ground.server, Place::Server, TARGET)?;
     let outside = (&ground.outside, Place::Outside);
-    let held = every_order::<A>(&ground, Hook::FromWire, outside, (Place::Node, NODE_PORT))?;
+    let held = every_order::<A>(&ground, &server, Hook::FromWire, outside, (Place::Node, NODE_PORT))?;
     let left = ground.counted(Hook::FromWireXdp, Reason::ToTc)?;
     // Those that came too early; and where tc had held them by then, the first too, and others until tc had seen that.
     let early = 2 * all_early();
