@@ -165,19 +165,38 @@ fn cut_off<F: Family>(node: &mut Placed<F>, own: &Ends, facts: &NodeFacts, probl
     }
 }
 
-/// The lengths that a routing table uses, as the configuration holds them: nodes' own addresses last, since few packets go
-/// there and they lie in no other subnet; the rest longest first.
+/// The lengths that a routing table uses, as the configuration holds them: those of pods' subnets first, since most packets are
+/// for pods; nodes' own addresses last, since few are for them. None lies in a subnet of another kind. Among lengths of one kind the
+/// longest is first: a service range may lie in another.
 pub(super) fn prefix_lengths<F: Family>(routes: &BTreeMap<F::RouteKey, F::Route>) -> [u8; ROUTE_PREFIXES] {
-    let keys = routes.keys().map(|key| (*key).into());
-    let lengths: BTreeSet<_> = keys.map(|key: RouteKey<F>| Reverse(key.prefix_len)).collect();
-    let mut list = [0; ROUTE_PREFIXES];
-    let (nodes, subnets): (Vec<_>, Vec<_>) = lengths
+    let mut kinds = BTreeMap::<u32, Kind>::new();
+    for (key, route) in routes {
+        let (key, route): (RouteKey<F>, Route<F>) = ((*key).into(), (*route).into());
+        let kind = match route.via {
+            _ if key.prefix_len == u32::from(F::BITS) => Kind::Node,
+            VIA_SERVICE => Kind::Service,
+            _ => Kind::Pods,
+        };
+        let first = kinds.entry(key.prefix_len).or_insert(kind);
+        *first = kind.min(*first);
+    }
+    let ordered: BTreeSet<_> = kinds
         .into_iter()
-        .partition(|Reverse(length)| *length == u32::from(F::BITS));
-    for (place, Reverse(length)) in list.iter_mut().zip(subnets.into_iter().chain(nodes)) {
+        .map(|(length, kind)| (kind, Reverse(length)))
+        .collect();
+    let mut list = [0; ROUTE_PREFIXES];
+    for (place, (_, Reverse(length))) in list.iter_mut().zip(ordered) {
         *place = u8::try_from(length).unwrap_or(u8::MAX);
     }
     list
+}
+
+/// Whose subnets have a prefix length, in the order in which they are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Pods,
+    Service,
+    Node,
 }
 
 /// Routes of at most [`ROUTE_PREFIXES`] different lengths.

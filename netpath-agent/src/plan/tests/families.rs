@@ -48,7 +48,7 @@ fn nodes_of_both_families_fill_the_tables_of_both() {
         ([10, 244, 1, 1], octets("fd00:244:1::1"))
     );
     assert_eq!(config.route_prefixes4, [24, 16, 32, 0]);
-    assert_eq!(config.route_prefixes6, [108, 64, 128, 0]);
+    assert_eq!(config.route_prefixes6, [64, 108, 128, 0]);
     assert_eq!(
         plan.subnets(),
         ["10.244.1.0/24".parse().unwrap(), "fd00:244:1::/64".parse().unwrap()]
