@@ -19,13 +19,16 @@ const ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
 const MESSAGE: usize = 28;
+/// Where a message says what it is, in the frame.
+const OPERATION: usize = ETHERNET + 6;
 
-/// A message about IPv4 over Ethernet.
+/// A message about IPv4 over Ethernet: no field across words, since it may lie on the stack.
+#[repr(C, align(4))]
 struct Message {
-    operation: u16,
-    sender_mac: Mac,
     sender: [u8; 4],
     target: [u8; 4],
+    sender_mac: Mac,
+    operation: u16,
 }
 
 #[inline(always)]
@@ -62,7 +65,7 @@ pub fn from_pod<P: Packet, T: Tables<[u8; 4]>>(
     if message.operation != REQUEST || message.target == port.address4 {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    let endpoint = tables.endpoint(message.target).ok_or(Reason::ArpUnknown)?;
+    let endpoint = tables.endpoint(&message.target).ok_or(Reason::ArpUnknown)?;
     let mac = if endpoint.kind == KIND_POD {
         endpoint.mac
     } else {
@@ -86,7 +89,7 @@ pub fn from_host<P: Packet, T: Tables<[u8; 4]>>(
     if message.operation != REQUEST {
         return Ok(Verdict::Pass(Reason::ToStack));
     }
-    let mac = match tables.endpoint(message.target) {
+    let mac = match tables.endpoint(&message.target) {
         Some(endpoint) if endpoint.kind == KIND_POD => endpoint.mac,
         None if way::via::<V4, T>(tables, config, message.target) == Some(VIA_SERVICE) => config.overlay_mac,
         _ => return Ok(Verdict::Pass(Reason::ToStack)),
@@ -97,13 +100,11 @@ pub fn from_host<P: Packet, T: Tables<[u8; 4]>>(
 /// Turns a request into its answer: `mac` has the target address.
 #[inline(always)]
 fn answer<P: Packet>(packet: &mut P, request: &Message, mac: Mac) -> Result<Verdict, Reason> {
-    let mut message = [0; MESSAGE - 6];
-    message[0..2].copy_from_slice(&REPLY.to_be_bytes());
-    message[2..8].copy_from_slice(&mac);
-    message[8..12].copy_from_slice(&request.target);
-    message[12..18].copy_from_slice(&request.sender_mac);
-    message[18..22].copy_from_slice(&request.sender);
     ethernet::readdress(packet, request.sender_mac, mac)?;
-    packet.store(ETHERNET + 6, &message)?;
+    packet.store(OPERATION, &REPLY.to_be_bytes())?;
+    packet.store(OPERATION + 2, &mac)?;
+    packet.store(OPERATION + 8, &request.target)?;
+    packet.store(OPERATION + 12, &request.sender_mac)?;
+    packet.store(OPERATION + 18, &request.sender)?;
     Ok(Verdict::Bounce(Reason::ArpReply))
 }

@@ -153,14 +153,16 @@ fn reopens<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, connection: &Co
         return true;
     }
     connection.set != 0
-        && service(tables, frontend(&flow.tuple))
+        && service(tables, &frontend(&flow.tuple))
             .is_none_or(|service| ![service.set, service.outside_set].contains(&connection.set))
 }
 
 /// What is at a frontend, or at that of any node where another one relayed what asks for it.
 #[inline(always)]
-fn service<A: Address, T: Tables<A>>(tables: &T, frontend: Frontend<A>) -> Option<Service> {
-    tables.service(frontend).or_else(|| tables.service(frontend.anywhere()))
+fn service<A: Address, T: Tables<A>>(tables: &T, frontend: &Frontend<A>) -> Option<Service> {
+    tables
+        .service(frontend)
+        .or_else(|| tables.service(&frontend.anywhere()))
 }
 
 /// The frontend that a packet of this tuple asks for.

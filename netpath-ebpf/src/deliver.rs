@@ -9,15 +9,8 @@ use crate::{
     packet::{GSO_BY_FRAGS, Packet},
     scratch::Notes,
     verdict::{NextHop, Verdict},
-    way::{End, Origin, Way},
+    way::{End, Origin},
 };
-
-/// The next hop toward a node on the segment.
-#[inline(always)]
-pub fn toward<F: Family>(way: &Way<F::Addr>) -> NextHop {
-    let known = way.next_hop != F::Addr::default();
-    F::next_hop(if known { &way.next_hop } else { &way.node })
-}
 
 /// The last step: the frame's addresses, the outer headers, the device. Between two pods of a node the frame is right already,
 /// unless a service changed whom it is for; otherwise it is `readdressed`.
@@ -44,7 +37,7 @@ pub fn send<F: Family, P: Packet>(
         }
         End::Host => Verdict::Pass(Reason::ToHost),
         End::Direct => {
-            *next_hop = toward::<F>(way);
+            *next_hop = F::next_hop(&way.next_hop);
             Verdict::Wire(Reason::ToPeer)
         }
         // No helper makes room for outer headers before SCTP that is yet to be segmented (kernel 6.18). A pod's goes on

@@ -112,14 +112,14 @@ pub fn wrap<O: Family, P: Packet>(
     O::store(packet, &O::node(config), node, UDP, udp_len)?;
     O::label(packet, hash)?;
     let source_port = FIRST_SOURCE_PORT | (hash as u16 & !FIRST_SOURCE_PORT);
-    let mut headers = [0; VXLAN];
-    headers[0..2].copy_from_slice(&source_port.to_be_bytes());
-    headers[2..4].copy_from_slice(&config.vxlan_port.to_be_bytes());
-    headers[4..6].copy_from_slice(&udp_len.to_be_bytes());
-    headers[8] = VALID_VNI;
-    headers[12..16].copy_from_slice(&(config.vni << 8).to_be_bytes());
-    headers[16..22].copy_from_slice(&PEER_MAC);
-    headers[22..28].copy_from_slice(&config.overlay_mac);
-    headers[28..].copy_from_slice(&ethertype.to_be_bytes());
+    let ([s0, s1], [d0, d1]) = (source_port.to_be_bytes(), config.vxlan_port.to_be_bytes());
+    let ([l0, l1], [v0, v1, v2, _]) = (udp_len.to_be_bytes(), (config.vni << 8).to_be_bytes());
+    let ([p0, p1, p2, p3, p4, p5], [o0, o1, o2, o3, o4, o5]) = (PEER_MAC, config.overlay_mac);
+    let [e0, e1] = ethertype.to_be_bytes();
+    let headers: [u8; VXLAN] = [
+        s0, s1, d0, d1, l0, l1, 0, 0, // UDP
+        VALID_VNI, 0, 0, 0, v0, v1, v2, 0, // VXLAN
+        p0, p1, p2, p3, p4, p5, o0, o1, o2, o3, o4, o5, e0, e1, // Ethernet
+    ];
     packet.store(ETHERNET + O::HEADER, &headers)
 }

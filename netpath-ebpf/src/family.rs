@@ -15,11 +15,8 @@ use crate::{
 
 /// An IP address: `[u8; 4]` or `[u8; 16]`, in network order.
 pub trait Address: Copy + PartialEq + Default {
-    /// Reads it from a frame.
-    ///
-    /// # Errors
-    /// [`Reason::Malformed`] if the frame ends before.
-    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason>;
+    /// One that lies in a frame, if the frame does not end before.
+    fn view<P: Packet>(packet: &P, offset: usize) -> Option<&Self>;
 
     /// Writes it into a frame.
     ///
@@ -55,8 +52,8 @@ pub trait Address: Copy + PartialEq + Default {
 
 impl Address for [u8; 4] {
     #[inline(always)]
-    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason> {
-        packet.view(offset).copied().ok_or(Reason::Malformed)
+    fn view<P: Packet>(packet: &P, offset: usize) -> Option<&Self> {
+        packet.view(offset)
     }
 
     #[inline(always)]
@@ -111,23 +108,14 @@ impl Address for [u8; 4] {
 }
 
 impl Address for [u8; 16] {
-    /// Word by word, and each by a call: where the offset is no constant, the compiler reads bytes, and would keep all of them in
-    /// registers.
     #[inline(always)]
-    fn read<P: Packet>(packet: &P, offset: usize) -> Result<Self, Reason> {
-        let mut words = [0; 4];
-        for (index, word) in words.iter_mut().enumerate() {
-            read_word(packet, offset + 4 * index, word)?;
-        }
-        Ok(from_words(words))
+    fn view<P: Packet>(packet: &P, offset: usize) -> Option<&Self> {
+        packet.view(offset)
     }
 
     #[inline(always)]
     fn write<P: Packet>(&self, packet: &mut P, offset: usize) -> Result<(), Reason> {
-        for (index, word) in words(self).into_iter().enumerate() {
-            write_word(packet, offset + 4 * index, word)?;
-        }
-        Ok(())
+        packet.store(offset, self)
     }
 
     #[inline(always)]
@@ -155,12 +143,9 @@ impl Address for [u8; 16] {
     fn masked(&self, prefix_len: u8) -> Self {
         let [a, b, c, d] = words(self);
         let length = u32::from(prefix_len);
-        from_words([
-            a & mask(length),
-            b & mask(length.saturating_sub(32)),
-            c & mask(length.saturating_sub(64)),
-            d & mask(length.saturating_sub(96)),
-        ])
+        let (first, last) = (mask(length), mask(length.saturating_sub(64)));
+        let of = |mask: u64, shift: u32| ((mask >> shift) as u32).to_be();
+        from_words([a & of(first, 32), b & of(first, 0), c & of(last, 32), d & of(last, 0)])
     }
 
     #[inline(always)]
@@ -190,28 +175,13 @@ impl Address for [u8; 16] {
     }
 }
 
-#[inline(never)]
-fn read_word<P: Packet>(packet: &P, offset: usize, word: &mut u32) -> Result<(), Reason> {
-    *word = u32::from_ne_bytes(*packet.view(offset).ok_or(Reason::Malformed)?);
-    Ok(())
-}
-
-#[inline(never)]
-fn write_word<P: Packet>(packet: &mut P, offset: usize, word: u32) -> Result<(), Reason> {
-    packet.store(offset, &word.to_ne_bytes())
-}
-
-/// The first `length` bits of a word in network order, or all of them.
+/// The first `length` bits of half an address, or all of them.
 #[inline(always)]
-fn mask(length: u32) -> u32 {
-    if length == 0 {
-        0
-    } else {
-        (u32::MAX << (32 - length.min(32))).to_be()
-    }
+fn mask(length: u32) -> u64 {
+    if length < 64 { !(u64::MAX >> length) } else { u64::MAX }
 }
 
-/// An address's words, in network order. The compiler reads addresses by words where it is asked for words.
+/// An address's words, in network order.
 #[inline(always)]
 pub fn words(address: &[u8; 16]) -> [u32; 4] {
     bytemuck::cast_ref::<[u8; 16], [[u8; 4]; 4]>(address).map(u32::from_ne_bytes)

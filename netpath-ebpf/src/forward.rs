@@ -6,7 +6,7 @@ use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
     conntrack,
-    deliver::{into_tunnel, send, toward},
+    deliver::{into_tunnel, send},
     family::{Address, Complaint, Family, Fragment, Header},
     flow::{self, Flow, Kind, TCP, UDP},
     fragment, icmp, icmp_quote,
@@ -77,7 +77,7 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
         Target::New => true,
         Target::Relay if origin == Origin::Wire => {
             relay::prepare::<F, P, T>(packet, tables, notes)?;
-            *next_hop = toward::<F>(&notes.way);
+            *next_hop = F::next_hop(&notes.way.next_hop);
             return Ok(Verdict::Wire(Reason::ToPeer));
         }
         // What is relayed comes in by the wire alone.
@@ -275,7 +275,7 @@ fn client<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &mu
     notes.to.source = if backend == own {
         F::gateway(config)
     } else if origin == Origin::Host
-        || tables.endpoint(backend).is_some()
+        || tables.endpoint(&backend).is_some()
         || origin == Origin::Pod && way::via::<F, T>(tables, config, backend).is_some()
     {
         own
@@ -310,7 +310,7 @@ fn no_tunnel<A: Address, T: Tables<A>>(tables: &T, config: &Config, notes: &Note
     let Notes { flow, to, way, .. } = notes;
     if flow.tuple.protocol == UDP
         && flow.tuple.destination_port == config.vxlan_port
-        && (way.end == End::Host || way::is_node(tables, to.destination))
+        && (way.end == End::Host || way::is_node(tables, &to.destination))
     {
         return Err(Reason::TunnelFromPod);
     }

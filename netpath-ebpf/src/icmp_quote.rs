@@ -92,8 +92,8 @@ fn quoted<F: Family, P: Packet>(packet: &P, at: usize, tuple: &mut Tuple<F::Addr
         _ => return None,
     };
     *tuple = Tuple {
-        source: F::Addr::read(packet, at + F::SOURCE).ok()?,
-        destination: F::Addr::read(packet, at + F::DESTINATION).ok()?,
+        source: *F::Addr::view(packet, at + F::SOURCE)?,
+        destination: *F::Addr::view(packet, at + F::DESTINATION)?,
         source_port: u16::from_be_bytes(source_port),
         destination_port: u16::from_be_bytes(destination_port),
         protocol,

@@ -114,7 +114,7 @@ pub fn from_pod<P: Packet, T: Tables<[u8; 16]>>(
             Heard::Drop(Reason::NeighbourSpoofed)
         };
     }
-    let (mac, flags) = match tables.endpoint(*target) {
+    let (mac, flags) = match tables.endpoint(target) {
         Some(endpoint) if endpoint.kind == KIND_POD => (endpoint.mac, SOLICITED | OVERRIDE),
         None if *target != link_local(config.bridge_mac) => return Heard::Drop(Reason::NeighbourUnknown),
         _ => (config.bridge_mac, ROUTER | SOLICITED | OVERRIDE),
@@ -137,7 +137,7 @@ pub fn from_host<P: Packet, T: Tables<[u8; 16]>>(
         return Heard::Passed;
     }
     tables.settle(&mut notes.to);
-    let mac = match tables.endpoint(notes.to.source) {
+    let mac = match tables.endpoint(&notes.to.source) {
         Some(endpoint) if endpoint.kind == KIND_POD => endpoint.mac,
         None if way::via::<V6, T>(tables, config, notes.to.source) == Some(VIA_SERVICE) => config.overlay_mac,
         _ => return Heard::Passed,
@@ -165,9 +165,12 @@ fn is_about<P: Packet>(packet: &P, header: &Header<[u8; 16]>, to: &mut Tuple<[u8
     let Some(target) = packet.view::<16>(AT + MESSAGE - 16) else {
         return false;
     };
+    if target.is_multicast() {
+        return false;
+    }
     to.source = *target;
     to.destination = header.source;
-    !target.is_multicast()
+    true
 }
 
 /// Whether an advertisement says nothing else than that its target is at this MAC address: in its only option, or nothing.

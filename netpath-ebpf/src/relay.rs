@@ -49,7 +49,7 @@ pub fn open<F: Family, T: Tables<F::Addr>>(
     let backend = to.destination;
     if config.direct_return == 0
         || offer.maglev == 0
-        || tables.endpoint(backend).is_some()
+        || tables.endpoint(&backend).is_some()
         || way::via::<F, T>(tables, config, backend) != Some(VIA_DIRECT)
     {
         return Target::Same;

@@ -28,7 +28,7 @@ pub fn choose<A: Address, T: Tables<A>>(
     offer: &mut Offer,
 ) -> Target {
     // Calls one after the other, so that their stacks do not add up.
-    let found = look(tables, to, tuple.source, inside, offer);
+    let found = look(tables, to, &tuple.source, inside, offer);
     if found != Target::New || offer.affinity != 0 && affinity::recall(tables, tuple, offer, to) {
         return found;
     }
@@ -45,11 +45,11 @@ pub fn choose<A: Address, T: Tables<A>>(
 
 /// Finds the frontend, and what it offers to the connection.
 #[inline(never)]
-fn look<A: Address, T: Tables<A>>(tables: &T, to: &Tuple<A>, client: A, inside: bool, offer: &mut Offer) -> Target {
-    let Some(service) = tables.service(conntrack::frontend(to)) else {
+fn look<A: Address, T: Tables<A>>(tables: &T, to: &Tuple<A>, client: &A, inside: bool, offer: &mut Offer) -> Target {
+    let Some(service) = tables.service(&conntrack::frontend(to)) else {
         return Target::Same;
     };
-    if service.sources != 0 && !tables.admits(service.sources, client) {
+    if service.sources != 0 && !tables.admits(service.sources, *client) {
         return Target::Drop(Reason::SourceDenied);
     }
     (offer.set, offer.count, offer.maglev) = if inside {
@@ -74,7 +74,7 @@ pub fn elsewhere<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>, inside:
         address: tuple.destination,
         ..Frontend::default()
     };
-    match tables.service(address) {
+    match tables.service(&address) {
         Some(service) if !inside || service.flags & FLAG_OUTSIDE == 0 => Target::Refusal,
         _ => Target::Same,
     }

@@ -81,6 +81,11 @@ impl<S: Socket<[u8; 16]>> Socket<[u8; 4]> for Mapped<'_, S> {
     }
 }
 
+/// What lies on the stack at a multiple of 8 bytes: there the kernel refuses accesses across words, and the compiler compares
+/// addresses by 8 bytes.
+#[repr(align(8))]
+struct Aligned<T>(T);
+
 /// How long a socket keeps a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
@@ -116,24 +121,24 @@ pub fn lead<F: Family, S: Socket<F::Addr>, T: Tables<F::Addr>>(
     };
     let cookie = socket.cookie();
     let (address, port) = socket.peer();
-    let asked = Frontend {
+    let Aligned(frontend) = &mut Aligned(Frontend {
         address,
         port,
         protocol,
         reserved: 0,
-    };
-    let Some(frontend) = frontend::<F, T>(tables, config, asked) else {
+    });
+    if !find::<F, T>(tables, config, frontend) {
         return Ok(Reason::SocketLeft);
-    };
+    }
     // A socket has no port yet that would tell it from others: its cookie stands for one.
-    let tuple = Tuple {
-        source: F::node(config),
-        destination: frontend,
-        source_port: cookie[0] as u16,
-        destination_port: port,
-        protocol,
-        reserved: [0; 3],
-    };
+    // Zero first: the compiler would write the three bytes that stay so across words.
+    let mut tuple = Tuple::default();
+    tables.settle(&mut tuple);
+    tuple.source = F::node(config);
+    tuple.destination = frontend.address;
+    tuple.source_port = cookie[0] as u16;
+    tuple.destination_port = port;
+    tuple.protocol = protocol;
     let mut to = tuple;
     let mut offer = Offer::default();
     match service::choose(tables, config, &tuple, true, &mut to, &mut offer) {
@@ -188,26 +193,28 @@ pub fn show<A: Address, S: Socket<A>, T: Tables<A>>(socket: &mut S, tables: &T) 
     }
 }
 
-/// The address of the frontend that a peer is: its own, or the node's, for a port that all addresses of the node have, the
-/// loopback addresses included. Connecting to no address at all is to connect to the loopback address.
-#[inline(always)]
-fn frontend<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: Frontend<F::Addr>) -> Option<F::Addr> {
+/// Makes `asked`, which a socket named, the frontend that it is: that itself, or the node's, for a port that all addresses of the
+/// node have, the loopback addresses included. Connecting to no address at all is to connect to the loopback address. Whether it
+/// is one.
+#[inline(never)]
+fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, asked: &mut Frontend<F::Addr>) -> bool {
     // What other nodes relay is there without an address.
     let nowhere = asked.address == F::Addr::default();
     if !nowhere && tables.service(asked).is_some() {
-        return Some(asked.address);
+        return true;
     }
     let own = nowhere
         || asked.address.is_loopback()
         || tables
-            .endpoint(asked.address)
+            .endpoint(&asked.address)
             .is_some_and(|endpoint| endpoint.kind == KIND_HOST);
     if !own {
-        return None;
+        return false;
     }
-    let address = F::node(config);
-    let service = tables.service(Frontend { address, ..asked })?;
-    (service.flags & FLAG_NODE_PORT != 0).then_some(address)
+    asked.address = F::node(config);
+    tables
+        .service(asked)
+        .is_some_and(|service| service.flags & FLAG_NODE_PORT != 0)
 }
 
 /// Whether the node's own packets to the address pass the bridge: the node's stack has routes there for the services' ranges, and

@@ -33,11 +33,11 @@ pub trait Tables<A> {
     /// The pod behind a bridge port.
     fn port(&self, ifindex: u32) -> Option<Port>;
     /// Who has an address of this node.
-    fn endpoint(&self, address: A) -> Option<Endpoint>;
+    fn endpoint(&self, address: &A) -> Option<Endpoint>;
     /// The way to a subnet, by its exact key.
     fn route(&self, key: RouteKey<A>) -> Option<Route<A>>;
     /// What a connection to a frontend becomes.
-    fn service(&self, frontend: Frontend<A>) -> Option<Service>;
+    fn service(&self, frontend: &Frontend<A>) -> Option<Service>;
     /// One of a set's backends.
     fn backend(&self, key: BackendKey) -> Option<Backend<A>>;
     /// The slot at a place of a block of a set's table.

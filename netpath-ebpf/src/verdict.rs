@@ -14,7 +14,7 @@ pub struct NextHop {
     pub address: [u8; 16],
 }
 
-/// The kinds of neighbours.
+/// The kinds of neighbours, by the numbers of their address families (`AF_INET`, `AF_INET6`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Neighbour {
@@ -22,9 +22,9 @@ pub enum Neighbour {
     #[default]
     Routed,
     /// One with an IPv4 address.
-    V4,
+    V4 = 2,
     /// One with an IPv6 address.
-    V6,
+    V6 = 10,
 }
 
 impl NextHop {

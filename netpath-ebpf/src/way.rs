@@ -81,7 +81,7 @@ pub struct Way<A> {
 pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &mut Notes<F::Addr>) {
     let Notes { to, way, .. } = notes;
     way.end = End::Outside;
-    if let Some(endpoint) = tables.endpoint(to.destination) {
+    if let Some(endpoint) = tables.endpoint(&to.destination) {
         way.end = if endpoint.kind == KIND_POD { End::Pod } else { End::Host };
         way.ifindex = endpoint.ifindex;
         way.mac = endpoint.mac;
@@ -95,7 +95,9 @@ pub fn find<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, notes: &
         way.node = route.node;
         way.is_node = prefix_len == whole::<F::Addr>();
         way.next_hop = route.next_hop;
-        way.room = F::tunnel_room(&way.node);
+        if route.via == VIA_TUNNEL {
+            way.room = F::tunnel_room(&way.node);
+        }
     }
 }
 
@@ -133,10 +135,13 @@ pub fn via<F: Family, T: Tables<F::Addr>>(tables: &T, config: &Config, address: 
 }
 
 /// Whether the address is that of another node.
-#[inline(never)]
-pub fn is_node<A: Address, T: Tables<A>>(tables: &T, address: A) -> bool {
-    let prefix_len = whole::<A>();
+#[inline(always)]
+pub fn is_node<A: Address, T: Tables<A>>(tables: &T, address: &A) -> bool {
+    let key = RouteKey {
+        address: *address,
+        prefix_len: whole::<A>(),
+    };
     tables
-        .route(RouteKey { address, prefix_len })
+        .route(key)
         .is_some_and(|route| matches!(route.via, VIA_DIRECT | VIA_TUNNEL))
 }

@@ -100,16 +100,16 @@ impl<A: Of> Tables<A> for HostTables {
         self.bridge.get(&ifindex).copied()
     }
 
-    fn endpoint(&self, address: A) -> Option<Endpoint> {
-        A::of(self).endpoints.get(&address).copied()
+    fn endpoint(&self, address: &A) -> Option<Endpoint> {
+        A::of(self).endpoints.get(address).copied()
     }
 
     fn route(&self, key: RouteKey<A>) -> Option<Route<A>> {
         A::of(self).routes.get(&key.into()).map(|route| (*route).into())
     }
 
-    fn service(&self, frontend: Frontend<A>) -> Option<Service> {
-        A::of(self).services.get(&frontend.into()).copied()
+    fn service(&self, frontend: &Frontend<A>) -> Option<Service> {
+        A::of(self).services.get(&(*frontend).into()).copied()
     }
 
     fn backend(&self, key: BackendKey) -> Option<Backend<A>> {

@@ -12,18 +12,18 @@ use netpath_tests::stack;
 
 /// The most instructions that the verifier may look at, over all ways through a program, and the most stack, in bytes.
 const BUDGET: &[(Hook, u32, usize)] = &[
-    (Hook::FromPod, 130_000, 512),
-    (Hook::FromOverlay, 60_000, 480),
-    (Hook::FromWire, 145_000, 512),
-    (Hook::ToWire, 13_200, 416),
-    (Hook::FromHost, 60_000, 512),
-    (Hook::FromWireXdp, 150_000, 496),
-    (Hook::Connect4, 6_200, 320),
-    (Hook::Sendmsg4, 3_900, 400),
+    (Hook::FromPod, 90_000, 448),
+    (Hook::FromOverlay, 46_000, 400),
+    (Hook::FromWire, 112_000, 448),
+    (Hook::ToWire, 9_600, 384),
+    (Hook::FromHost, 39_000, 416),
+    (Hook::FromWireXdp, 105_000, 448),
+    (Hook::Connect4, 5_000, 320),
+    (Hook::Sendmsg4, 3_600, 336),
     (Hook::Recvmsg4, 120, 32),
     (Hook::Getpeername4, 120, 32),
-    (Hook::Connect6, 25_500, 480),
-    (Hook::Sendmsg6, 18_000, 480),
+    (Hook::Connect6, 18_500, 480),
+    (Hook::Sendmsg6, 12_500, 480),
     (Hook::Recvmsg6, 250, 80),
     (Hook::Getpeername6, 250, 80),
 ];

@@ -10,8 +10,10 @@ use crate::toolchain::{Linker, Toolchain};
 use crate::{progress, tree};
 
 const TARGET: &str = "bpfel-unknown-none";
-/// Debug information, from which the linker writes BTF: bpftool shows maps by it, and the kernel reads it at load.
-const FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf";
+/// Debug information, from which the linker writes BTF: bpftool shows maps by it, and the kernel reads it at load. And accesses at
+/// any address, which x86-64 and arm64 allow as their kernels do: addresses are arrays of bytes, and would be copied byte by byte.
+const FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf \
+     -C link-arg=--cpu-features=+allows-misaligned-mem-access -C link-arg=--disable-expand-memcpy-in-order";
 
 /// What to build.
 #[derive(clap::Args, Default)]

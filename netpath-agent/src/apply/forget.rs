@@ -91,7 +91,7 @@ impl<F: Family> Datagrams<F> {
             // plugin's.
             let by_service = (1..HOST_PORT_SETS).contains(&set) || self.serving.contains_key(frontend);
             // What another node relayed was chosen at the frontend without an address.
-            let anywhere = || Frontend::<F>::anywhere((*frontend).into()).into();
+            let anywhere = || Frontend::<F>::anywhere(&(*frontend).into()).into();
             let stays = || stay.contains(&(frontend, backend)) || stay.contains(&(&anywhere(), backend));
             protocol::<F>(frontend) == UDP && by_service && !stays()
         })

@@ -58,13 +58,13 @@ families! {
     sizes: 8, 20;
 }
 
-impl<A: Default> Frontend<A> {
+impl<A: Copy + Default> Frontend<A> {
     /// The frontend of the same port that has no address, see [`FLAG_RELAYED`].
     #[inline(always)]
-    pub fn anywhere(self) -> Self {
+    pub fn anywhere(&self) -> Self {
         Self {
             address: A::default(),
-            ..self
+            ..*self
         }
     }
 }

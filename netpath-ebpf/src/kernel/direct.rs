@@ -39,11 +39,6 @@ impl Window {
                 options(pure, readonly, nostack, preserves_flags),
             );
         }
-        // What the compiler takes for unaligned it reads byte by byte. Network buffers begin two bytes past a word, so that
-        // IP headers lie on one (NET_IP_ALIGN); the verifier reckons with that too where it is strict. Where they do not, as
-        // on x86, the processor reads words at any address, and the kernel allows it.
-        // SAFETY: nothing but the width of loads and stores is derived from it.
-        unsafe { assert_unchecked(start & 3 == 2) };
         Self { start, end }
     }
 
@@ -74,8 +69,6 @@ impl Window {
                     reach = const REACH,
                     options(pure, nomem, nostack, preserves_flags),
                 );
-                // As in `of`: the sum that the compiler cannot see.
-                assert_unchecked(pointer & 3 == (offset + 2) & 3);
             }
         }
         // SAFETY: packets do not begin at address 0.

@@ -16,6 +16,9 @@ use netpath_ebpf::{
 /// That the note is one of ours.
 const MARK: u32 = u32::from_be_bytes(*b"npgo");
 
+const V4: u32 = Neighbour::V4 as u32;
+const V6: u32 = Neighbour::V6 as u32;
+
 #[repr(C)]
 struct Note {
     mark: u32,
@@ -52,8 +55,8 @@ pub fn take(skb: *mut __sk_buff, next_hop: &mut NextHop) -> bool {
             return false;
         }
         next_hop.family = match (*note).family {
-            1 => Neighbour::V4,
-            2 => Neighbour::V6,
+            V4 => Neighbour::V4,
+            V6 => Neighbour::V6,
             _ => Neighbour::Routed,
         };
         next_hop.address = from_words((*note).address);

@@ -2,15 +2,15 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_INGRESS, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+        __sk_buff, BPF_F_INGRESS, bpf_redir_neigh,
         tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
     helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
 };
-use core::arch::asm;
+use core::{arch::asm, mem::offset_of};
 use netpath_common::{abi::counter, hook::Hook, reason::Reason};
 use netpath_ebpf::{
-    family::{Address, words},
+    family::Address,
     packet::Packet,
     verdict::{Neighbour, NextHop, Verdict},
 };
@@ -21,8 +21,6 @@ use super::{maps::COUNTER, skb::SkbPacket, tables::config};
 pub const NEXT: i32 = TCX_NEXT;
 
 const DROP: i32 = TCX_DROP;
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 /// `PACKET_HOST` and `PACKET_OTHERHOST` of linux/if_packet.h.
 const FOR_US: u32 = 0;
 const FOR_OTHERS: u32 = 3;
@@ -44,11 +42,11 @@ enum Kind {
 fn tell(skb: *mut __sk_buff, kind: Kind, ifindex: u32, reason: Reason, next_hop: u32) {
     // SAFETY: the kernel hands the program a valid context, and tc programs may write the control buffer.
     unsafe {
-        let cb = &raw mut (*skb).cb;
-        (*cb)[0] = ifindex;
-        (*cb)[1] = kind as u32;
-        (*cb)[2] = reason as u32;
-        (*cb)[3] = next_hop;
+        // Volatile: the kernel takes accesses to whole words of it alone, and the compiler would make one of two.
+        let cb = (&raw mut (*skb).cb).cast::<u32>();
+        for (place, word) in [ifindex, kind as u32, reason as u32, next_hop].into_iter().enumerate() {
+            cb.add(place).write_volatile(word);
+        }
     }
 }
 
@@ -140,19 +138,15 @@ pub fn answer_tc(hook: Hook, packet: &mut SkbPacket, verdict: Verdict, next_hop:
             };
             packet.set_sent(true);
             tell(skb, Kind::Wire, uplink, reason, next_hop.address.word());
-            let family = match next_hop.family {
+            if next_hop.family == Neighbour::Routed {
                 // SAFETY: without parameters the kernel's routes give the next hop.
-                Neighbour::Routed => return unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) as i32 },
-                Neighbour::V4 => AF_INET,
-                Neighbour::V6 => AF_INET6,
-            };
-            let [a, b, c, d] = words(&next_hop.address);
-            let mut neighbour = bpf_redir_neigh {
-                nh_family: family,
-                __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [a, b, c, d] },
-            };
-            // SAFETY: the helper copies the parameters, whose size it is told.
-            unsafe { bpf_redirect_neigh(uplink, &raw mut neighbour, size_of_val(&neighbour) as i32, 0) as i32 }
+                return unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) as i32 };
+            }
+            const LEN: usize = size_of::<bpf_redir_neigh>();
+            const { assert!(size_of::<NextHop>() == LEN && offset_of!(NextHop, address) == size_of::<u32>()) };
+            let neighbour = (&raw const *next_hop).cast_mut().cast();
+            // SAFETY: a next hop lies as the helper wants it: the family, then the address. It copies them.
+            unsafe { bpf_redirect_neigh(uplink, neighbour, LEN as i32, 0) as i32 }
         }
         Verdict::Bounce(_) => {
             let ifindex = packet.ifindex();

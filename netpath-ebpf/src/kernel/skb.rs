@@ -71,6 +71,9 @@ const _: () = assert!(size_of::<TunnelKey>() == size_of::<bpf_tunnel_key>());
 /// A socket buffer, as a tc program has it.
 pub struct SkbPacket {
     pub(super) skb: *mut __sk_buff,
+    /// Whether it may have come with a sum of a device's (`CHECKSUM_COMPLETE` of linux/skbuff.h). What a stack sends has none: to
+    /// forward a packet is to forget its sum (`skb_forward_csum`).
+    pub(super) summed_up: bool,
 }
 
 impl SkbPacket {
@@ -298,8 +301,10 @@ impl Packet for SkbPacket {
 
     #[inline(always)]
     fn note_change(&mut self, difference: u32) {
-        // SAFETY: the context is valid. The helper refuses where the hardware gave no sum, and there is nothing to correct then.
-        unsafe { bpf_csum_update(self.skb, csum::fold(difference).into()) };
+        if self.summed_up {
+            // SAFETY: the context is valid. The helper refuses where the hardware gave no sum, and there is nothing to correct then.
+            unsafe { bpf_csum_update(self.skb, csum::fold(difference).into()) };
+        }
     }
 
     #[inline(always)]

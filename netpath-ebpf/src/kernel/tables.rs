@@ -61,7 +61,7 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn endpoint(&self, address: A) -> Option<Endpoint> {
+    fn endpoint(&self, address: &A) -> Option<Endpoint> {
         // SAFETY: as above.
         unsafe { A::endpoint().get(address).copied() }
     }
@@ -73,9 +73,9 @@ impl<A: Maps> Tables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn service(&self, frontend: Frontend<A>) -> Option<Service> {
+    fn service(&self, frontend: &Frontend<A>) -> Option<Service> {
         // SAFETY: as above.
-        unsafe { A::service().get(A::Frontend::from(frontend)).copied() }
+        unsafe { A::service().get(in_map::<_, A::Frontend>(frontend)).copied() }
     }
 
     #[inline(always)]

@@ -31,7 +31,10 @@ impl Work {
     /// The program's return value, if there is nothing to do.
     #[inline(always)]
     pub fn begin(hook: Hook, ctx: &TcContext) -> Result<Self, i32> {
-        let mut packet = SkbPacket { skb: ctx.skb.skb };
+        let mut packet = SkbPacket {
+            skb: ctx.skb.skb,
+            summed_up: matches!(hook, Hook::FromWire | Hook::FromOverlay),
+        };
         if packet.sent() {
             if matches!(hook, Hook::ToWire) {
                 return Err(report::NEXT);

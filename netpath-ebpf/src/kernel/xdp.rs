@@ -22,9 +22,6 @@ use netpath_ebpf::{
 
 use super::{direct::Window, maps, onward, report, tables::KernelTables};
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
 /// A frame, as an XDP program has it.
 pub struct XdpPacket {
     ctx: *mut xdp_md,
@@ -240,7 +237,7 @@ fn send(packet: &mut XdpPacket, next_hop: &NextHop, uplink: u32) -> u32 {
             };
             address = destination;
         }
-        fib.family = AF_INET6;
+        fib.family = Neighbour::V6 as u8;
         fib.__bindgen_anon_4.ipv6_dst = words(&address);
     } else {
         let [a, b, c, d, ..] = next_hop.address;
@@ -251,7 +248,7 @@ fn send(packet: &mut XdpPacket, next_hop: &NextHop, uplink: u32) -> u32 {
             };
             address = destination;
         }
-        fib.family = AF_INET;
+        fib.family = Neighbour::V4 as u8;
         fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(address);
     }
     // SAFETY: the context is the program's own, and the kernel is told the parameters' size.

@@ -60,8 +60,8 @@ fn is_ours<P: Packet, T: BothTables>(packet: &P, tables: &T, config: &Config) ->
     };
     vni == config.vni
         && match (v6::mapped(&sender), v6::mapped(&end)) {
-            (Some(sender), Some(end)) => end == config.node4 && way::is_node(tables, sender),
-            (None, None) => end == config.node6 && way::is_node(tables, sender),
+            (Some(sender), Some(end)) => end == config.node4 && way::is_node(tables, &sender),
+            (None, None) => end == config.node6 && way::is_node(tables, &sender),
             _ => false,
         }
 }

@@ -11,7 +11,7 @@ use netpath_common::{
 
 use crate::{
     encap, ethernet,
-    family::{Address, Family, Fragment, Header},
+    family::{Family, Fragment, Header},
     flow::{self, TCP, UDP},
     forward::forward,
     fragment,
@@ -85,7 +85,7 @@ fn steps<P: Packet, T: BothTables>(
 #[inline(always)]
 fn is_own<T: Tables<[u8; 4]>>(tables: &T, address: [u8; 4]) -> bool {
     tables
-        .endpoint(address)
+        .endpoint(&address)
         .is_some_and(|endpoint| endpoint.kind == KIND_HOST)
 }
 
@@ -180,7 +180,7 @@ fn look_inside<O: Noted, P: Packet, T: BothTables + Tables<O::Addr>>(
     if vxlan.vni != Some(config.vni) {
         return Ok(Tunnelled::Left(Reason::ToStack));
     }
-    if !way::is_node(tables, header.source) {
+    if !way::is_node(tables, &header.source) {
         return Err(Reason::TunnelFromStranger);
     }
     match vxlan.ethertype {
@@ -235,7 +235,7 @@ fn read_inner<O: Family, F: Family, P: Packet, T: Tables<F::Addr>>(
 /// Whether a tunnelled IPv6 packet is for a pod of this node.
 #[inline(always)]
 fn is_for_pod<O: Family, P: Packet, T: BothTables>(packet: &P, tables: &T) -> Result<bool, Reason> {
-    let destination = <[u8; 16]>::read(packet, encap::inner::<O>() + V6::DESTINATION)?;
-    let endpoint = Tables::<[u8; 16]>::endpoint(tables, destination);
+    let destination = packet.view::<16>(encap::inner::<O>() + V6::DESTINATION);
+    let endpoint = Tables::<[u8; 16]>::endpoint(tables, destination.ok_or(Reason::Malformed)?);
     Ok(endpoint.is_some_and(|endpoint| endpoint.kind == KIND_POD))
 }
