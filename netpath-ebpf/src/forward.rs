@@ -45,56 +45,104 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
     }
     notes.to = notes.flow.tuple;
     tables.settle(notes);
-    notes.target = known::<F, P, T>(packet, tables, notes);
-    way::find::<F, T>(tables, config, notes);
-    if notes.target == Target::Same {
-        if origin == Origin::Wire && relay::is_for(config, notes) {
-            // It asked for the other node's port, and gets that of any node.
-            notes.to.destination = F::Addr::default();
-            notes.way.end = End::Relayed;
-            tables.settle(notes);
-        }
-        // No service has the address of a pod: most packets need not be asked about. Another node's address may be that of a load
-        // balancer, whose service is reached from inside without it.
-        let is_straight = matches!(notes.way.end, End::Pod | End::Direct | End::Tunnel);
-        if !is_straight || origin == Origin::Pod && notes.way.is_node {
-            notes.target = served::<F, T>(tables, config, notes, origin);
-            if notes.target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
-                notes.target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
-            }
-            if notes.target == Target::New || is_relay(notes.target, origin) {
-                way::find::<F, T>(tables, config, notes);
-            }
-        }
-        if is_straight && notes.target == Target::Same {
-            notes.target = straight::<F, T>(tables, config, notes, origin);
-        }
-    }
+    decide::<F, P, T>(packet, tables, config, notes, origin);
     tables.settle(notes);
-    let mut translated = match notes.target {
+    let step = match notes.target {
         Target::Drop(reason) => return Err(reason),
-        Target::Same => false,
-        Target::New => true,
         Target::Relay if origin == Origin::Wire => {
             relay::prepare::<F, P, T>(packet, tables, notes)?;
             *next_hop = F::next_hop(&notes.way.next_hop);
             return Ok(Verdict::Wire(Reason::ToPeer));
         }
+        Target::Refusal => Step::Complain(Complaint::PortUnreachable, 0),
         // What is relayed comes in by the wire alone.
-        Target::Relay => false,
-        Target::Refusal => {
-            notes.to.source = notes.flow.tuple.destination;
-            return complain::<F, P, T>(
+        Target::Same | Target::New | Target::Relay => admit::<F, P, T>(packet, tables, config, notes, origin)?,
+    };
+    match step {
+        Step::Complain(complaint, mtu) => {
+            complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, (complaint, mtu))
+        }
+        Step::Leave(reason) => Ok(Verdict::Pass(reason)),
+        Step::Send { translated, whole } => {
+            if translated {
+                nat::rewrite::<F, P, T>(packet, tables, notes)?;
+            }
+            if !whole {
+                return Ok(Verdict::Pass(Reason::ToStack));
+            }
+            send::<F, P>(
                 packet,
-                tables,
                 config,
                 notes,
                 next_hop,
                 origin,
-                (Complaint::PortUnreachable, 0),
-            );
+                origin != Origin::Pod || translated,
+            )
         }
-    };
+    }
+}
+
+/// What comes next for a packet of which all is decided.
+enum Step {
+    /// It goes on: whether it must be rewritten, and whether it leaves as it is, not in fragments that the node's stack makes.
+    Send { translated: bool, whole: bool },
+    /// It is left to the stack or to tc as it came.
+    Leave(Reason),
+    /// Its sender is told, and what passes instead: an MTU, or 0.
+    Complain(Complaint, u16),
+}
+
+/// Decides what the packet must become, and where it must go then.
+#[inline(always)]
+fn decide<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    notes: &mut Notes<F::Addr>,
+    origin: Origin,
+) {
+    notes.target = known::<F, P, T>(packet, tables, notes);
+    way::find::<F, T>(tables, config, notes);
+    if notes.target != Target::Same {
+        return;
+    }
+    if origin == Origin::Wire && relay::is_for(config, notes) {
+        // It asked for the other node's port, and gets that of any node.
+        notes.to.destination = F::Addr::default();
+        notes.way.end = End::Relayed;
+        tables.settle(notes);
+    }
+    // No service has the address of a pod: most packets need not be asked about. Another node's address may be that of a load
+    // balancer, whose service is reached from inside without it.
+    let is_straight = matches!(notes.way.end, End::Pod | End::Direct | End::Tunnel);
+    if !is_straight || origin == Origin::Pod && notes.way.is_node {
+        notes.target = served::<F, T>(tables, config, notes, origin);
+        if notes.target == Target::Same && matches!(notes.way.end, End::Service | End::Outside) {
+            notes.target = service::elsewhere(tables, &notes.flow.tuple, origin.is_inside());
+        }
+        if notes.target == Target::New || is_relay(notes.target, origin) {
+            way::find::<F, T>(tables, config, notes);
+        }
+    }
+    if is_straight && notes.target == Target::Same {
+        notes.target = straight::<F, T>(tables, config, notes, origin);
+    }
+}
+
+/// Whether the packet may go where it must, and how; one of a pod to the outside gets the node's address. Where it goes on
+/// through the uplink it ages.
+///
+/// # Errors
+/// Its way leads nowhere, or it must not go it.
+#[inline(always)]
+fn admit<F: Family, P: Packet, T: Tables<F::Addr>>(
+    packet: &mut P,
+    tables: &mut T,
+    config: &Config,
+    notes: &mut Notes<F::Addr>,
+    origin: Origin,
+) -> Result<Step, Reason> {
+    let mut translated = notes.target == Target::New;
     match (origin, notes.way.end) {
         // Addresses of ours that nobody has.
         (_, End::Vacant | End::Service) => {}
@@ -105,55 +153,45 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
         (Origin::Pod, End::Host | End::Direct | End::Tunnel) => no_tunnel(tables, config, notes)?,
         // Only what was translated here is sent on from here: the node's own stack decides of the rest.
         (Origin::Wire | Origin::Tunnel, End::Direct | End::Tunnel | End::Outside | End::Relayed) if !translated => {
-            return Ok(Verdict::Pass(Reason::ToStack));
+            return Ok(Step::Leave(Reason::ToStack));
         }
-        (Origin::Host, _) if !translated => return Ok(Verdict::Pass(Reason::ToStack)),
+        (Origin::Host, _) if !translated => return Ok(Step::Leave(Reason::ToStack)),
         (Origin::Host, End::Host) => return Err(Reason::NoRoute),
         _ => {}
     }
-
     let limit = match notes.way.end {
-        End::Pod | End::Host | End::Vacant | End::Service => usize::MAX,
+        End::Pod | End::Host | End::Vacant | End::Service => {
+            return Ok(Step::Send {
+                translated,
+                whole: true,
+            });
+        }
         End::Direct | End::Outside | End::Relayed => usize::from(config.uplink_mtu),
         End::Tunnel => usize::from(config.uplink_mtu).saturating_sub(notes.way.room as usize),
     };
-    let mut left_to_stack = false;
-    if limit != usize::MAX {
-        if packet.len() - ETHERNET > limit && segment_len(packet, &notes.header, &notes.flow) > limit {
-            if notes.header.dont_fragment {
-                notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P, T>(
-                    packet,
-                    tables,
-                    config,
-                    notes,
-                    next_hop,
-                    origin,
-                    (Complaint::TooBig, limit as u16),
-                );
-            }
-            // What is rewritten would come to tc under the node's own address.
-            if origin != Origin::Host && !packet.can_come_anew() {
-                return Ok(Verdict::Pass(Reason::ToTc));
-            }
-            left_to_stack = true;
+    if packet.len() - ETHERNET > limit && segment_len(packet, &notes.header, &notes.flow) > limit {
+        if notes.header.dont_fragment {
+            return Ok(Step::Complain(Complaint::TooBig, limit as u16));
         }
-        if origin != Origin::Host && !left_to_stack {
-            if notes.header.ttl <= 1 {
-                notes.to.source = speaker::<F>(config, origin);
-                return complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, (Complaint::Expired, 0));
-            }
-            F::age(packet)?;
+        // What is rewritten would come to tc under the node's own address.
+        if origin != Origin::Host && !packet.can_come_anew() {
+            return Ok(Step::Leave(Reason::ToTc));
         }
+        return Ok(Step::Send {
+            translated,
+            whole: false,
+        });
     }
-    if translated {
-        nat::rewrite::<F, P, T>(packet, tables, notes)?;
+    if origin != Origin::Host {
+        if notes.header.ttl <= 1 {
+            return Ok(Step::Complain(Complaint::Expired, 0));
+        }
+        F::age(packet)?;
     }
-    if left_to_stack {
-        return Ok(Verdict::Pass(Reason::ToStack));
-    }
-    let readdressed = origin != Origin::Pod || translated;
-    send::<F, P>(packet, config, notes, next_hop, origin, readdressed)
+    Ok(Step::Send {
+        translated,
+        whole: true,
+    })
 }
 
 /// Why a fragment goes no further, if it does not. The node's own stack sends a datagram's in their order. What came out of a
@@ -340,8 +378,9 @@ fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
 }
 
 /// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
-/// about a later fragment. Who finds nobody on a port of TCP gets a reset, but for packets with options. The answer is from the
-/// source of `to`, and says `mtu` of the packets that pass; to what came through a tunnel it goes through the one that leads to the sender.
+/// about a later fragment. Who finds nobody on a port of TCP gets a reset, but for packets with options. A refusal is from whom
+/// the packet was for, what is wrong on its way from this node, and it says `mtu` of the packets that pass; to what came through a
+/// tunnel the answer goes through the one that leads to the sender.
 #[inline(always)]
 fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     packet: &mut P,
@@ -362,6 +401,10 @@ fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
     if notes.flow.kind == Kind::Error || later || reset && notes.header.options {
         return Err(silent);
     }
+    notes.to.source = match complaint {
+        Complaint::PortUnreachable => notes.flow.tuple.destination,
+        Complaint::TooBig | Complaint::Expired => speaker::<F>(config, origin),
+    };
     notes.to.destination = notes.flow.tuple.source;
     way::find::<F, T>(tables, config, notes);
     if origin == Origin::Tunnel && notes.way.end != End::Tunnel {
