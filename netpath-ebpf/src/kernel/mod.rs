@@ -9,4 +9,6 @@ mod skb;
 pub mod sock;
 mod tables;
 pub mod tc;
+mod work;
 pub mod xdp;
+mod xdp_buff;
