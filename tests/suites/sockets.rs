@@ -75,8 +75,8 @@ impl Node {
         };
         maps::config(&pins)?.set(&config)?;
         let root = cgroup::root(None)?;
-        for hook in cgroup::HOOKS {
-            cgroup::attach(&pins, *hook, &root)?;
+        for hook in cgroup::hooks() {
+            cgroup::attach(&pins, hook, &root)?;
         }
         Ok(Self {
             config,

@@ -323,7 +323,7 @@ impl Node {
             }
         }
         match self.attach_to_sockets() {
-            Ok(()) => wanted.extend(cgroup::HOOKS.iter().map(|hook| (CGROUP, *hook))),
+            Ok(()) => wanted.extend(cgroup::hooks().map(|hook| (CGROUP, hook))),
             // Services' addresses are reached through the bridge all the same.
             Err(error) => {
                 warnings.insert(error.to_string());
@@ -345,8 +345,7 @@ impl Node {
     /// The programs on the calls of the node's own sockets.
     fn attach_to_sockets(&self) -> datapath::Result<()> {
         let root = cgroup::root(self.settings.cgroup_root.as_deref())?;
-        let mut hooks = cgroup::HOOKS.iter();
-        hooks.try_for_each(|hook| cgroup::attach(&self.pins, *hook, &root))
+        cgroup::hooks().try_for_each(|hook| cgroup::attach(&self.pins, hook, &root))
     }
 
     /// On a veth, XDP copies each packet and loses offloads: never by itself there.

@@ -185,8 +185,8 @@ async fn load(settings: &Settings, has_card: bool, health: &Health) -> anyhow::R
 /// Has the kernel accept the programs; that for XDP by itself only where the node has a card.
 fn prepare(pins: &Pins, sizes: &Sizes, xdp: Xdp, has_card: bool) -> datapath::Result<(Ready, bool)> {
     let object = load::object()?;
-    let without = || Ok((load::prepare(object, pins, sizes, load::HOOKS)?, false));
-    let with = || Ok((load::prepare(object, pins, sizes, Hook::ALL)?, true));
+    let without = || Ok((load::prepare(object, pins, sizes, load::hooks())?, false));
+    let with = || Ok((load::prepare(object, pins, sizes, Hook::ALL.to_vec())?, true));
     match xdp {
         Xdp::Off => without(),
         Xdp::Auto if !has_card => without(),

@@ -9,7 +9,7 @@ use aya::{
     util::KernelVersion,
 };
 use aya_obj::programs::XdpAttachType;
-use netpath_common::hook::Hook;
+use netpath_common::hook::{self, Hook};
 use nix::{libc, net::if_::if_nametoindex};
 
 use super::{
@@ -20,12 +20,10 @@ use super::{
 
 /// Where on a device a hook's program of tc sits; `None` for all others.
 fn direction(hook: Hook) -> Option<TcAttachType> {
-    match hook {
-        Hook::FromPod | Hook::FromOverlay | Hook::FromWire => Some(TcAttachType::Ingress),
-        Hook::ToWire | Hook::FromHost => Some(TcAttachType::Egress),
-        Hook::FromWireXdp => None,
-        Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => None,
-        Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => None,
+    match hook.kind() {
+        hook::Kind::TcIngress => Some(TcAttachType::Ingress),
+        hook::Kind::TcEgress => Some(TcAttachType::Egress),
+        hook::Kind::Xdp | hook::Kind::Socket => None,
     }
 }
 

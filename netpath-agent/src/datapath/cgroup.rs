@@ -11,7 +11,10 @@ use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, ProgramError,
     links::{FdLink, LinkError},
 };
-use netpath_common::{hook::Hook, names::CGROUP};
+use netpath_common::{
+    hook::{Hook, Kind},
+    names::CGROUP,
+};
 use nix::{
     libc,
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
@@ -24,16 +27,10 @@ use super::{
 };
 
 /// The hooks of sockets.
-pub const HOOKS: &[Hook] = &[
-    Hook::Connect4,
-    Hook::Sendmsg4,
-    Hook::Recvmsg4,
-    Hook::Getpeername4,
-    Hook::Connect6,
-    Hook::Sendmsg6,
-    Hook::Recvmsg6,
-    Hook::Getpeername6,
-];
+pub fn hooks() -> impl Iterator<Item = Hook> {
+    let all = Hook::ALL.iter().copied();
+    all.filter(|hook| hook.kind() == Kind::Socket)
+}
 
 /// The inode of the machine's root: the kernel numbers cgroups from there.
 const ROOT_INODE: u64 = 1;

@@ -8,7 +8,11 @@ use aya::{
     maps::MapData,
     programs::{Program, ProgramError},
 };
-use netpath_common::{abi::ABI_VERSION, hook::Hook, names};
+use netpath_common::{
+    abi::ABI_VERSION,
+    hook::{Hook, Kind},
+    names,
+};
 use nix::libc;
 
 use super::{
@@ -28,21 +32,10 @@ use super::{
 pub use super::object::object;
 
 /// The programs that every node runs. XDP is for cards whose driver runs it natively.
-pub const HOOKS: &[Hook] = &[
-    Hook::FromPod,
-    Hook::FromOverlay,
-    Hook::FromWire,
-    Hook::ToWire,
-    Hook::FromHost,
-    Hook::Connect4,
-    Hook::Sendmsg4,
-    Hook::Recvmsg4,
-    Hook::Getpeername4,
-    Hook::Connect6,
-    Hook::Sendmsg6,
-    Hook::Recvmsg6,
-    Hook::Getpeername6,
-];
+pub fn hooks() -> Vec<Hook> {
+    let all = Hook::ALL.iter().copied();
+    all.filter(|hook| hook.kind() != Kind::Xdp).collect()
+}
 
 /// What loading did, for the log.
 #[derive(Debug, Default)]
@@ -93,7 +86,7 @@ impl fmt::Display for Kept {
 #[derive(Debug)]
 pub struct Ready {
     pins: Pins,
-    hooks: &'static [Hook],
+    hooks: Vec<Hook>,
     layouts: BTreeMap<&'static str, Layout>,
     staged: Staged,
     fresh: Vec<Fresh>,
@@ -105,7 +98,7 @@ pub struct Ready {
 /// # Errors
 /// As [`prepare`], [`Ready::commit`], and [`Error::NoObject`].
 pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
-    prepare(object()?, pins, sizes, HOOKS)?.commit()
+    prepare(object()?, pins, sizes, hooks())?.commit()
 }
 
 /// As [`load`], the program for XDP included.
@@ -113,7 +106,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn load_with_xdp(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
-    prepare(object()?, pins, sizes, Hook::ALL)?.commit()
+    prepare(object()?, pins, sizes, Hook::ALL.to_vec())?.commit()
 }
 
 /// Loads the programs of some hooks from an object, and creates the maps, or opens those that are pinned if their layout is
@@ -122,7 +115,7 @@ pub fn load_with_xdp(pins: &Pins, sizes: &Sizes) -> Result<Loaded> {
 ///
 /// # Errors
 /// [`Error::Kernel`], [`Error::NoBpffs`], [`Error::BadObject`], [`Error::Load`], [`Error::Map`], [`Error::File`].
-pub fn prepare(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: &'static [Hook]) -> Result<Ready> {
+pub fn prepare(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: Vec<Hook>) -> Result<Ready> {
     requirements::check()?;
     pins.prepare()?;
     let mut ready = Ready {
@@ -134,7 +127,7 @@ pub fn prepare(object: &[u8], pins: &Pins, sizes: &Sizes, hooks: &'static [Hook]
         loaded: Loaded::default(),
     };
     let mut ebpf = ready.load_maps(object)?;
-    for hook in hooks {
+    for hook in &ready.hooks {
         load_program(&mut ebpf, *hook, pins, &mut ready.staged)?;
     }
     ready.loaded.packet_log = PacketLog::of(&mut ebpf)?;
@@ -156,7 +149,7 @@ impl Ready {
         }
         self.staged.commit()?;
         let mut loaded = self.loaded;
-        exchange(&self.pins, self.hooks, &mut loaded);
+        exchange(&self.pins, &self.hooks, &mut loaded);
         for (name, carry) in carries {
             loaded.created.push((name, carry.as_ref().map_or(0, Carry::len)));
             loaded.problems.extend(carry.and_then(|carry| carry.finish().err()));
@@ -233,23 +226,23 @@ fn load_program(ebpf: &mut Ebpf, hook: Hook, pins: &Pins, staged: &mut Staged) -
         reason: format!("program {} {what}", hook.name()),
     };
     let beside = staged.beside(&pins.program(hook));
-    match (hook, ebpf.program_mut(hook.name())) {
+    match (hook.kind(), ebpf.program_mut(hook.name())) {
         (_, None) => return Err(wrong("is missing")),
-        (Hook::FromWireXdp, Some(Program::Xdp(program))) => {
+        (Kind::Xdp, Some(Program::Xdp(program))) => {
             program.load().map_err(refused)?;
             program.pin(&beside)
         }
-        (Hook::FromWireXdp, Some(_)) => return Err(wrong("is not for XDP")),
-        (hook, Some(Program::CgroupSockAddr(program))) if cgroup::HOOKS.contains(&hook) => {
+        (Kind::Socket, Some(Program::CgroupSockAddr(program))) => {
             program.load().map_err(refused)?;
             program.pin(&beside)
         }
-        (hook, Some(_)) if cgroup::HOOKS.contains(&hook) => return Err(wrong("is not for sockets")),
-        (_, Some(Program::SchedClassifier(program))) => {
+        (Kind::TcIngress | Kind::TcEgress, Some(Program::SchedClassifier(program))) => {
             program.load().map_err(refused)?;
             program.pin(&beside)
         }
-        (_, Some(_)) => return Err(wrong("is not for tc")),
+        (Kind::Xdp, Some(_)) => return Err(wrong("is not for XDP")),
+        (Kind::Socket, Some(_)) => return Err(wrong("is not for sockets")),
+        (Kind::TcIngress | Kind::TcEgress, Some(_)) => return Err(wrong("is not for tc")),
     }
     .map_err(|error| Error::Load {
         what: format!("program {} for good", hook.name()),

@@ -23,7 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{
     attach::{attach, detach},
     cgroup,
-    load::{HOOKS, Kept, load, load_with_xdp, object, prepare},
+    load::{Kept, hooks, load, load_with_xdp, object, prepare},
     pins::Pins,
     scratch::Scratch,
     sizes::Sizes,
@@ -84,7 +84,7 @@ fn a_first_load_pins_everything_and_a_second_adopts_it() {
     assert_eq!(files(&pins.maps_dir()), sorted(names::MAPS.iter().copied()));
     assert_eq!(
         files(&pins.programs_dir()),
-        sorted(HOOKS.iter().map(|hook| hook.name()))
+        sorted(hooks().iter().map(|hook| hook.name()))
     );
     let before: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
 
@@ -104,10 +104,10 @@ fn a_link_stays_with_its_device_and_gets_new_programs() {
     let pins = &scratch.0;
     load(pins, &SMALL).expect("programs that load");
     let root = cgroup::root(None).expect("a cgroup2");
-    for hook in HOOKS {
-        match cgroup::call(*hook) {
-            Some(_) => cgroup::attach(pins, *hook, &root).expect("attached"),
-            None => attach(pins, *hook, "lo").expect("attached"),
+    for hook in hooks() {
+        match cgroup::call(hook) {
+            Some(_) => cgroup::attach(pins, hook, &root).expect("attached"),
+            None => attach(pins, hook, "lo").expect("attached"),
         }
     }
     let calls = link(pins, CGROUP, Hook::Connect4).expect("a link");
@@ -121,7 +121,7 @@ fn a_link_stays_with_its_device_and_gets_new_programs() {
     assert_eq!(link(pins, "lo", Hook::FromWire), Some(first));
 
     let loaded = load(pins, &SMALL).expect("programs that load");
-    assert_eq!(loaded.replaced, HOOKS.len());
+    assert_eq!(loaded.replaced, hooks().len());
     let second = link(pins, "lo", Hook::FromWire).expect("a link");
     assert_eq!(second.ifindex(), Some(1));
     assert_ne!(second.program, first.program);
@@ -136,11 +136,11 @@ fn a_link_stays_with_its_device_and_gets_new_programs() {
     let loaded = load(pins, &SMALL).expect("programs that load");
     assert_eq!(
         (loaded.outdated.as_slice(), loaded.replaced),
-        (&outdated[..], HOOKS.len() - 1)
+        (&outdated[..], hooks().len() - 1)
     );
     assert_eq!(
         files(&pins.programs_dir()),
-        sorted(HOOKS.iter().map(|hook| hook.name()))
+        sorted(hooks().iter().map(|hook| hook.name()))
     );
 
     assert!(detach(pins, Hook::FromWire, "lo").expect("detached"));
@@ -281,7 +281,8 @@ fn what_a_broken_load_left_goes_with_the_next_one() {
     load(pins, &SMALL).expect("programs that load");
     let whole = (files(&pins.maps_dir()), files(&pins.programs_dir()));
     let ids: Vec<u32> = names::MAPS.iter().map(|name| map_id(pins, name)).collect();
-    let ready = prepare(object().expect("built programs"), pins, &larger, Hook::ALL).expect("programs that load");
+    let ready =
+        prepare(object().expect("built programs"), pins, &larger, Hook::ALL.to_vec()).expect("programs that load");
     assert_ne!((files(&pins.maps_dir()), files(&pins.programs_dir())), whole);
     std::mem::forget(ready);
 
@@ -357,7 +358,7 @@ fn what_fails_leaves_all_as_it_was() {
     );
     assert_eq!(state(), before);
 
-    let error = prepare(b"no object", pins, &SMALL, HOOKS)
+    let error = prepare(b"no object", pins, &SMALL, hooks())
         .expect_err("no object")
         .to_string();
     assert!(
@@ -365,7 +366,7 @@ fn what_fails_leaves_all_as_it_was() {
         "{error}"
     );
     let cut = &object().expect("built programs")[..4096];
-    prepare(cut, pins, &SMALL, HOOKS).expect_err("half an object");
+    prepare(cut, pins, &SMALL, hooks()).expect_err("half an object");
     assert_eq!(state(), before);
 }
 

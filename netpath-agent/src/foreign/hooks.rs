@@ -57,8 +57,8 @@ pub(super) async fn find(netlink: &Netlink, scene: &Scene<'_>) -> Vec<Finding> {
     if let Some(root) = scene.cgroup
         && let Ok(cgroup) = File::open(root)
     {
-        for hook in cgroup::HOOKS {
-            let Some(call) = cgroup::call(*hook) else { continue };
+        for hook in cgroup::hooks() {
+            let Some(call) = cgroup::call(hook) else { continue };
             // A hierarchy of version 1 has none.
             let programs = query::programs_on_cgroup(cgroup.as_fd(), bpf_attach_type::from(call) as u32);
             let here = |program| OnHook {

@@ -262,7 +262,7 @@ pub fn links(pins: &Pins, status: &mut Status) -> Result<()> {
     for device in devices {
         wanted.push((device.clone(), &[Hook::FromPod]));
     }
-    let sockets = cgroup::HOOKS.iter().map(|hook| (CGROUP.to_owned(), *hook));
+    let sockets = cgroup::hooks().map(|hook| (CGROUP.to_owned(), hook));
     let missing: Vec<&str> = sockets
         .filter(|link| !alive.contains(link))
         .map(|(_, hook)| hook.name())

@@ -239,8 +239,8 @@ fn a_whole_node_is_told_whole() {
         attach(pins, hook, "lo").expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");
-    for hook in cgroup::HOOKS {
-        cgroup::attach(pins, *hook, &root).expect("attached");
+    for hook in cgroup::hooks() {
+        cgroup::attach(pins, hook, &root).expect("attached");
     }
     let status = look(pins, nobody());
     assert_eq!(problems(&status), [""; 0]);
@@ -291,7 +291,7 @@ fn a_whole_node_is_told_whole() {
     );
     assert_eq!(
         told["links"].as_array().map(Vec::len),
-        Some(hooks.len() + cgroup::HOOKS.len())
+        Some(hooks.len() + cgroup::hooks().count())
     );
     for (place, device, hook) in [(0, "cgroup", "connect4"), (8, "lo", "from_pod")] {
         let line = json!({ "device": device, "hook": hook, "attached": true });

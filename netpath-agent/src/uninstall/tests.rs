@@ -75,8 +75,8 @@ fn node(pins: &Pins, folder: &Path) -> Places {
         attach(pins, hook, device).expect("attached");
     }
     let root = cgroup::root(None).expect("a cgroup2");
-    for hook in cgroup::HOOKS {
-        cgroup::attach(pins, *hook, &root).expect("attached");
+    for hook in cgroup::hooks() {
+        cgroup::attach(pins, hook, &root).expect("attached");
     }
     let places = Places {
         pins: pins.clone(),
@@ -133,7 +133,7 @@ fn every_trace_goes_and_strangers_stay() {
     assert_eq!((&done.removed, &done.restored), (&listed.removed, &listed.restored));
     let route = "route 10.96.0.0/12 on the bridge".to_owned();
     assert!(done.removed.contains(&route), "{done}");
-    for hook in cgroup::HOOKS {
+    for hook in cgroup::hooks() {
         let program = format!("program {} from cgroup", hook.name());
         assert!(done.removed.contains(&program), "{done}");
     }

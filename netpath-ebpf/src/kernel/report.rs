@@ -8,7 +8,11 @@ use aya_ebpf::{
     helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
 };
 use core::{arch::asm, mem::offset_of};
-use netpath_common::{abi::counter, hook::Hook, reason::Reason};
+use netpath_common::{
+    abi::counter,
+    hook::{self, Hook},
+    reason::Reason,
+};
 use netpath_ebpf::{
     family::Address,
     packet::Packet,
@@ -88,13 +92,7 @@ pub fn log<C: aya_ebpf::EbpfContext>(ctx: &C, hook: Hook, reason: Reason, bytes:
 
 /// Whether the hook is on a way into the node: the kernel redirects differently from there.
 const fn is_ingress(hook: Hook) -> bool {
-    match hook {
-        Hook::FromPod | Hook::FromOverlay | Hook::FromWire | Hook::FromWireXdp => true,
-        Hook::ToWire | Hook::FromHost => false,
-        // No packets come here.
-        Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4 => false,
-        Hook::Connect6 | Hook::Sendmsg6 | Hook::Recvmsg6 | Hook::Getpeername6 => false,
-    }
+    matches!(hook.kind(), hook::Kind::TcIngress)
 }
 
 /// Carries a verdict out, out of the uplink to `next_hop`, and gives the program's return value.
