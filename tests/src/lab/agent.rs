@@ -20,8 +20,8 @@ use super::{
 
 /// Where an agent tells its health, on the node's loopback address.
 pub const HEALTH_PORT: u16 = 9878;
-/// How long an agent may take until it is ready.
-const START: Duration = Duration::from_secs(30);
+/// How long an agent may take until it is ready: a second or two, but that others may be at work on the machine.
+const START: Duration = Duration::from_secs(120);
 
 /// A node's agent and its folders.
 #[derive(Debug)]

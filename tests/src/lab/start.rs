@@ -24,6 +24,9 @@ use super::{
     topology::{CLIENT, CLIENT6, Topology},
 };
 
+/// How long a pod's server may take until it listens: some milliseconds, but that others may be at work on the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A cluster to be started, without a word and with agents as they are unless something else is said.
 pub struct Start<'a> {
     source: &'a Path,
@@ -177,7 +180,7 @@ fn server(
         };
     }
     let mut process = Process::start(&format!("server of {name}"), command, namespace, log)?;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while !fs::read_to_string(log)?.contains(READY) {
         interrupt::check()?;
         if let Some(status) = process.ended()? {
@@ -188,7 +191,7 @@ fn server(
             );
         }
         if Instant::now() > end {
-            bail!("server of {name}: not ready in 10 s");
+            bail!("server of {name}: not ready in {PATIENCE:?}");
         }
         interrupt::wait(Duration::from_millis(2));
     }
