@@ -3,6 +3,8 @@
 
 use netpath_common::{abi::held::FRAME, reason::Reason};
 
+use crate::csum;
+
 /// The length of an Ethernet header.
 pub const ETHERNET: usize = 14;
 /// What a tunnel adds to a frame behind the outer IP header: UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
@@ -69,19 +71,35 @@ pub trait Packet {
     /// of the new 16-bit words less that of the old, words taken in native byte order, not folded (RFC 1624, equation 3). With `optional`, as for UDP,
     /// a sum of zero is none and stays so, and one that becomes zero is written as 0xffff (RFC 768).
     ///
+    /// By plain arithmetic, where no hardware has a part in it.
+    ///
     /// # Errors
     /// [`Reason::RewriteFailed`] if the kernel refuses.
+    #[inline(always)]
     fn adapt_checksum(
         &mut self,
         offset: usize,
         difference: u32,
-        covered: Covered,
+        _covered: Covered,
         optional: bool,
-    ) -> Result<(), Reason>;
+    ) -> Result<(), Reason> {
+        let field = *self.view::<2>(offset).ok_or(Reason::RewriteFailed)?;
+        if optional && field == [0, 0] {
+            return Ok(());
+        }
+        let adapted = csum::adapt(field, difference);
+        let adapted = if optional && adapted == [0, 0] {
+            [0xff, 0xff]
+        } else {
+            adapted
+        };
+        self.store(offset, &adapted)
+    }
 
     /// Tells that bytes have changed, by this much in a one's complement sum, and no checksum of the packet's own makes up for
-    /// it: what the hardware summed up over all of them is no longer right.
-    fn note_change(&mut self, difference: u32);
+    /// it: what the hardware summed up over all of them is no longer right. Nothing, where no hardware did.
+    #[inline(always)]
+    fn note_change(&mut self, _difference: u32) {}
 
     /// Makes room for a tunnel's headers, which are `len` bytes from the outer IP header to the inner Ethernet header's end,
     /// behind the frame's Ethernet header: that becomes the outer one. `outer` and `inner` are the EtherTypes of both packets.

@@ -1,10 +1,7 @@
 //! A frame on the host: the [`Packet`] of the packet logic over a vector, with the semantics of the kernel's buffer.
 
 use netpath_common::{abi::held::FRAME, reason::Reason};
-use netpath_ebpf::{
-    csum,
-    packet::{Covered, ETHERNET, Packet, Tunnel},
-};
+use netpath_ebpf::packet::{ETHERNET, Packet, Tunnel};
 
 /// A frame in a vector, with what the kernel knows beside its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,28 +65,6 @@ impl Packet for HostPacket {
             .copy_from_slice(bytes);
         Ok(())
     }
-
-    fn adapt_checksum(
-        &mut self,
-        offset: usize,
-        difference: u32,
-        _covered: Covered,
-        optional: bool,
-    ) -> Result<(), Reason> {
-        let field = *self.view::<2>(offset).ok_or(Reason::RewriteFailed)?;
-        if optional && field == [0, 0] {
-            return Ok(());
-        }
-        let adapted = csum::adapt(field, difference);
-        let adapted = if optional && adapted == [0, 0] {
-            [0xff, 0xff]
-        } else {
-            adapted
-        };
-        self.store(offset, &adapted)
-    }
-
-    fn note_change(&mut self, _difference: u32) {}
 
     fn encapsulate(&mut self, len: usize, _outer: u16, _inner: u16) -> Result<(), Reason> {
         self.bytes.splice(ETHERNET..ETHERNET, vec![0; len]);

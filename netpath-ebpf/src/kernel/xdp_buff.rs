@@ -7,10 +7,7 @@ use aya_ebpf::{
 };
 use core::mem::offset_of;
 use netpath_common::{abi::held::FRAME, reason::Reason};
-use netpath_ebpf::{
-    csum,
-    packet::{Covered, ETHERNET, Packet, Tunnel},
-};
+use netpath_ebpf::packet::{ETHERNET, Packet, Tunnel};
 
 use super::direct::Window;
 
@@ -78,31 +75,6 @@ impl Packet for XdpPacket {
         // SAFETY: the packet is borrowed mutably, so no view is alive.
         unsafe { self.window().store(offset, bytes) }
     }
-
-    #[inline(always)]
-    fn adapt_checksum(
-        &mut self,
-        offset: usize,
-        difference: u32,
-        _covered: Covered,
-        optional: bool,
-    ) -> Result<(), Reason> {
-        let field = *self.view::<2>(offset).ok_or(Reason::RewriteFailed)?;
-        if optional && field == [0, 0] {
-            return Ok(());
-        }
-        let adapted = csum::adapt(field, difference);
-        let adapted = if optional && adapted == [0, 0] {
-            [0xff, 0xff]
-        } else {
-            adapted
-        };
-        self.store(offset, &adapted)
-    }
-
-    /// Nothing sums up a frame before it has a buffer.
-    #[inline(always)]
-    fn note_change(&mut self, _difference: u32) {}
 
     #[inline(always)]
     fn encapsulate(&mut self, len: usize, _outer: u16, _inner: u16) -> Result<(), Reason> {
