@@ -12,3 +12,18 @@ pub mod tc;
 mod work;
 pub mod xdp;
 mod xdp_buff;
+
+use netpath_common::reason::Reason;
+
+/// What a helper that changes a packet says: 0, or why it did not.
+///
+/// # Errors
+/// [`Reason::RewriteFailed`].
+#[inline(always)]
+fn rewritten(answer: i64) -> Result<(), Reason> {
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(Reason::RewriteFailed)
+    }
+}

@@ -27,7 +27,7 @@ use netpath_ebpf::{
     v6::{self, V6},
 };
 
-use super::direct::Window;
+use super::{direct::Window, rewritten};
 
 /// What the logic may look at: VXLAN's headers, and within them an ICMP error that quotes the longest IPv4 header and the
 /// ports behind it, or an IPv6 header, with as much room for further headers in between.
@@ -292,11 +292,7 @@ impl Packet for SkbPacket {
                 u64::from(pseudo | mangled),
             )
         };
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        }
+        rewritten(failed)
     }
 
     #[inline(always)]
@@ -333,11 +329,7 @@ impl Packet for SkbPacket {
                 self.grow_to_ipv4()
             };
         }
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        }
+        rewritten(failed)
     }
 
     #[inline(always)]
@@ -364,11 +356,7 @@ impl Packet for SkbPacket {
     fn resize(&mut self, len: usize) -> Result<(), Reason> {
         // SAFETY: the context is valid, and no view is alive.
         let failed = unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) };
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        }
+        rewritten(failed)
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use core::mem::offset_of;
 use netpath_common::{abi::held::FRAME, reason::Reason};
 use netpath_ebpf::packet::{ETHERNET, Packet, Tunnel};
 
-use super::direct::Window;
+use super::{direct::Window, rewritten};
 
 /// A frame, as an XDP program has it.
 pub struct XdpPacket {
@@ -28,11 +28,7 @@ impl XdpPacket {
     fn move_head(&mut self, by: i32) -> Result<(), Reason> {
         // SAFETY: the context is valid, and no view is alive.
         let failed = unsafe { bpf_xdp_adjust_head(self.ctx, by) };
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        }
+        rewritten(failed)
     }
 }
 
@@ -94,11 +90,7 @@ impl Packet for XdpPacket {
         let by = len as i32 - self.len() as i32;
         // SAFETY: the context is valid, and no view is alive. The kernel fills what is new with zeros.
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, by) };
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Reason::RewriteFailed)
-        }
+        rewritten(failed)
     }
 
     /// XDP makes no frame two: what would be held goes on to tc, whose program is on every device that this one is on.
