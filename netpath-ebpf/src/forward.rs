@@ -5,19 +5,19 @@
 use netpath_common::{abi::config::Config, reason::Reason};
 
 use crate::{
-    conntrack,
-    deliver::{into_tunnel, send},
+    complaint, conntrack,
+    deliver::send,
     family::{Address, Complaint, Family, Fragment, Header},
-    flow::{self, Flow, Kind, TCP, UDP},
-    fragment, icmp, icmp_quote,
+    flow::{self, Flow, Kind, UDP},
+    fragment, icmp_quote,
     nat::{self, Target},
     offer::Offer,
     packet::{ETHERNET, GSO_BY_FRAGS, Packet},
-    relay, reset,
+    relay,
     scratch::{Noted, Notes, Scratch},
     service,
     tables::Tables,
-    verdict::{NextHop, Verdict},
+    verdict::Verdict,
     way::{self, End, Origin},
 };
 
@@ -60,7 +60,7 @@ pub fn forward<F: Noted, P: Packet, T: Tables<F::Addr>>(
     };
     match step {
         Step::Complain(complaint, mtu) => {
-            complain::<F, P, T>(packet, tables, config, notes, next_hop, origin, (complaint, mtu))
+            complaint::answer::<F, P, T>(packet, tables, config, notes, next_hop, origin, (complaint, mtu))
         }
         Step::Leave(reason) => Ok(Verdict::Pass(reason)),
         Step::Send { translated, whole } => {
@@ -366,58 +366,4 @@ fn segment_len<P: Packet, A>(packet: &P, header: &Header<A>, flow: &Flow<A>) -> 
         _ => {}
     }
     header.payload - ETHERNET + flow.header_len + gso_size
-}
-
-/// The address under which this node complains.
-#[inline(always)]
-fn speaker<F: Family>(config: &Config, origin: Origin) -> F::Addr {
-    match origin {
-        Origin::Pod | Origin::Host => F::gateway(config),
-        Origin::Wire | Origin::Tunnel => F::node(config),
-    }
-}
-
-/// Answers with an ICMP error where that is allowed (RFC 1122, section 3.2.2; RFC 4443, section 2.4): not about an error, not
-/// about a later fragment. Who finds nobody on a port of TCP gets a reset, but for packets with options. A refusal is from whom
-/// the packet was for, what is wrong on its way from this node, and it says `mtu` of the packets that pass; to what came through a
-/// tunnel the answer goes through the one that leads to the sender.
-#[inline(always)]
-fn complain<F: Family, P: Packet, T: Tables<F::Addr>>(
-    packet: &mut P,
-    tables: &mut T,
-    config: &Config,
-    notes: &mut Notes<F::Addr>,
-    next_hop: &mut NextHop,
-    origin: Origin,
-    (complaint, mtu): (Complaint, u16),
-) -> Result<Verdict, Reason> {
-    let (reason, silent) = match complaint {
-        Complaint::TooBig => (Reason::TooBig, Reason::TooBigSilent),
-        Complaint::Expired => (Reason::Expired, Reason::ExpiredSilent),
-        Complaint::PortUnreachable => (Reason::Refused, Reason::RefusedSilent),
-    };
-    let later = notes.header.fragment == Fragment::Later;
-    let reset = complaint == Complaint::PortUnreachable && notes.header.protocol == TCP;
-    if notes.flow.kind == Kind::Error || later || reset && notes.header.options {
-        return Err(silent);
-    }
-    notes.to.source = match complaint {
-        Complaint::PortUnreachable => notes.flow.tuple.destination,
-        Complaint::TooBig | Complaint::Expired => speaker::<F>(config, origin),
-    };
-    notes.to.destination = notes.flow.tuple.source;
-    way::find::<F, T>(tables, config, notes);
-    if origin == Origin::Tunnel && notes.way.end != End::Tunnel {
-        return Err(silent);
-    }
-    if reset {
-        reset::answer::<F, P>(packet, notes)?;
-    } else {
-        icmp::complain::<F, P, T>(packet, tables, notes, complaint, mtu)?;
-    }
-    if origin != Origin::Tunnel {
-        return Ok(Verdict::Bounce(reason));
-    }
-    into_tunnel::<F, P>(packet, config, notes, next_hop)?;
-    Ok(Verdict::Wire(reason))
 }

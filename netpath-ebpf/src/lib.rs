@@ -4,9 +4,9 @@
 //! [`family::Family`].
 //!
 //! A packet's way: a hook in [`path`] names the steps. [`ethernet`], [`v4`], [`v6`] and [`flow`] read the headers, and note in
-//! [`scratch`] what they say; [`forward`]
-//! then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where it must go, changes it and
-//! sends it there, by [`encap`] if need be. [`arp`], [`neighbour`], [`icmp`] and [`reset`] answer. A [`verdict::Verdict`] with its reason ends it.
+//! [`scratch`] what they say; [`forward`] then asks [`conntrack`], [`service`] and [`nat`] what the packet must become, [`way`] where
+//! it must go, changes it and sends it there, by [`encap`] if need be. [`arp`] and [`neighbour`] answer, and [`complaint`] by [`icmp`]
+//! or [`reset`]. A [`verdict::Verdict`] with its reason ends it.
 //!
 //! Steps are `#[inline(always)]` so that a program is one function, as the verifier likes it; what is rare is not, so that
 //! its stack is its own.
@@ -16,6 +16,7 @@
 
 pub mod affinity;
 pub mod arp;
+pub mod complaint;
 pub mod conntrack;
 pub mod crc32c;
 pub mod csum;
